@@ -1,0 +1,61 @@
+# dsocr: DeepSeek-OCR inside PostgreSQL.  `make help` lists the targets.
+
+EXTENSION = dsocr
+DSOCR_VERSION = 0.1.0
+MODULE_big = dsocr
+DATA_built = sql/dsocr--$(DSOCR_VERSION).sql
+DATA = $(wildcard sql/dsocr--*--*.sql)
+
+# The module: what runs in PostgreSQL processes, and the plain data formats it
+# shares with the engine.
+OBJS = $(patsubst %.c,%.o,$(wildcard src/*.c bgworker/*.c)) \
+       src/engine/base.o src/engine/request.o src/engine/protocol.o
+PG_CPPFLAGS = -I$(CURDIR)/src -I$(CURDIR)/bgworker
+PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers \
+            -Wno-declaration-after-statement -Wno-cast-function-type
+
+REGRESS = $(patsubst test/sql/%.sql,%,$(sort $(wildcard test/sql/*.sql)))
+EXTRA_CLEAN = sql/dsocr--$(DSOCR_VERSION).sql build dsocr-engine results
+
+.DEFAULT_GOAL := all
+
+PG_CONFIG ?= pg_config
+ifneq ($(shell command -v $(PG_CONFIG) 2>/dev/null),)
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+with_llvm = no
+include $(PGXS)
+override with_llvm = no
+endif
+
+include src/engine/engine.mk
+include test/test.mk
+
+all: dsocr-engine
+
+sql/dsocr--$(DSOCR_VERSION).sql: sql/dsocr.sql
+	cp $< $@
+
+# The engine lies beside the server's own programs, the model in its share folder.
+install: install-engine
+install-engine: dsocr-engine
+	$(MKDIR_P) '$(DESTDIR)$(bindir)' '$(DESTDIR)$(datadir)/dsocr/nano'
+	$(INSTALL_PROGRAM) dsocr-engine '$(DESTDIR)$(bindir)/dsocr-engine'
+	$(INSTALL_DATA) $(wildcard models/nano/*) '$(DESTDIR)$(datadir)/dsocr/nano/'
+
+uninstall: uninstall-engine
+uninstall-engine:
+	rm -f '$(DESTDIR)$(bindir)/dsocr-engine'
+	rm -rf '$(DESTDIR)$(datadir)/dsocr'
+
+help:
+	@echo 'make                 extension and engine'
+	@echo 'make dsocr-engine    the engine alone, without PostgreSQL'
+	@echo 'make install         into the server of PG_CONFIG ($(PG_CONFIG))'
+	@echo 'make check-unit      unit tests of the engine'
+	@echo 'make check-golden    reference data of the official model code'
+	@echo 'make check-fuzz      fuzz targets, FUZZ_SECONDS=$(FUZZ_SECONDS) each'
+	@echo 'make installcheck    regression tests against a running server'
+	@echo 'make lint format     layout, include rules, static checks'
+	@echo './tools/check        install what the tests need and run them all'
+
+.PHONY: help install-engine uninstall-engine

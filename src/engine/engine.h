@@ -1,0 +1,70 @@
+/*-------------------------------------------------------------------------
+ *
+ * engine.h
+ *		The engine's public face: open, admit, step, cancel, close.
+ *
+ * One engine holds one model on one device and reads many images together.
+ * It is driven by one thread: nothing happens outside dsocr_engine_step.
+ * Callers never see a tensor.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DSOCR_ENGINE_H
+#define DSOCR_ENGINE_H
+
+#include "backend.h"
+#include "request.h"
+
+typedef struct DsocrEngine DsocrEngine;
+
+typedef struct DsocrEngineOptions
+{
+	const char *model;			/* model folder */
+	DsocrBackendOptions backend;
+	int			max_sequences;	/* decoded together; 0 = 16 */
+	size_t		kv_bytes;		/* memory for key/value pages; 0 = 1 GiB, less for small models */
+} DsocrEngineOptions;
+
+/* How the engine speaks to its driver, always from inside dsocr_engine_step. */
+typedef struct DsocrEvents
+{
+	/* views encoded, tokens written; may be NULL */
+	void		(*progress) (void *arg, const DsocrProgress *progress);
+
+	/* A request ended: error->code is DSOCR_OK and result set, or an error. */
+	void		(*done) (void *arg, uint64_t id, const DsocrResult *result, const DsocrError *error);
+
+	/*
+	 * Called between layers, at least every few milliseconds of a small
+	 * model's work: the driver may read its socket and call
+	 * dsocr_engine_cancel (nothing else).  May be NULL.
+	 */
+	void		(*poll) (void *arg);
+	void	   *arg;
+} DsocrEvents;
+
+/* Errors: DSOCR_E_MODEL, DSOCR_E_MEMORY, DSOCR_E_DEVICE. */
+extern DsocrEngine *dsocr_engine_open(const DsocrEngineOptions *options, DsocrError *err);
+extern void dsocr_engine_close(DsocrEngine *e);
+extern const DsocrModelInfo *dsocr_engine_info(const DsocrEngine *e);
+
+/*
+ * Queue a request; prompt and image are copied.  Only DSOCR_E_MEMORY and
+ * DSOCR_E_ARGUMENT are reported here, everything about the image by done().
+ */
+extern bool dsocr_engine_admit(DsocrEngine *e, const DsocrRequest *request, DsocrError *err);
+
+/* Stop a request; done() reports DSOCR_E_CANCELLED. Unknown ids are ignored. */
+extern void dsocr_engine_cancel(DsocrEngine *e, uint64_t id);
+
+/*
+ * Do one step: admit, one view or prefill chunk, one token for every running
+ * sequence.  Returns false when nothing is left to do.  A broken device ends
+ * the engine: *err is DSOCR_E_DEVICE and the caller must close.
+ */
+extern bool dsocr_engine_step(DsocrEngine *e, const DsocrEvents *events, DsocrError *err);
+
+/* Requests inside the engine, waiting and running. */
+extern int	dsocr_engine_pending(const DsocrEngine *e);
+
+#endif							/* DSOCR_ENGINE_H */

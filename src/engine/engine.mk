@@ -1,0 +1,49 @@
+# dsocr-engine: plain C11, no PostgreSQL.  Objects go to $(BUILD).
+
+BUILD ?= build
+ENGINE_CC ?= $(CC)
+ENGINE_OPT ?= -O2 -g
+ENGINE_SAN ?=
+ENGINE_LIBS = -ldnnl -lpng -ljpeg -ljansson -lpcre2-8 -lseccomp -lpthread -lm
+ENGINE_CFLAGS = -std=gnu11 -D_GNU_SOURCE $(ENGINE_OPT) $(ENGINE_SAN) -fopenmp -Isrc/engine -Ikernels/cpu \
+	-Wall -Wextra -Wmissing-prototypes -Wstrict-prototypes -Wvla -Wno-unused-parameter \
+	-Wno-missing-field-initializers -MMD -MP
+# hidden visibility is not needed: the engine is one executable
+
+# Command line programs have a main or belong to one; the rest is the library.
+ENGINE_CLI = $(wildcard src/engine/main.c src/engine/cli_*.c src/engine/check_*.c)
+ENGINE_LIB = $(filter-out $(ENGINE_CLI),$(wildcard src/engine/*.c))
+KERNEL_SRC = $(filter-out %_isa.c,$(wildcard kernels/cpu/*.c))
+# Files named *_isa.c are compiled once for each instruction set.
+KERNEL_ISA = $(wildcard kernels/cpu/*_isa.c)
+ISA_FLAGS_generic =
+ISA_FLAGS_avx2 = -mavx2 -mfma -mf16c
+ISA_FLAGS_avx512 = -mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mprefer-vector-width=512
+ISAS = generic avx2 avx512
+
+ENGINE_LIB_OBJ = $(patsubst %.c,$(BUILD)/%.o,$(ENGINE_LIB) $(KERNEL_SRC)) \
+	$(foreach isa,$(ISAS),$(patsubst %.c,$(BUILD)/%.$(isa).o,$(KERNEL_ISA)))
+ENGINE_CLI_OBJ = $(patsubst %.c,$(BUILD)/%.o,$(ENGINE_CLI))
+
+dsocr-engine: $(BUILD)/dsocr-engine
+	cp $< $@
+
+$(BUILD)/dsocr-engine: $(ENGINE_CLI_OBJ) $(BUILD)/libengine.a
+	$(ENGINE_CC) $(ENGINE_CFLAGS) -o $@ $^ $(ENGINE_LIBS)
+
+$(BUILD)/libengine.a: $(ENGINE_LIB_OBJ)
+	rm -f $@
+	ar rcs $@ $^
+
+define isa_rule
+$(BUILD)/%_isa.$(1).o: %_isa.c
+	@mkdir -p $$(@D)
+	$$(ENGINE_CC) $$(ENGINE_CFLAGS) -O3 $$(ISA_FLAGS_$(1)) -DDSOCR_ISA=$(1) -c -o $$@ $$<
+endef
+$(foreach isa,$(ISAS),$(eval $(call isa_rule,$(isa))))
+
+$(BUILD)/%.o: %.c
+	@mkdir -p $(@D)
+	$(ENGINE_CC) $(ENGINE_CFLAGS) -c -o $@ $<
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

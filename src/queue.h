@@ -1,0 +1,58 @@
+/*-------------------------------------------------------------------------
+ *
+ * queue.h
+ *		Request slots: how backends hand images to a worker and get text.
+ *
+ * FREE -> FILLING -> QUEUED -> RUNNING -> DONE | FAILED -> FREE, CANCELLED
+ * from any of the middle ones.  A handle carries the slot's generation, so a
+ * stale one cannot touch the slot's next user.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DSOCR_QUEUE_H
+#define DSOCR_QUEUE_H
+
+#include "dsocr.h"
+#include "engine/protocol.h"
+
+typedef struct DsocrHandle
+{
+	int			slot;
+	uint64		generation;
+} DsocrHandle;
+
+/* ---- for callers: SQL functions, batch scan, job runner ---- */
+
+/*
+ * Copy a request into a free slot, waiting for one up to dsocr.queue_timeout.
+ * Raises ERROR (55000 not preloaded, 53400 queue full, 53400 role limit,
+ * 53200 no queue memory, 22023 image over dsocr.max_image_bytes is the
+ * caller's check).  request->id is set.
+ */
+extern DsocrHandle dsocr_queue_submit(DsocrRequest *request);
+
+/* Has it ended?  Never blocks. */
+extern bool dsocr_queue_poll(DsocrHandle h);
+
+/*
+ * Wait until one of n handles has ended and return its index.  Interruptible;
+ * raises ERROR when the request's deadline (dsocr.timeout) passed.
+ */
+extern int	dsocr_queue_wait_any(const DsocrHandle *handles, int n);
+
+/*
+ * Take the outcome of an ended request and free its slot.  status->code tells
+ * whether result was filled; result's memory is malloc'd (dsocr_result_free),
+ * model names the model that answered (64 bytes).
+ */
+extern void dsocr_queue_fetch(DsocrHandle h, DsocrError *status, DsocrResult *result, char *model);
+
+/* Give up a request in any state; the slot is freed as soon as the worker lets go. */
+extern void dsocr_queue_cancel(DsocrHandle h);
+
+/*
+ * The slots of this backend are also freed at transaction abort, subtransaction
+ * abort (those submitted inside it) and backend exit: callers need no PG_TRY.
+ */
+
+#endif							/* DSOCR_QUEUE_H */
