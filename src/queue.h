@@ -17,8 +17,8 @@
 
 typedef struct DsocrHandle
 {
-	int			slot;
-	uint64		generation;
+	int slot;
+	uint64 generation;
 } DsocrHandle;
 
 /* ---- for callers: SQL functions, batch scan, job runner ---- */
@@ -38,7 +38,7 @@ extern bool dsocr_queue_poll(DsocrHandle h);
  * Wait until one of n handles has ended and return its index.  Interruptible;
  * raises ERROR when the request's deadline (dsocr.timeout) passed.
  */
-extern int	dsocr_queue_wait_any(const DsocrHandle *handles, int n);
+extern int dsocr_queue_wait_any(const DsocrHandle *handles, int n);
 
 /*
  * Take the outcome of an ended request and free its slot.  status->code tells
@@ -55,4 +55,4 @@ extern void dsocr_queue_cancel(DsocrHandle h);
  * abort (those submitted inside it) and backend exit: callers need no PG_TRY.
  */
 
-#endif							/* DSOCR_QUEUE_H */
+#endif /* DSOCR_QUEUE_H */

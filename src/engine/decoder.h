@@ -15,9 +15,9 @@ typedef struct DsocrDecoder DsocrDecoder;
 /* Router results of one layer, in tests. */
 typedef struct DsocrRouterTap
 {
-	void		(*see) (void *arg, int layer, const float *logits, const int32_t *ids,
-						const float *weights, int rows, int experts, int k);
-	void	   *arg;
+	void (*see)(void *arg, int layer, const float *logits, const int32_t *ids, const float *weights,
+				int rows, int experts, int k);
+	void *arg;
 } DsocrRouterTap;
 
 /* max_rows: the most rows of one run.  Errors: DSOCR_E_MODEL, DSOCR_E_MEMORY. */
@@ -35,8 +35,9 @@ extern void dsocr_decoder_embed(DsocrDecoder *d, void *out, const int32_t *ids, 
  */
 extern bool dsocr_decoder_run(DsocrDecoder *d, void *x, const DsocrRows *rows, DsocrKv *kv,
 							  const int32_t *logit_rows, int n_logits, const DsocrTap *tap,
-							  const DsocrRouterTap *router_tap, const DsocrPoll *poll, DsocrError *err);
+							  const DsocrRouterTap *router_tap, const DsocrPoll *poll,
+							  DsocrError *err);
 
 extern const void *dsocr_decoder_logits(const DsocrDecoder *d);
 
-#endif							/* DSOCR_DECODER_H */
+#endif /* DSOCR_DECODER_H */

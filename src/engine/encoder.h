@@ -22,15 +22,15 @@ typedef struct DsocrEncoder DsocrEncoder;
  */
 typedef struct DsocrTap
 {
-	void		(*see) (void *arg, const char *name, const float *values, int rows, int dim);
-	void	   *arg;
+	void (*see)(void *arg, const char *name, const float *values, int rows, int dim);
+	void *arg;
 } DsocrTap;
 
 /* Called between layers; false makes the caller stop with DSOCR_E_CANCELLED. */
 typedef struct DsocrPoll
 {
-	bool		(*go_on) (void *arg);
-	void	   *arg;
+	bool (*go_on)(void *arg);
+	void *arg;
 } DsocrPoll;
 
 /* Check all encoder tensors and prepare them.  Errors: DSOCR_E_MODEL, DSOCR_E_MEMORY. */
@@ -49,4 +49,4 @@ extern bool dsocr_encoder_run(DsocrEncoder *e, const uint8_t *rgb, int size, voi
 extern const void *dsocr_encoder_newline(const DsocrEncoder *e);
 extern const void *dsocr_encoder_separator(const DsocrEncoder *e);
 
-#endif							/* DSOCR_ENCODER_H */
+#endif /* DSOCR_ENCODER_H */

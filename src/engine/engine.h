@@ -19,28 +19,28 @@ typedef struct DsocrEngine DsocrEngine;
 
 typedef struct DsocrEngineOptions
 {
-	const char *model;			/* model folder */
+	const char *model; /* model folder */
 	DsocrBackendOptions backend;
-	int			max_sequences;	/* decoded together; 0 = 16 */
-	size_t		kv_bytes;		/* memory for key/value pages; 0 = 1 GiB, less for small models */
+	int max_sequences; /* decoded together; 0 = 16 */
+	size_t kv_bytes;   /* memory for key/value pages; 0 = 1 GiB, less for small models */
 } DsocrEngineOptions;
 
 /* How the engine speaks to its driver, always from inside dsocr_engine_step. */
 typedef struct DsocrEvents
 {
 	/* views encoded, tokens written; may be NULL */
-	void		(*progress) (void *arg, const DsocrProgress *progress);
+	void (*progress)(void *arg, const DsocrProgress *progress);
 
 	/* A request ended: error->code is DSOCR_OK and result set, or an error. */
-	void		(*done) (void *arg, uint64_t id, const DsocrResult *result, const DsocrError *error);
+	void (*done)(void *arg, uint64_t id, const DsocrResult *result, const DsocrError *error);
 
 	/*
 	 * Called between layers, at least every few milliseconds of a small
 	 * model's work: the driver may read its socket and call
 	 * dsocr_engine_cancel (nothing else).  May be NULL.
 	 */
-	void		(*poll) (void *arg);
-	void	   *arg;
+	void (*poll)(void *arg);
+	void *arg;
 } DsocrEvents;
 
 /* Errors: DSOCR_E_MODEL, DSOCR_E_MEMORY, DSOCR_E_DEVICE. */
@@ -65,6 +65,6 @@ extern void dsocr_engine_cancel(DsocrEngine *e, uint64_t id);
 extern bool dsocr_engine_step(DsocrEngine *e, const DsocrEvents *events, DsocrError *err);
 
 /* Requests inside the engine, waiting and running. */
-extern int	dsocr_engine_pending(const DsocrEngine *e);
+extern int dsocr_engine_pending(const DsocrEngine *e);
 
-#endif							/* DSOCR_ENGINE_H */
+#endif /* DSOCR_ENGINE_H */

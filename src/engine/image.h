@@ -15,21 +15,21 @@
 
 typedef struct DsocrImage
 {
-	int			width;			/* pixels, after EXIF orientation */
-	int			height;
-	uint8_t    *rgb;			/* height rows of width * 3 bytes, no padding */
+	int width; /* pixels, after EXIF orientation */
+	int height;
+	uint8_t *rgb; /* height rows of width * 3 bytes, no padding */
 } DsocrImage;
 
 /* "PNG", "JPEG", ..., by content; NULL when the bytes are none of them. */
 extern const char *dsocr_image_format(const uint8_t *bytes, size_t len);
 
 /* Upright size from the header alone.  Errors: DSOCR_E_IMAGE. */
-extern bool dsocr_image_probe(const uint8_t *bytes, size_t len, uint64_t max_pixels,
-							  int *width, int *height, DsocrError *err);
+extern bool dsocr_image_probe(const uint8_t *bytes, size_t len, uint64_t max_pixels, int *width,
+							  int *height, DsocrError *err);
 
 /* Decode.  Errors: DSOCR_E_IMAGE (message names format and reason), DSOCR_E_MEMORY. */
 extern bool dsocr_image_decode(const uint8_t *bytes, size_t len, uint64_t max_pixels,
 							   DsocrImage *image, DsocrError *err);
 extern void dsocr_image_free(DsocrImage *image);
 
-#endif							/* DSOCR_IMAGE_H */
+#endif /* DSOCR_IMAGE_H */

@@ -21,4 +21,4 @@
 extern bool dsocr_output_parse(const char *text, size_t len, int width, int height,
 							   DsocrResult *result, DsocrError *err);
 
-#endif							/* DSOCR_OUTPUT_H */
+#endif /* DSOCR_OUTPUT_H */

@@ -17,14 +17,14 @@
 typedef struct DsocrPlan
 {
 	DsocrViewSpec spec;
-	int			columns;		/* tile grid; 1 x 1 means no tiles */
-	int			rows;
-	int			tile_size;		/* pixels; 0 without tiles */
-	int			global_size;	/* pixels of the global (or only) view */
-	int			views;			/* tiles + 1 */
-	int			image_tokens;
-	int			valid_image_tokens;
-	double		ratio;			/* official share of the view that is not padding */
+	int columns; /* tile grid; 1 x 1 means no tiles */
+	int rows;
+	int tile_size;	 /* pixels; 0 without tiles */
+	int global_size; /* pixels of the global (or only) view */
+	int views;		 /* tiles + 1 */
+	int image_tokens;
+	int valid_image_tokens;
+	double ratio; /* official share of the view that is not padding */
 } DsocrPlan;
 
 /* The official numbers of a mode (not AUTO, not CUSTOM). */
@@ -35,7 +35,8 @@ extern bool dsocr_plan(int width, int height, const DsocrViewSpec *spec, DsocrPl
 					   DsocrError *err);
 
 /* Tile grid for an image, official tie rules; min 2 tiles. */
-extern void dsocr_choose_grid(int width, int height, int tile, int max_tiles, int *columns, int *rows);
+extern void dsocr_choose_grid(int width, int height, int tile, int max_tiles, int *columns,
+							  int *rows);
 
 /* Pillow's Image.resize with BICUBIC. out is width * height * 3 bytes, allocated here. */
 extern bool dsocr_resize_bicubic(const uint8_t *rgb, int in_w, int in_h, int width, int height,
@@ -50,9 +51,9 @@ extern void dsocr_contain(int width, int height, int size, int *w, int *h, int *
  */
 typedef struct DsocrViews
 {
-	int			n;
-	int			size[DSOCR_MAX_VIEWS];	/* side in pixels */
-	uint8_t    *rgb[DSOCR_MAX_VIEWS];
+	int n;
+	int size[DSOCR_MAX_VIEWS]; /* side in pixels */
+	uint8_t *rgb[DSOCR_MAX_VIEWS];
 } DsocrViews;
 
 extern bool dsocr_views_make(const DsocrImage *image, const DsocrPlan *plan, DsocrViews *views,
@@ -69,4 +70,4 @@ extern bool dsocr_resize_positions(const float *in, int side, int dim, int new_s
 								   DsocrError *err);
 extern void dsocr_resize_relative(const float *in, int length, int dim, int new_length, float *out);
 
-#endif							/* DSOCR_PREPROCESS_H */
+#endif /* DSOCR_PREPROCESS_H */

@@ -14,30 +14,30 @@
 
 #include "request.h"
 
-#define DSOCR_PROTOCOL_VERSION	1
-#define DSOCR_FRAME_MAGIC		0x52434f44	/* "DOCR" */
-#define DSOCR_MAX_FRAME			((size_t) 1 << 30)	/* bytes of a body */
+#define DSOCR_PROTOCOL_VERSION 1
+#define DSOCR_FRAME_MAGIC 0x52434f44	   /* "DOCR" */
+#define DSOCR_MAX_FRAME ((size_t) 1 << 30) /* bytes of a body */
 
 typedef enum DsocrFrameType
 {
 	/* engine to worker */
-	DSOCR_FRAME_READY = 1,		/* DsocrModelInfo */
-	DSOCR_FRAME_FAILED = 2,		/* DsocrError: the model cannot be loaded; the engine exits 0 */
-	DSOCR_FRAME_PROGRESS = 3,	/* DsocrProgress */
-	DSOCR_FRAME_RESULT = 4,		/* DsocrError with code DSOCR_OK and DsocrResult, or the error alone */
+	DSOCR_FRAME_READY = 1,	  /* DsocrModelInfo */
+	DSOCR_FRAME_FAILED = 2,	  /* DsocrError: the model cannot be loaded; the engine exits 0 */
+	DSOCR_FRAME_PROGRESS = 3, /* DsocrProgress */
+	DSOCR_FRAME_RESULT = 4, /* DsocrError with code DSOCR_OK and DsocrResult, or the error alone */
 	/* worker to engine */
-	DSOCR_FRAME_REQUEST = 16,	/* DsocrRequest with prompt and image */
-	DSOCR_FRAME_CANCEL = 17,	/* no body */
-	DSOCR_FRAME_SHUTDOWN = 18	/* no body: finish nothing, exit 0 */
+	DSOCR_FRAME_REQUEST = 16, /* DsocrRequest with prompt and image */
+	DSOCR_FRAME_CANCEL = 17,  /* no body */
+	DSOCR_FRAME_SHUTDOWN = 18 /* no body: finish nothing, exit 0 */
 } DsocrFrameType;
 
 typedef struct DsocrFrameHeader
 {
-	uint32_t	magic;
-	uint16_t	version;
-	uint16_t	type;
-	uint64_t	id;				/* request id, 0 where it has none */
-	uint64_t	length;			/* bytes of the body */
+	uint32_t magic;
+	uint16_t version;
+	uint16_t type;
+	uint64_t id;	 /* request id, 0 where it has none */
+	uint64_t length; /* bytes of the body */
 } DsocrFrameHeader;
 
 /* false when magic, version, type or length is not acceptable. */
@@ -74,4 +74,4 @@ extern bool dsocr_parse_progress(const DsocrFrameHeader *h, const void *body, Ds
 extern bool dsocr_parse_result(const void *body, size_t len, DsocrError *status,
 							   DsocrResult *result, DsocrError *err);
 
-#endif							/* DSOCR_PROTOCOL_H */
+#endif /* DSOCR_PROTOCOL_H */

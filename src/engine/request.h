@@ -14,14 +14,14 @@
 
 typedef enum DsocrMode
 {
-	DSOCR_MODE_AUTO,			/* what the model's own config names */
-	DSOCR_MODE_TINY,			/* 512, 64 tokens, squashed */
-	DSOCR_MODE_SMALL,			/* 640, 100 tokens, squashed */
-	DSOCR_MODE_BASE,			/* 1024, 256 tokens, padded */
-	DSOCR_MODE_LARGE,			/* 1280, 400 tokens, padded */
-	DSOCR_MODE_GUNDAM,			/* tiles of 640 and a global view of 1024 */
-	DSOCR_MODE_GUNDAM_M,		/* tiles of 1024 and a global view of 1280 */
-	DSOCR_MODE_CUSTOM			/* the numbers of DsocrViewSpec; tests only */
+	DSOCR_MODE_AUTO,	 /* what the model's own config names */
+	DSOCR_MODE_TINY,	 /* 512, 64 tokens, squashed */
+	DSOCR_MODE_SMALL,	 /* 640, 100 tokens, squashed */
+	DSOCR_MODE_BASE,	 /* 1024, 256 tokens, padded */
+	DSOCR_MODE_LARGE,	 /* 1280, 400 tokens, padded */
+	DSOCR_MODE_GUNDAM,	 /* tiles of 640 and a global view of 1024 */
+	DSOCR_MODE_GUNDAM_M, /* tiles of 1024 and a global view of 1280 */
+	DSOCR_MODE_CUSTOM	 /* the numbers of DsocrViewSpec; tests only */
 } DsocrMode;
 
 #define DSOCR_N_MODES (DSOCR_MODE_GUNDAM_M + 1)
@@ -32,16 +32,16 @@ typedef enum DsocrTask
 	DSOCR_TASK_TEXT,
 	DSOCR_TASK_FIGURE,
 	DSOCR_TASK_DESCRIBE,
-	DSOCR_TASK_LOCATE,			/* prompt has one %s: what to look for */
-	DSOCR_TASK_GENERATE			/* the caller's prompt */
+	DSOCR_TASK_LOCATE,	/* prompt has one %s: what to look for */
+	DSOCR_TASK_GENERATE /* the caller's prompt */
 } DsocrTask;
 
 #define DSOCR_N_TASKS (DSOCR_TASK_GENERATE + 1)
 
 typedef enum DsocrRequestKind
 {
-	DSOCR_READ,					/* image to text */
-	DSOCR_PROBE					/* only grid and token counts, of an image or of a size */
+	DSOCR_READ, /* image to text */
+	DSOCR_PROBE /* only grid and token counts, of an image or of a size */
 } DsocrRequestKind;
 
 typedef enum DsocrPriority
@@ -53,100 +53,100 @@ typedef enum DsocrPriority
 /* How an image is cut into views; derived from the mode unless DSOCR_MODE_CUSTOM. */
 typedef struct DsocrViewSpec
 {
-	int			base_size;		/* side of the global view, pixels */
-	int			image_size;		/* side of a tile, or of the only view */
-	bool		crop;			/* tiles when the image is larger than 640 */
-	int			max_tiles;		/* 9 in the transformers code, 6 in the vLLM scripts */
-	bool		vllm;			/* prompt used unstripped, tiles of image_size; tests only */
+	int base_size;	/* side of the global view, pixels */
+	int image_size; /* side of a tile, or of the only view */
+	bool crop;		/* tiles when the image is larger than 640 */
+	int max_tiles;	/* 9 in the transformers code, 6 in the vLLM scripts */
+	bool vllm;		/* prompt used unstripped, tiles of image_size; tests only */
 } DsocrViewSpec;
 
 typedef struct DsocrRequest
 {
-	uint64_t	id;				/* chosen by the caller, unique while in flight */
+	uint64_t id; /* chosen by the caller, unique while in flight */
 	DsocrRequestKind kind;
-	DsocrTask	task;
+	DsocrTask task;
 	DsocrPriority priority;
-	DsocrMode	mode;
-	DsocrViewSpec spec;			/* only read for DSOCR_MODE_CUSTOM */
-	int32_t		max_tokens;		/* output tokens; 0 = as many as the context holds */
-	int32_t		ngram_size;		/* 0 = no rule */
-	int32_t		ngram_window;	/* 0 = whole text with prompt, else last output tokens with whitelist */
-	int32_t		probe_width;	/* DSOCR_PROBE without image: size in pixels */
-	int32_t		probe_height;
-	uint64_t	max_pixels;		/* refuse larger images from the header */
-	const char *prompt;			/* GENERATE: the prompt; LOCATE: what; else NULL */
-	const uint8_t *image;		/* encoded bytes (PNG, JPEG) */
-	size_t		image_len;
+	DsocrMode mode;
+	DsocrViewSpec spec;	  /* only read for DSOCR_MODE_CUSTOM */
+	int32_t max_tokens;	  /* output tokens; 0 = as many as the context holds */
+	int32_t ngram_size;	  /* 0 = no rule */
+	int32_t ngram_window; /* 0 = whole text with prompt, else last output tokens with whitelist */
+	int32_t probe_width;  /* DSOCR_PROBE without image: size in pixels */
+	int32_t probe_height;
+	uint64_t max_pixels;  /* refuse larger images from the header */
+	const char *prompt;	  /* GENERATE: the prompt; LOCATE: what; else NULL */
+	const uint8_t *image; /* encoded bytes (PNG, JPEG) */
+	size_t image_len;
 } DsocrRequest;
 
 typedef enum DsocrFinish
 {
-	DSOCR_FINISH_STOP,			/* the model wrote its end token */
-	DSOCR_FINISH_LENGTH			/* max_tokens or the context was used up */
+	DSOCR_FINISH_STOP,	/* the model wrote its end token */
+	DSOCR_FINISH_LENGTH /* max_tokens or the context was used up */
 } DsocrFinish;
 
 /* One grounded block of the model's text, in reading order. */
 typedef struct DsocrBlock
 {
-	char	   *label;			/* UTF-8, as the model wrote it: title, text, table, image, ... */
-	char	   *content;		/* text up to the next block, blanks at both ends removed */
-	int			n_boxes;
-	int32_t		(*boxes)[4];	/* x1, y1, x2, y2 in pixels of the upright image */
+	char *label;   /* UTF-8, as the model wrote it: title, text, table, image, ... */
+	char *content; /* text up to the next block, blanks at both ends removed */
+	int n_boxes;
+	int32_t (*boxes)[4]; /* x1, y1, x2, y2 in pixels of the upright image */
 } DsocrBlock;
 
-typedef struct DsocrTimings		/* microseconds */
+typedef struct DsocrTimings /* microseconds */
 {
-	int64_t		queued;			/* waiting for admission inside the engine */
-	int64_t		preprocess;		/* decoding and resizing the image */
-	int64_t		encode;			/* DeepEncoder over all views */
-	int64_t		prefill;
-	int64_t		decode;
+	int64_t queued;		/* waiting for admission inside the engine */
+	int64_t preprocess; /* decoding and resizing the image */
+	int64_t encode;		/* DeepEncoder over all views */
+	int64_t prefill;
+	int64_t decode;
 } DsocrTimings;
 
 typedef struct DsocrResult
 {
-	char	   *raw;			/* model output, end token removed; valid UTF-8 */
-	char	   *markdown;		/* cleaned the official way; valid UTF-8 */
-	int			n_blocks;
+	char *raw;		/* model output, end token removed; valid UTF-8 */
+	char *markdown; /* cleaned the official way; valid UTF-8 */
+	int n_blocks;
 	DsocrBlock *blocks;
 	DsocrFinish finish;
-	DsocrMode	mode;			/* the mode that was used */
-	int32_t		width;			/* upright image, pixels */
-	int32_t		height;
-	int32_t		grid_columns;	/* tiles; 1 x 1 means none */
-	int32_t		grid_rows;
-	int32_t		views;
-	int32_t		image_tokens;	/* with newlines and separator */
-	int32_t		valid_image_tokens; /* the official count, padding left out */
-	int32_t		prompt_tokens;	/* whole input sequence */
-	int32_t		text_tokens;	/* output, end token not counted */
-	double		mean_logprob;	/* mean natural log-probability of the output tokens; 0 if none */
+	DsocrMode mode; /* the mode that was used */
+	int32_t width;	/* upright image, pixels */
+	int32_t height;
+	int32_t grid_columns; /* tiles; 1 x 1 means none */
+	int32_t grid_rows;
+	int32_t views;
+	int32_t image_tokens;		/* with newlines and separator */
+	int32_t valid_image_tokens; /* the official count, padding left out */
+	int32_t prompt_tokens;		/* whole input sequence */
+	int32_t text_tokens;		/* output, end token not counted */
+	double mean_logprob;		/* mean natural log-probability of the output tokens; 0 if none */
 	DsocrTimings timings;
 } DsocrResult;
 
 /* Where a running request stands. */
 typedef struct DsocrProgress
 {
-	uint64_t	id;
-	int32_t		views_done;
-	int32_t		views;
-	int32_t		image_tokens;
-	int32_t		text_tokens;
+	uint64_t id;
+	int32_t views_done;
+	int32_t views;
+	int32_t image_tokens;
+	int32_t text_tokens;
 } DsocrProgress;
 
 /* What a loaded model is; sent by the engine when it is ready. */
 typedef struct DsocrModelInfo
 {
-	char		name[64];
-	char		fingerprint[33];	/* hex; changes when config, tokenizer or weights change */
-	char		device[64];		/* "cpu (avx512_bf16, 2 threads)" */
-	char		weights[16];	/* "bf16", "fp32" */
-	DsocrMode	auto_mode;
-	int32_t		max_positions;
-	int32_t		max_sequences;	/* decoded together */
-	int64_t		parameters;
-	int64_t		weight_bytes;
-	int64_t		kv_bytes;
+	char name[64];
+	char fingerprint[33]; /* hex; changes when config, tokenizer or weights change */
+	char device[64];	  /* "cpu (avx512_bf16, 2 threads)" */
+	char weights[16];	  /* "bf16", "fp32" */
+	DsocrMode auto_mode;
+	int32_t max_positions;
+	int32_t max_sequences; /* decoded together */
+	int64_t parameters;
+	int64_t weight_bytes;
+	int64_t kv_bytes;
 } DsocrModelInfo;
 
 extern const char *const dsocr_mode_names[DSOCR_N_MODES];
@@ -155,4 +155,4 @@ extern const char *const dsocr_task_names[DSOCR_N_TASKS];
 /* Free what a result owns; the struct itself stays with the caller. */
 extern void dsocr_result_free(DsocrResult *r);
 
-#endif							/* DSOCR_REQUEST_H */
+#endif /* DSOCR_REQUEST_H */

@@ -18,13 +18,13 @@
  */
 typedef struct DsocrBanList
 {
-	int32_t    *ids;
-	int			n;
-	int			cap;
+	int32_t *ids;
+	int n;
+	int cap;
 } DsocrBanList;
 
 extern bool dsocr_ngram_bans(const int32_t *ids, int n, int prompt_len, int ngram_size, int window,
 							 const int32_t *whitelist, int n_whitelist, DsocrBanList *banned,
 							 DsocrError *err);
 
-#endif							/* DSOCR_SAMPLING_H */
+#endif /* DSOCR_SAMPLING_H */

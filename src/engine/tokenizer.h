@@ -32,8 +32,8 @@ extern bool dsocr_tokenizer_decode(const DsocrTokenizer *t, const int32_t *ids, 
 								   bool skip_special, DsocrBuffer *out, DsocrError *err);
 
 /* Replace invalid UTF-8 by U+FFFD the way Rust's from_utf8_lossy does; returns how many. */
-extern bool dsocr_utf8_repair(const char *bytes, size_t len, DsocrBuffer *out,
-							  size_t *replaced, DsocrError *err);
+extern bool dsocr_utf8_repair(const char *bytes, size_t len, DsocrBuffer *out, size_t *replaced,
+							  DsocrError *err);
 
 /* Id of a token by its exact content ("<image>", "<td>"), -1 if there is none. */
 extern int32_t dsocr_tokenizer_id(const DsocrTokenizer *t, const char *content);
@@ -44,4 +44,4 @@ extern int32_t dsocr_tokenizer_size(const DsocrTokenizer *t);
 /* Strip Unicode white space at both ends as Python's str.strip does: bytes [*from, *to). */
 extern void dsocr_utf8_strip(const char *text, size_t len, size_t *from, size_t *to);
 
-#endif							/* DSOCR_TOKENIZER_H */
+#endif /* DSOCR_TOKENIZER_H */

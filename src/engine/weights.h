@@ -31,12 +31,12 @@ typedef enum DsocrDtype
 
 typedef struct DsocrTensor
 {
-	const char *name;			/* owned by the file */
-	DsocrDtype	dtype;
-	int			ndim;
-	int64_t		shape[DSOCR_MAX_DIMS];	/* row-major, outermost first */
-	int64_t		count;			/* number of elements */
-	const void *data;			/* count elements, in the mapping; 1-byte aligned at worst */
+	const char *name; /* owned by the file */
+	DsocrDtype dtype;
+	int ndim;
+	int64_t shape[DSOCR_MAX_DIMS]; /* row-major, outermost first */
+	int64_t count;				   /* number of elements */
+	const void *data;			   /* count elements, in the mapping; 1-byte aligned at worst */
 } DsocrTensor;
 
 typedef struct DsocrWeights DsocrWeights;
@@ -62,11 +62,11 @@ extern const DsocrTensor *dsocr_weights_find(const DsocrWeights *w, const char *
 extern const DsocrTensor *dsocr_weights_need(const DsocrWeights *w, DsocrError *err,
 											 const char *name, int ndim, const int64_t *shape);
 
-extern int	dsocr_weights_count(const DsocrWeights *w);
-extern const DsocrTensor *dsocr_weights_at(const DsocrWeights *w, int i);	/* in file order */
-extern size_t dsocr_weights_bytes(const DsocrWeights *w);	/* tensor bytes mapped */
+extern int dsocr_weights_count(const DsocrWeights *w);
+extern const DsocrTensor *dsocr_weights_at(const DsocrWeights *w, int i); /* in file order */
+extern size_t dsocr_weights_bytes(const DsocrWeights *w);				  /* tensor bytes mapped */
 
 /* Element i as fp32, whatever the type. */
 extern float dsocr_tensor_get(const DsocrTensor *t, int64_t i);
 
-#endif							/* DSOCR_WEIGHTS_H */
+#endif /* DSOCR_WEIGHTS_H */
