@@ -23,6 +23,28 @@
 #define ALIGNMENT 64
 #define READ_CHUNK (1 << 16)
 
+/*
+ * Format into a field of an error.  The arguments may point into that error
+ * ("%s: %s" around an earlier message); a text cut off ends at a character.
+ */
+static void
+format_field(char *field, size_t size, const char *fmt, va_list ap)
+{
+	char text[sizeof(((DsocrError *) NULL)->message) + 1];
+	int n = vsnprintf(text, sizeof(text), fmt, ap);
+	size_t len = n < 0 ? 0 : (size_t) n;
+
+	if (len >= size)
+	{
+		size_t end = size - 1;
+
+		for (len = end; end - len < 3 && ((unsigned char) text[len] & 0xc0) == 0x80;)
+			len--;
+	}
+	memcpy(field, text, len);
+	field[len] = '\0';
+}
+
 bool
 dsocr_fail(DsocrError *err, DsocrCode code, const char *fmt, ...)
 {
@@ -30,11 +52,11 @@ dsocr_fail(DsocrError *err, DsocrCode code, const char *fmt, ...)
 
 	if (err == NULL)
 		return false;
+	va_start(ap, fmt);
+	format_field(err->message, sizeof(err->message), fmt, ap);
+	va_end(ap);
 	err->code = code;
 	err->hint[0] = '\0';
-	va_start(ap, fmt);
-	vsnprintf(err->message, sizeof(err->message), fmt, ap);
-	va_end(ap);
 	return false;
 }
 
@@ -46,7 +68,7 @@ dsocr_hint(DsocrError *err, const char *fmt, ...)
 	if (err == NULL)
 		return false;
 	va_start(ap, fmt);
-	vsnprintf(err->hint, sizeof(err->hint), fmt, ap);
+	format_field(err->hint, sizeof(err->hint), fmt, ap);
 	va_end(ap);
 	return false;
 }

@@ -15,7 +15,7 @@ const char *const dsocr_mode_names[DSOCR_N_MODES] = {
 	[DSOCR_MODE_AUTO] = "auto",			[DSOCR_MODE_TINY] = "tiny",
 	[DSOCR_MODE_SMALL] = "small",		[DSOCR_MODE_BASE] = "base",
 	[DSOCR_MODE_LARGE] = "large",		[DSOCR_MODE_GUNDAM] = "gundam",
-	[DSOCR_MODE_GUNDAM_M] = "gundam-m",
+	[DSOCR_MODE_GUNDAM_M] = "gundam_m",
 };
 
 const char *const dsocr_task_names[DSOCR_N_TASKS] = {
