@@ -59,9 +59,13 @@ extern bool dsocr_frame_simple(DsocrBuffer *out, DsocrFrameType type, uint64_t i
 extern bool dsocr_frame_request_head(DsocrBuffer *out, const DsocrRequest *r, DsocrError *err);
 
 /*
- * Read a body.  Strings and images of a request point into the body (prompt
- * is copied to *prompt with its NUL, free with dsocr_free); a result owns its
- * memory.  Errors: DSOCR_E_INTERNAL (malformed), DSOCR_E_MEMORY.
+ * Read a body of h->length bytes.  The image of a request points into the body
+ * (prompt is copied to *prompt with its NUL, NULL without one, free with
+ * dsocr_free); a result owns its memory (dsocr_result_free) and its strings
+ * are never NULL.  On return true enums are in range and strings hold no NUL;
+ * all but the prompt are valid UTF-8.  Numbers of a request (sizes, limits)
+ * are the engine's to judge.  Errors: DSOCR_E_INTERNAL (malformed),
+ * DSOCR_E_MEMORY; nothing is left to free then.
  */
 extern bool dsocr_parse_request(const DsocrFrameHeader *h, const void *body, DsocrRequest *r,
 								char **prompt, DsocrError *err);

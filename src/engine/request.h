@@ -141,6 +141,7 @@ typedef struct DsocrModelInfo
 	char fingerprint[33]; /* hex; changes when config, tokenizer or weights change */
 	char device[64];	  /* "cpu (avx512_bf16, 2 threads)" */
 	char weights[16];	  /* "bf16", "fp32" */
+	char sandbox[64];	  /* "seccomp,landlock,no_new_privs,rlimits"; empty: none */
 	DsocrMode auto_mode;
 	int32_t max_positions;
 	int32_t max_sequences; /* decoded together */
