@@ -9,7 +9,7 @@ $(BUILD)/unit/%: test/unit/%.c $(REFERENCE_OBJ) $(BUILD)/libengine.a
 	@mkdir -p $(@D)
 	$(ENGINE_CC) $(ENGINE_CFLAGS) -o $@ $^ $(ENGINE_LIBS) -lcmocka
 
-check-unit: $(UNIT_BIN)
+check-unit: $(UNIT_BIN) golden
 	@rc=0; for t in $(UNIT_BIN); do echo "== $$t"; $$t || rc=1; done; exit $$rc
 
 FUZZ_SRC = $(wildcard test/fuzz/fuzz_*.c)
@@ -24,4 +24,8 @@ build/fuzz/%: test/fuzz/%.c $(FUZZ_LIB)
 	@mkdir -p $(@D)
 	clang $(FUZZ_FLAGS) -o $@ $^ -lpng -ljpeg -ljansson -lpcre2-8 -lm
 
-.PHONY: check-unit
+# Reference data: unpacked once for each state of the archives.
+golden:
+	@tools/golden/unpack build/golden
+
+.PHONY: check-unit golden
