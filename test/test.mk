@@ -28,4 +28,10 @@ build/fuzz/%: test/fuzz/%.c $(FUZZ_LIB)
 golden:
 	@tools/golden/unpack build/golden
 
-.PHONY: check-unit golden
+lint:
+	@test/lint/run
+
+format:
+	@test/lint/run --format
+
+.PHONY: check-unit golden lint format
