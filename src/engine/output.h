@@ -14,9 +14,21 @@
 #include "request.h"
 
 /*
+ * The part of the decoded text that is the model's answer: bytes [*from, *to).
+ * One end token at the very end is left out if the text still has it (eos is
+ * its content, NULL when the caller did not decode it), then white space at
+ * both ends, as Python's str.strip does.  That is all that lies between
+ * dsocr_utf8_repair and dsocr_output_parse.
+ */
+extern void dsocr_output_strip(const char *text, size_t len, const char *eos, size_t *from,
+							   size_t *to);
+
+/*
  * Parse raw text (end token removed, stripped; valid UTF-8) of an image of
- * width x height: fills result->raw, ->markdown, ->n_blocks and ->blocks.
- * Linear in the length of the text.  Errors: DSOCR_E_MEMORY.
+ * width x height: fills result->raw, ->markdown, ->n_blocks and ->blocks,
+ * which must be empty before.  U+0000, which no PostgreSQL text can hold,
+ * becomes U+FFFD.  Linear in the length of the text, in time and memory.
+ * Errors: DSOCR_E_MEMORY; result is as before then.
  */
 extern bool dsocr_output_parse(const char *text, size_t len, int width, int height,
 							   DsocrResult *result, DsocrError *err);
