@@ -1,0 +1,41 @@
+/*-------------------------------------------------------------------------
+ *
+ * result.h
+ *		Outcomes of a request: errors to SQLSTATEs, results to datums.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DSOCR_RESULT_H
+#define DSOCR_RESULT_H
+
+#include "dsocr.h"
+
+#include "fmgr.h"
+#include "engine/request.h"
+
+/* The outcome of one request, in a memory context of its own. */
+typedef struct DsocrOutcome
+{
+	MemoryContext context; /* deleting it frees the result too */
+	DsocrError status;
+	DsocrResult result; /* set where status.code is DSOCR_OK */
+	char model[64];		/* name of the model that answered */
+} DsocrOutcome;
+
+/* A zeroed outcome in a new context below the current one. */
+extern DsocrOutcome *dsocr_outcome_create(void);
+extern void dsocr_outcome_delete(DsocrOutcome *outcome);
+
+/* SQLSTATE (as ereport takes it) of an error of the engine. */
+extern int dsocr_error_sqlstate(DsocrCode code);
+
+/* Is the document itself to blame?  Only then dsocr.on_error has a say. */
+extern bool dsocr_error_is_of_document(DsocrCode code);
+
+/* Raise the error, or warn of it. */
+extern void dsocr_error_report(int elevel, const DsocrError *error);
+
+/* A composite value of type dsocr_result, the type the function returns. */
+extern Datum dsocr_outcome_datum(FunctionCallInfo fcinfo, DsocrOutcome *outcome);
+
+#endif /* DSOCR_RESULT_H */
