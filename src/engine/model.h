@@ -1,0 +1,58 @@
+/*-------------------------------------------------------------------------
+ *
+ * model.h
+ *		A model folder, loaded: config, tokenizer, weights and both networks.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DSOCR_MODEL_H
+#define DSOCR_MODEL_H
+
+#include "decoder.h"
+#include "tokenizer.h"
+
+/*
+ * Rows of a prefill chunk.  Chunks start at multiples of it from the
+ * sequence's own beginning, whatever else runs, so that the sums behind a
+ * text never change.
+ */
+#define DSOCR_CHUNK 512
+
+#define DSOCR_MAX_WHITELIST 2
+
+typedef struct DsocrModel
+{
+	DsocrBackend *be; /* owned by the caller */
+	DsocrConfig config;
+	DsocrWeights *weights;
+	DsocrTokenizer *tokenizer;
+	DsocrEncoder *encoder;
+	DsocrDecoder *decoder;
+	int32_t image_id;						/* of "<image>" */
+	int32_t whitelist[DSOCR_MAX_WHITELIST]; /* <td>, </td>: never banned by the window rule */
+	int n_whitelist;
+	void *tokens; /* vision tokens of one view */
+	size_t tokens_cap;
+
+	/* arguments of a decoder run, DSOCR_CHUNK of each */
+	int32_t *positions;
+	const int32_t **pages;
+} DsocrModel;
+
+/*
+ * Load DIR on a backend.  tokenizer is a tokenizer.json to use instead of the
+ * folder's own, or NULL.  Errors: DSOCR_E_MODEL, DSOCR_E_MEMORY.
+ */
+extern DsocrModel *dsocr_model_open(DsocrBackend *be, const char *dir, const char *tokenizer,
+									DsocrError *err);
+extern void dsocr_model_close(DsocrModel *m);
+
+/*
+ * 32 hex digits that change with the config, the tokenizer or the weights: a
+ * digest of the small files, of names, types and shapes of all tensors and of
+ * samples of their bytes.
+ */
+extern bool dsocr_model_fingerprint(const DsocrModel *m, const char *dir, char out[33],
+									DsocrError *err);
+
+#endif /* DSOCR_MODEL_H */
