@@ -30,6 +30,9 @@ endif
 include src/engine/engine.mk
 include test/test.mk
 
+# PGXS does not follow includes.
+$(OBJS): $(wildcard src/*.h src/engine/*.h bgworker/*.h)
+
 all: dsocr-engine
 
 sql/dsocr--$(DSOCR_VERSION).sql: sql/dsocr.sql

@@ -22,11 +22,36 @@ FUZZ_LIB = $(filter-out src/engine/engine.c src/engine/scheduler.c src/engine/en
 
 build/fuzz/%: test/fuzz/%.c $(FUZZ_LIB)
 	@mkdir -p $(@D)
-	clang $(FUZZ_FLAGS) -o $@ $^ -lpng -ljpeg -ljansson -lpcre2-8 -lm
+	clang $(FUZZ_FLAGS) -o $@ $^ -lpng -lz -ljpeg -ljansson -lpcre2-8 -lm
 
 # Reference data: unpacked once for each state of the archives.
 golden:
 	@tools/golden/unpack build/golden
+
+# The whole reference data where it lies beside the tree, as well as our own.
+SHARED_GOLDEN = $(wildcard ../shared/golden)
+check-golden: golden $(BUILD)/dsocr-engine
+	@$(BUILD)/dsocr-engine check build/golden
+ifneq ($(SHARED_GOLDEN),)
+	@$(BUILD)/dsocr-engine check --tokenizer build/golden/tokenizer/tokenizer.json $(SHARED_GOLDEN)
+endif
+
+# Stands in for the engine in tests of the PostgreSQL side.
+$(BUILD)/stub_engine: test/stub/stub_engine.c $(BUILD)/libengine.a
+	@mkdir -p $(@D)
+	$(ENGINE_CC) $(ENGINE_CFLAGS) -o $@ $^ $(ENGINE_LIBS)
+
+build-unit: $(UNIT_BIN)
+build-fuzz: $(FUZZ_BIN)
+
+# Each target for FUZZ_SECONDS, starting from test/fuzz/corpus/NAME where it exists.
+check-fuzz: $(FUZZ_BIN)
+	@test/fuzz/run $(FUZZ_SECONDS) $(FUZZ_BIN)
+
+# Scenarios that start servers of their own.
+TAP = $(sort $(wildcard test/t/*.pl))
+check-tap: golden
+	@prove -v -I $(dir $(PGXS))/../../src/test/perl -I test/t $(TAP)
 
 lint:
 	@test/lint/run
@@ -34,4 +59,4 @@ lint:
 format:
 	@test/lint/run --format
 
-.PHONY: check-unit golden lint format
+.PHONY: check-unit check-golden check-fuzz check-tap build-unit build-fuzz golden lint format
