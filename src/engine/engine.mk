@@ -4,7 +4,7 @@ BUILD ?= build
 ENGINE_CC ?= $(CC)
 ENGINE_OPT ?= -O2 -g
 ENGINE_SAN ?=
-ENGINE_LIBS = -ldnnl -lpng -ljpeg -ljansson -lpcre2-8 -lseccomp -lpthread -lm
+ENGINE_LIBS = -ldnnl -lpng -lz -ljpeg -ljansson -lpcre2-8 -lseccomp -lpthread -lm
 ENGINE_CFLAGS = -std=gnu11 -D_GNU_SOURCE $(ENGINE_OPT) $(ENGINE_SAN) -fopenmp -Isrc/engine -Ikernels/cpu \
 	-Wall -Wextra -Wmissing-prototypes -Wstrict-prototypes -Wvla -Wno-unused-parameter \
 	-Wno-missing-field-initializers -MMD -MP

@@ -13,6 +13,9 @@
 
 #include "base.h"
 
+/* Where a limit of 0 pixels is given. */
+#define DSOCR_DEFAULT_MAX_PIXELS 100000000
+
 typedef struct DsocrImage
 {
 	int width; /* pixels, after EXIF orientation */
@@ -20,7 +23,7 @@ typedef struct DsocrImage
 	uint8_t *rgb; /* height rows of width * 3 bytes, no padding */
 } DsocrImage;
 
-/* "PNG", "JPEG", ..., by content; NULL when the bytes are none of them. */
+/* "PNG" or "JPEG", by content; NULL when the bytes are none of them. */
 extern const char *dsocr_image_format(const uint8_t *bytes, size_t len);
 
 /* Upright size from the header alone.  Errors: DSOCR_E_IMAGE. */

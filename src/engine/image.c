@@ -1,0 +1,203 @@
+/*-------------------------------------------------------------------------
+ *
+ * image.c
+ *		Encoded bytes to an upright 8-bit RGB picture.
+ *
+ * Chooses the format by content and turns the pixels upright.  The formats
+ * check every size against the limits before they allocate.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "image_format.h"
+
+#include <string.h>
+
+/* Pixels are moved in squares that stay in the first-level cache. */
+#define TURN_BLOCK 32
+
+static const struct
+{
+	const char *name;
+	const char *magic;
+	uint8_t len;
+	uint8_t offset;
+} foreign_formats[] = {
+	{"GIF", "GIF8", 4, 0},
+	{"TIFF", "II*\0", 4, 0},
+	{"TIFF", "MM\0*", 4, 0},
+	{"WebP", "WEBP", 4, 8},
+	{"PDF", "%PDF", 4, 0},
+	{"BMP", "BM", 2, 0},
+	{"JPEG 2000", "\0\0\0\fjP  ", 8, 0},
+	{"HEIF", "ftyp", 4, 4},
+};
+
+const char *
+dsocr_image_format(const uint8_t *bytes, size_t len)
+{
+	if (len >= 8 && memcmp(bytes, "\x89PNG\r\n\x1a\n", 8) == 0)
+		return "PNG";
+	if (len >= 3 && memcmp(bytes, "\xff\xd8\xff", 3) == 0)
+		return "JPEG";
+	return NULL;
+}
+
+static bool
+refuse_format(const uint8_t *bytes, size_t len, DsocrError *err)
+{
+	if (len == 0)
+		return dsocr_fail(err, DSOCR_E_IMAGE, "image is empty");
+	dsocr_fail(err, DSOCR_E_IMAGE, "image is not PNG or JPEG");
+	for (size_t i = 0; i < sizeof(foreign_formats) / sizeof(foreign_formats[0]); i++)
+	{
+		size_t offset = foreign_formats[i].offset;
+		size_t n = foreign_formats[i].len;
+
+		if (len >= offset + n && memcmp(bytes + offset, foreign_formats[i].magic, n) == 0)
+			return dsocr_hint(err, "The data looks like %s. Convert it to PNG or JPEG first.",
+							  foreign_formats[i].name);
+	}
+	return false;
+}
+
+bool
+dsocr_image_check_size(const char *name, uint32_t width, uint32_t height, uint32_t max_side,
+					   uint64_t max_pixels, DsocrError *err)
+{
+	if (max_pixels == 0)
+		max_pixels = DSOCR_DEFAULT_MAX_PIXELS;
+	if (width == 0 || height == 0)
+		return dsocr_fail(err, DSOCR_E_IMAGE, "%s image of %u x %u pixels is empty", name,
+						  (unsigned) width, (unsigned) height);
+	/* two 32-bit numbers cannot overflow 64 bits */
+	if ((uint64_t) width * height > max_pixels)
+	{
+		dsocr_fail(err, DSOCR_E_IMAGE,
+				   "%s image of %u x %u pixels exceeds the limit of %llu pixels", name,
+				   (unsigned) width, (unsigned) height, (unsigned long long) max_pixels);
+		return dsocr_hint(err, "Scale the image down, or raise dsocr.max_pixels.");
+	}
+	if (width > max_side || height > max_side)
+		return dsocr_fail(err, DSOCR_E_IMAGE,
+						  "%s image of %u x %u pixels exceeds the limit of %u pixels a side", name,
+						  (unsigned) width, (unsigned) height, (unsigned) max_side);
+	return true;
+}
+
+bool
+dsocr_image_probe(const uint8_t *bytes, size_t len, uint64_t max_pixels, int *width, int *height,
+				  DsocrError *err)
+{
+	const char *format = dsocr_image_format(bytes, len);
+	DsocrImageHeader header = {0};
+	bool ok;
+
+	if (format == NULL)
+		return refuse_format(bytes, len, err);
+	if (format[0] == 'P')
+		ok = dsocr_png_probe(bytes, len, max_pixels, &header, err);
+	else
+		ok = dsocr_jpeg_probe(bytes, len, max_pixels, &header, err);
+	if (!ok)
+		return false;
+	*width = (int) (header.orientation >= 5 ? header.height : header.width);
+	*height = (int) (header.orientation >= 5 ? header.width : header.height);
+	return true;
+}
+
+/*
+ * Pixel (x, y) of the upright image is at x * step_x + y * step_y bytes from
+ * the first one.  Orientations 2 to 8 are the seven ways to choose them.
+ */
+static bool
+turn_upright(DsocrImage *image, int orientation, DsocrError *err)
+{
+	size_t w = (size_t) image->width;
+	size_t h = (size_t) image->height;
+	ptrdiff_t stride = (ptrdiff_t) w * 3;
+	bool swap = orientation >= 5;
+	bool mirror_x = orientation == 2 || orientation == 3 || orientation == 7 || orientation == 8;
+	bool mirror_y = orientation == 3 || orientation == 4 || orientation == 6 || orientation == 7;
+	ptrdiff_t step_x = mirror_x ? -3 : 3;
+	ptrdiff_t step_y = mirror_y ? -stride : stride;
+	const uint8_t *first = image->rgb;
+	size_t out_w = swap ? h : w;
+	size_t out_h = swap ? w : h;
+	size_t pixels;
+	uint8_t *out;
+
+	if (mirror_x)
+		first += stride - 3;
+	if (mirror_y)
+		first += (ptrdiff_t) (h - 1) * stride;
+	if (swap)
+	{
+		ptrdiff_t t = step_x;
+
+		step_x = step_y;
+		step_y = t;
+	}
+	if (!dsocr_mul(w, h, &pixels))
+		return dsocr_fail(err, DSOCR_E_MEMORY, "image is too large");
+	out = dsocr_alloc(pixels, 3, err);
+	if (out == NULL)
+		return false;
+	for (size_t y0 = 0; y0 < out_h; y0 += TURN_BLOCK)
+		for (size_t x0 = 0; x0 < out_w; x0 += TURN_BLOCK)
+		{
+			size_t y1 = y0 + TURN_BLOCK < out_h ? y0 + TURN_BLOCK : out_h;
+			size_t x1 = x0 + TURN_BLOCK < out_w ? x0 + TURN_BLOCK : out_w;
+
+			for (size_t y = y0; y < y1; y++)
+			{
+				const uint8_t *p = first + (ptrdiff_t) y * step_y + (ptrdiff_t) x0 * step_x;
+				uint8_t *o = out + (y * out_w + x0) * 3;
+
+				for (size_t x = x0; x < x1; x++, p += step_x, o += 3)
+				{
+					o[0] = p[0];
+					o[1] = p[1];
+					o[2] = p[2];
+				}
+			}
+		}
+	dsocr_free(image->rgb);
+	image->rgb = out;
+	image->width = (int) out_w;
+	image->height = (int) out_h;
+	return true;
+}
+
+bool
+dsocr_image_decode(const uint8_t *bytes, size_t len, uint64_t max_pixels, DsocrImage *image,
+				   DsocrError *err)
+{
+	const char *format = dsocr_image_format(bytes, len);
+	DsocrImageHeader header = {0};
+	bool ok;
+
+	memset(image, 0, sizeof(*image));
+	if (format == NULL)
+		return refuse_format(bytes, len, err);
+	if (format[0] == 'P')
+		ok = dsocr_png_decode(bytes, len, max_pixels, &header, &image->rgb, err);
+	else
+		ok = dsocr_jpeg_decode(bytes, len, max_pixels, &header, &image->rgb, err);
+	if (!ok)
+		return false;
+	image->width = (int) header.width;
+	image->height = (int) header.height;
+	if (header.orientation > 1 && !turn_upright(image, header.orientation, err))
+	{
+		dsocr_image_free(image);
+		return false;
+	}
+	return true;
+}
+
+void
+dsocr_image_free(DsocrImage *image)
+{
+	dsocr_free(image->rgb);
+	memset(image, 0, sizeof(*image));
+}
