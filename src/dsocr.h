@@ -15,12 +15,13 @@
 #define DSOCR_VERSION "0.1.0"
 #define DSOCR_MAX_DEVICES 16
 #define DSOCR_MAX_SLOTS 1024
+#define DSOCR_DEVICE_NAME_MAX 32 /* bytes, with NUL */
 
 /* settings (guc.c) */
 extern char *dsocr_model;			/* empty: the embedded one */
 extern char *dsocr_devices;			/* comma-separated list: "cpu" */
 extern int dsocr_mode;				/* DsocrMode */
-extern int dsocr_weights;			/* DsocrPrecision */
+extern int dsocr_weights;			/* dsocr_weights_name() */
 extern int dsocr_max_requests;		/* slots */
 extern int dsocr_queue_memory;		/* kB */
 extern int dsocr_queue_timeout;		/* ms, 0 = wait forever */
@@ -35,6 +36,8 @@ extern int dsocr_ngram_window;
 extern int dsocr_max_requests_per_role; /* 0 = no limit */
 extern int dsocr_threads;				/* of the engine, 0 = all cores */
 extern bool dsocr_log_requests;
+extern int dsocr_engine_timeout; /* ms of silence after which a busy engine is replaced */
+extern char *dsocr_engine_path;	 /* empty: beside the server's programs */
 
 typedef enum DsocrOnError
 {
@@ -44,8 +47,19 @@ typedef enum DsocrOnError
 } DsocrOnError;
 
 extern void dsocr_guc_init(void);
+extern void dsocr_guc_reserve(void); /* after the last setting was defined */
 extern void dsocr_shmem_init(void);
 extern void dsocr_worker_init(void); /* registers one worker per device */
+
+/*
+ * Split a value of dsocr.devices.  Returns the number of devices, or -1 when
+ * it is malformed; "auto" becomes "cpu".
+ */
+extern int dsocr_device_list(const char *setting,
+							 char names[DSOCR_MAX_DEVICES][DSOCR_DEVICE_NAME_MAX]);
+
+/* The names of dsocr.weights as the engine's --precision wants them. */
+extern const char *dsocr_weights_name(int weights);
 
 /* The folder of the model in use: dsocr.model, or the embedded one. palloc'd. */
 extern char *dsocr_model_path(void);

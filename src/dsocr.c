@@ -1,0 +1,27 @@
+/*-------------------------------------------------------------------------
+ *
+ * dsocr.c
+ *		Entry point of the module: a table of contents.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "dsocr.h"
+
+#include "fmgr.h"
+#include "miscadmin.h"
+
+PG_MODULE_MAGIC;
+
+void _PG_init(void);
+
+void
+_PG_init(void)
+{
+	dsocr_guc_init();
+	if (process_shared_preload_libraries_in_progress)
+	{
+		dsocr_shmem_init();
+		dsocr_worker_init();
+	}
+	dsocr_guc_reserve();
+}

@@ -1,0 +1,313 @@
+/*-------------------------------------------------------------------------
+ *
+ * guc.c
+ *		The settings of dsocr.
+ *
+ * Settings that only the server's administrator may choose (files, devices,
+ * memory) are POSTMASTER or SIGHUP; limits that protect others are SUSET;
+ * the rest belongs to the user.  Without preloading, the POSTMASTER settings
+ * cannot be defined and are left out.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "dsocr.h"
+
+#include "engine/request.h"
+
+#include <limits.h>
+
+#include "miscadmin.h"
+#include "utils/guc.h"
+
+#define DAY_MS (24 * 60 * 60 * 1000)
+#define MAX_NGRAM_SIZE 1000
+#define MAX_NGRAM_WINDOW 100000
+#define MAX_THREADS 1024
+
+char *dsocr_model = NULL;
+char *dsocr_devices = NULL;
+int dsocr_mode = DSOCR_MODE_AUTO;
+int dsocr_weights = 0;
+int dsocr_max_requests = 64;
+int dsocr_queue_memory = 256 * 1024;
+int dsocr_queue_timeout = 60 * 1000;
+int dsocr_timeout = 0;
+int dsocr_max_tokens = 0;
+int dsocr_max_image_bytes = 64 * 1024;
+int dsocr_max_pixels = 100 * 1000 * 1000;
+int dsocr_on_error = DSOCR_ON_ERROR_ERROR;
+char *dsocr_no_repeat_ngram = NULL;
+int dsocr_ngram_size = 30;
+int dsocr_ngram_window = 90;
+int dsocr_max_requests_per_role = 0;
+int dsocr_threads = 0;
+bool dsocr_log_requests = false;
+int dsocr_engine_timeout = 120 * 1000;
+char *dsocr_engine_path = NULL;
+
+static const struct config_enum_entry mode_options[] = {
+	{"auto", DSOCR_MODE_AUTO, false},		  {"tiny", DSOCR_MODE_TINY, false},
+	{"small", DSOCR_MODE_SMALL, false},		  {"base", DSOCR_MODE_BASE, false},
+	{"large", DSOCR_MODE_LARGE, false},		  {"gundam", DSOCR_MODE_GUNDAM, false},
+	{"gundam_m", DSOCR_MODE_GUNDAM_M, false}, {NULL, 0, false}};
+
+static const struct config_enum_entry weights_options[] = {
+	{"bf16", 0, false}, {"fp32", 1, false}, {NULL, 0, false}};
+
+static const struct config_enum_entry on_error_options[] = {
+	{"error", DSOCR_ON_ERROR_ERROR, false},
+	{"null", DSOCR_ON_ERROR_NULL, false},
+	{"warning", DSOCR_ON_ERROR_WARNING, false},
+	{NULL, 0, false}};
+
+const char *
+dsocr_weights_name(int weights)
+{
+	return weights_options[weights].name;
+}
+
+/* One name of the list: "cpu", "cuda:0". */
+static bool
+device_name(const char *from, size_t len, char *name)
+{
+	if (len == 0 || len >= DSOCR_DEVICE_NAME_MAX)
+		return false;
+	for (size_t i = 0; i < len; i++)
+	{
+		char c = from[i];
+
+		if (!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == ':' || c == '_'))
+			return false;
+	}
+	memcpy(name, from, len);
+	name[len] = '\0';
+	if (strcmp(name, "auto") == 0)
+		strcpy(name, "cpu");
+	return true;
+}
+
+int
+dsocr_device_list(const char *setting, char names[DSOCR_MAX_DEVICES][DSOCR_DEVICE_NAME_MAX])
+{
+	const char *p = setting;
+	int n = 0;
+
+	if (strspn(p, " \t") == strlen(p))
+		return 0;
+	for (;;)
+	{
+		size_t len;
+		size_t trimmed;
+
+		p += strspn(p, " \t");
+		len = strcspn(p, ",");
+		for (trimmed = len; trimmed > 0 && strchr(" \t", p[trimmed - 1]) != NULL; trimmed--)
+			;
+		if (n == DSOCR_MAX_DEVICES || !device_name(p, trimmed, names[n]))
+			return -1;
+		n++;
+		if (p[len] == '\0')
+			return n;
+		p += len + 1;
+	}
+}
+
+static bool
+check_devices(char **newval, void **extra, GucSource source)
+{
+	char names[DSOCR_MAX_DEVICES][DSOCR_DEVICE_NAME_MAX];
+
+	if (dsocr_device_list(*newval, names) >= 0)
+		return true;
+	GUC_check_errdetail("It must list at most %d devices such as \"cpu\" or \"cuda:0\", separated "
+						"by commas.",
+						DSOCR_MAX_DEVICES);
+	return false;
+}
+
+/* An absolute path that does not climb. */
+static bool
+check_path(char **newval, void **extra, GucSource source)
+{
+	const char *p = *newval;
+
+	if (*p == '\0')
+		return true;
+	if (!is_absolute_path(p))
+	{
+		GUC_check_errdetail("The path must be absolute.");
+		return false;
+	}
+	for (p = strstr(p, "/.."); p != NULL; p = strstr(p + 1, "/.."))
+	{
+		if (p[3] == '/' || p[3] == '\0')
+		{
+			GUC_check_errdetail("The path must not contain \"..\".");
+			return false;
+		}
+	}
+	return true;
+}
+
+static bool
+parse_ngram(const char *setting, int *size, int *window)
+{
+	int end = 0;
+
+	return sscanf(setting, " %d , %d %n", size, window, &end) == 2 && setting[end] == '\0' &&
+		   *size >= 0 && *size <= MAX_NGRAM_SIZE && *window >= 0 && *window <= MAX_NGRAM_WINDOW;
+}
+
+static bool
+check_ngram(char **newval, void **extra, GucSource source)
+{
+	int size;
+	int window;
+
+	if (parse_ngram(*newval, &size, &window))
+		return true;
+	GUC_check_errdetail(
+		"It must be \"size, window\" with a size of 0 to %d (0 is off) and a window "
+		"of 0 to %d (0 is the whole text).",
+		MAX_NGRAM_SIZE, MAX_NGRAM_WINDOW);
+	return false;
+}
+
+static void
+assign_ngram(const char *newval, void *extra)
+{
+	int size;
+	int window;
+
+	if (parse_ngram(newval, &size, &window))
+	{
+		dsocr_ngram_size = size;
+		dsocr_ngram_window = window;
+	}
+}
+
+/* What has to be known before the server's memory is laid out. */
+static void
+define_startup_settings(void)
+{
+	DefineCustomStringVariable("dsocr.devices",
+							   "Devices that read images, one worker each (list, default cpu).",
+							   "\"auto\" chooses among the devices of the machine.", &dsocr_devices,
+							   "cpu", PGC_POSTMASTER, 0, check_devices, NULL, NULL);
+	DefineCustomIntVariable(
+		"dsocr.max_requests", "Requests that can be in flight at once (count, default 64).", NULL,
+		&dsocr_max_requests, 64, 1, DSOCR_MAX_SLOTS, PGC_POSTMASTER, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"dsocr.queue_memory",
+		"Shared memory for the images and results of all requests (kB, default 256MB).",
+		"It is taken when images arrive, not at server start.", &dsocr_queue_memory, 256 * 1024,
+		1024, INT_MAX, PGC_POSTMASTER, GUC_UNIT_KB, NULL, NULL, NULL);
+	DefineCustomStringVariable(
+		"dsocr.engine_path",
+		"Program to run as the engine (path, default empty: beside the server's programs).",
+		"For tests and packaging.", &dsocr_engine_path, "", PGC_POSTMASTER, GUC_SUPERUSER_ONLY,
+		check_path, NULL, NULL);
+}
+
+/* What the workers use; a reload lets them start the engine anew. */
+static void
+define_engine_settings(void)
+{
+	DefineCustomStringVariable(
+		"dsocr.model", "Folder of the model (path, default empty: the embedded model).", NULL,
+		&dsocr_model, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, check_path, NULL, NULL);
+	DefineCustomEnumVariable(
+		"dsocr.weights", "Number format the model computes in (bf16 or fp32, default bf16).", NULL,
+		&dsocr_weights, 0, weights_options, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("dsocr.threads",
+							"Threads of an engine on the CPU (count, default 0: all cores).", NULL,
+							&dsocr_threads, 0, 0, MAX_THREADS, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"dsocr.engine_timeout",
+		"Silence after which a busy or loading engine is replaced (ms, default 2min).", NULL,
+		&dsocr_engine_timeout, 120 * 1000, 100, DAY_MS, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+}
+
+/* Limits that protect the server and other users. */
+static void
+define_limit_settings(void)
+{
+	DefineCustomIntVariable("dsocr.max_image_bytes",
+							"Largest encoded image that is accepted (kB, default 64MB).", NULL,
+							&dsocr_max_image_bytes, 64 * 1024, 1, 1024 * 1024 - 1, PGC_SUSET,
+							GUC_UNIT_KB, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"dsocr.max_pixels", "Largest image that is decoded (pixels, default 100000000).", NULL,
+		&dsocr_max_pixels, 100 * 1000 * 1000, 1, INT_MAX, PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("dsocr.max_requests_per_role",
+							"Requests one role can have in flight (count, default 0: no limit).",
+							NULL, &dsocr_max_requests_per_role, 0, 0, DSOCR_MAX_SLOTS, PGC_SUSET, 0,
+							NULL, NULL, NULL);
+	DefineCustomBoolVariable(
+		"dsocr.log_requests",
+		"Logs each request with its counts and timings (boolean, default off).",
+		"Neither text nor image is logged.", &dsocr_log_requests, false, PGC_SUSET, 0, NULL, NULL,
+		NULL);
+}
+
+static void
+define_user_settings(void)
+{
+	DefineCustomEnumVariable(
+		"dsocr.mode", "How images are cut into views (mode, default auto: what the model names).",
+		NULL, &dsocr_mode, DSOCR_MODE_AUTO, mode_options, PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("dsocr.max_tokens",
+							"Longest text (tokens, default 0: as many as the context holds).", NULL,
+							&dsocr_max_tokens, 0, 0, 1000000, PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable(
+		"dsocr.no_repeat_ngram",
+		"Rule against loops: no n-gram twice in a window (size, window in tokens, default 30, 90).",
+		"Size 0 switches it off; window 0 is the whole text.", &dsocr_no_repeat_ngram, "30, 90",
+		PGC_USERSET, 0, check_ngram, assign_ngram, NULL);
+	DefineCustomEnumVariable("dsocr.on_error",
+							 "What an image that cannot be read gives (error, null or warning, "
+							 "default error).",
+							 NULL, &dsocr_on_error, DSOCR_ON_ERROR_ERROR, on_error_options,
+							 PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"dsocr.queue_timeout",
+		"Longest wait for a place in the queue (ms, default 1min, 0: no limit).", NULL,
+		&dsocr_queue_timeout, 60 * 1000, 0, DAY_MS, PGC_USERSET, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("dsocr.timeout",
+							"Longest time for one request, waiting included (ms, default 0: no "
+							"limit).",
+							NULL, &dsocr_timeout, 0, 0, DAY_MS, PGC_USERSET, GUC_UNIT_MS, NULL,
+							NULL, NULL);
+}
+
+void
+dsocr_guc_init(void)
+{
+	if (process_shared_preload_libraries_in_progress)
+		define_startup_settings();
+	define_engine_settings();
+	define_limit_settings();
+	define_user_settings();
+}
+
+/*
+ * Refuse unknown names.  Not without preloading: the settings of the
+ * configuration file that are missing then are no spelling mistakes.
+ */
+void
+dsocr_guc_reserve(void)
+{
+	if (process_shared_preload_libraries_in_progress)
+		MarkGUCPrefixReserved("dsocr");
+}
+
+char *
+dsocr_model_path(void)
+{
+	char share[MAXPGPATH];
+
+	if (dsocr_model != NULL && dsocr_model[0] != '\0')
+		return pstrdup(dsocr_model);
+	get_share_path(my_exec_path, share);
+	return psprintf("%s/dsocr/nano", share);
+}

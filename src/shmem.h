@@ -1,0 +1,154 @@
+/*-------------------------------------------------------------------------
+ *
+ * shmem.h
+ *		What lies in shared memory: slots, devices, statistics, payload area.
+ *
+ * Nothing here is a pointer, a file descriptor or a handle of one process:
+ * processes are named by their number in ProcGlobal and their pid, payloads
+ * by dsa_pointer, requests by slot and generation.
+ *
+ * Locking.  "queue" and "stats" in the comments below are the two locks of
+ * DsocrLocks.  Neither is held while memory of the payload area is allocated
+ * or freed, and they are never held together.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DSOCR_SHMEM_H
+#define DSOCR_SHMEM_H
+
+#include "dsocr.h"
+#include "engine/protocol.h"
+
+#include "datatype/timestamp.h"
+#include "storage/lwlock.h"
+#include "utils/dsa.h"
+
+typedef enum DsocrSlotState
+{
+	DSOCR_SLOT_FREE,
+	DSOCR_SLOT_FILLING,	  /* the owner is copying the image */
+	DSOCR_SLOT_QUEUED,	  /* any worker may take it */
+	DSOCR_SLOT_RUNNING,	  /* belongs to the worker of .device; the owner may only cancel */
+	DSOCR_SLOT_DONE,	  /* a result waits for the owner */
+	DSOCR_SLOT_FAILED,	  /* an error waits for the owner */
+	DSOCR_SLOT_CANCELLED, /* given up while RUNNING: the worker frees it */
+	DSOCR_SLOT_FREEING	  /* its memory is being given back */
+} DsocrSlotState;
+
+typedef struct DsocrSlot
+{
+	DsocrSlotState state;	/* queue */
+	uint64 generation;		/* queue; counts the slot's users */
+	uint64 sequence;		/* queue; order of arrival */
+	int owner_procno;		/* queue; whose latch to set */
+	int owner_pid;			/* queue; 0 when the owner has gone */
+	Oid role;				/* queue; who asked */
+	Oid database;			/* queue; where */
+	int device;				/* queue; which worker has it, -1 none */
+	int attempts;			/* queue; engines that died on it */
+	TimestampTz submitted;	/* queue */
+	TimestampTz started;	/* queue; handed to an engine, 0 = not yet */
+	TimestampTz deadline;	/* queue; 0 = none */
+	DsocrRequest request;	/* set in FILLING, then constant; its pointers are NULL */
+	DsocrProgress progress; /* queue */
+	dsa_pointer payload;	/* prompt, NUL, image; set in FILLING, taken by who frees it (queue) */
+	Size prompt_len;		/* set in FILLING, then constant */
+	bool has_prompt;		/* set in FILLING, then constant */
+	bool has_image;			/* set in FILLING, then constant */
+	dsa_pointer result;		/* queue; body of a result frame */
+	Size result_len;		/* queue */
+	Size memory;			/* queue; bytes this slot counts in memory_used */
+	DsocrError status;		/* queue; why it FAILED without a result frame */
+	char model[64];			/* queue; who answered */
+} DsocrSlot;
+
+typedef enum DsocrDeviceState
+{
+	DSOCR_DEVICE_STOPPED,  /* no worker process */
+	DSOCR_DEVICE_STARTING, /* the engine is loading the model */
+	DSOCR_DEVICE_READY,
+	DSOCR_DEVICE_DEGRADED, /* the engine died and is being started again */
+	DSOCR_DEVICE_FAILED	   /* a configuration that cannot work: waits for a reload */
+} DsocrDeviceState;
+
+typedef struct DsocrDevice
+{
+	char name[DSOCR_DEVICE_NAME_MAX]; /* constant after start-up */
+	int worker_pid;					  /* queue; 0 = not running */
+	int worker_procno;				  /* queue */
+	TimestampTz worker_changed;		  /* queue; when the worker came or went */
+	uint64 reload;					  /* queue; counts the requests to start the engine anew */
+	DsocrDeviceState state;			  /* queue */
+	bool refuses;					  /* queue; cannot serve now: .error says why */
+	int engine_pid;					  /* queue; 0 = none */
+	DsocrModelInfo info;			  /* queue; valid when READY */
+	DsocrError error;				  /* queue; last trouble of the engine, or DSOCR_OK */
+	int running;					  /* queue; requests inside the engine */
+	int64 restarts;					  /* queue; engines started after the first */
+	TimestampTz started_at;			  /* queue; start of the present engine */
+	double tokens_per_second;		  /* queue; of the last seconds */
+} DsocrDevice;
+
+/* A backend that waits for a free slot. */
+typedef struct DsocrWaiter
+{
+	uint64 ticket; /* queue; 0 = does not wait */
+	int pid;	   /* queue */
+} DsocrWaiter;
+
+/* Counters of one device, or of the requests that never reached one. */
+#define DSOCR_LATENCY_BUCKETS 128 /* of a quarter octave each, the first at 1 ms */
+
+typedef struct DsocrStats
+{
+	int64 completed;
+	int64 failed;
+	int64 cancelled;
+	int64 retried; /* handed back to the queue because the engine died */
+	int64 image_tokens;
+	int64 text_tokens;
+	int64 waited_us; /* from submission to the hand-over to an engine */
+	int64 preprocess_us;
+	int64 encode_us;
+	int64 prefill_us;
+	int64 decode_us;
+	int64 longest_us;					  /* longest time from submission to the end */
+	int64 latency[DSOCR_LATENCY_BUCKETS]; /* completed requests by that time */
+} DsocrStats;
+
+typedef struct DsocrShared
+{
+	int n_slots;							 /* constant after start-up */
+	int n_devices;							 /* constant after start-up */
+	int n_waiters;							 /* constant after start-up: length of that array */
+	Size memory_limit;						 /* constant after start-up */
+	Size memory_used;						 /* queue; bytes of payloads and results */
+	int n_free;								 /* queue; slots in state FREE */
+	int n_waiting;							 /* queue; waiters with a ticket */
+	uint64 next_sequence;					 /* queue */
+	uint64 releases;						 /* queue; slots freed so far */
+	uint64 next_ticket;						 /* queue */
+	DsocrDevice devices[DSOCR_MAX_DEVICES];	 /* see there */
+	TimestampTz stats_since;				 /* stats */
+	DsocrStats stats[DSOCR_MAX_DEVICES + 1]; /* stats; the last: never reached a device */
+} DsocrShared;
+
+#define DSOCR_STATS_NOWHERE DSOCR_MAX_DEVICES
+
+/* Of this process; all NULL when the library was not preloaded. */
+extern DsocrShared *dsocr_shared;
+extern DsocrSlot *dsocr_slots;
+extern DsocrWaiter *dsocr_waiters;
+extern LWLock *dsocr_queue_lock;
+extern LWLock *dsocr_stats_lock;
+
+/* Raises 55000 with the configuration line as HINT when not preloaded. */
+extern void dsocr_require_preload(void);
+
+/* The payload area, attached at first use. */
+extern dsa_area *dsocr_payload_area(void);
+
+/* Let go of the payload area; for before_shmem_exit callbacks. */
+extern void dsocr_payload_detach(void);
+
+#endif /* DSOCR_SHMEM_H */

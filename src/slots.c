@@ -1,0 +1,130 @@
+/*-------------------------------------------------------------------------
+ *
+ * slots.c
+ *		Steps on request slots that backends and workers have in common.
+ *
+ * Backends that find no free slot stand in line.  Only the first in line may
+ * take one; whoever leaves the line wakes the next, so one free slot wakes one
+ * process and no wake-up is lost.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "dsocr.h"
+#include "slots.h"
+
+#include "storage/proc.h"
+
+void
+dsocr_slot_wake(int procno)
+{
+	SetLatch(&GetPGProcByNumber(procno)->procLatch);
+}
+
+void
+dsocr_slot_wake_workers(void)
+{
+	for (int i = 0; i < dsocr_shared->n_devices; i++)
+	{
+		if (dsocr_shared->devices[i].worker_pid != 0)
+			dsocr_slot_wake(dsocr_shared->devices[i].worker_procno);
+	}
+}
+
+bool
+dsocr_slot_alive(int procno, int pid)
+{
+	return GetPGProcByNumber(procno)->pid == pid;
+}
+
+/*
+ * Memory is freed without the lock: the slot is FREEING meanwhile, which
+ * nobody else touches.
+ */
+void
+dsocr_slot_release(DsocrSlot *slot)
+{
+	dsa_pointer payload = slot->payload;
+	dsa_pointer result = slot->result;
+
+	Assert(LWLockHeldByMeInMode(dsocr_queue_lock, LW_EXCLUSIVE));
+	Assert(slot->state != DSOCR_SLOT_FREE && slot->state != DSOCR_SLOT_FREEING);
+
+	slot->state = DSOCR_SLOT_FREEING;
+	slot->generation++;
+	slot->owner_pid = 0;
+	slot->payload = InvalidDsaPointer;
+	slot->result = InvalidDsaPointer;
+	LWLockRelease(dsocr_queue_lock);
+
+	if (DsaPointerIsValid(payload))
+		dsa_free(dsocr_payload_area(), payload);
+	if (DsaPointerIsValid(result))
+		dsa_free(dsocr_payload_area(), result);
+
+	LWLockAcquire(dsocr_queue_lock, LW_EXCLUSIVE);
+	slot->state = DSOCR_SLOT_FREE;
+	dsocr_shared->memory_used -= slot->memory;
+	slot->memory = 0;
+	dsocr_shared->n_free++;
+	dsocr_shared->releases++;
+	dsocr_line_wake();
+	LWLockRelease(dsocr_queue_lock);
+}
+
+void
+dsocr_line_enter(int procno, int pid)
+{
+	DsocrWaiter *waiter = &dsocr_waiters[procno];
+
+	if (waiter->ticket != 0)
+		return;
+	waiter->ticket = ++dsocr_shared->next_ticket;
+	waiter->pid = pid;
+	dsocr_shared->n_waiting++;
+}
+
+void
+dsocr_line_leave(int procno)
+{
+	DsocrWaiter *waiter = &dsocr_waiters[procno];
+
+	if (waiter->ticket == 0)
+		return;
+	waiter->ticket = 0;
+	dsocr_shared->n_waiting--;
+	dsocr_line_wake();
+}
+
+/* The number of the process whose turn it is, -1 when nobody waits. */
+static int
+line_head(void)
+{
+	int head = -1;
+
+	if (dsocr_shared->n_waiting == 0)
+		return -1;
+	for (int i = 0; i < dsocr_shared->n_waiters; i++)
+	{
+		if (dsocr_waiters[i].ticket != 0 &&
+			(head < 0 || dsocr_waiters[i].ticket < dsocr_waiters[head].ticket))
+			head = i;
+	}
+	return head;
+}
+
+bool
+dsocr_line_first(int procno)
+{
+	int head = line_head();
+
+	return head < 0 || head == procno;
+}
+
+void
+dsocr_line_wake(void)
+{
+	int head;
+
+	if (dsocr_shared->n_free > 0 && (head = line_head()) >= 0)
+		dsocr_slot_wake(head);
+}
