@@ -1,0 +1,199 @@
+/*-------------------------------------------------------------------------
+ *
+ * main.c
+ *		dsocr-engine: one executable for the server and the command line.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "cli.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* The build gives it; a build by hand has none. */
+#ifndef DSOCR_VERSION
+#define DSOCR_VERSION "0.1.0"
+#endif
+
+/* Where the model lies, seen from the folder of the executable. */
+static const char *const share_folders[] = {
+	"../share/dsocr/nano",					   /* a plain prefix */
+	"../share/postgresql/dsocr/nano",		   /* PostgreSQL's share folder */
+	"../../../share/postgresql/%s/dsocr/nano", /* Debian: lib/postgresql/15/bin */
+	"models/nano",							   /* the source tree */
+	"../models/nano",
+};
+
+typedef struct Command
+{
+	const char *name;
+	int (*run)(int argc, char **argv);
+	const char *summary;
+} Command;
+
+static int run_version(int argc, char **argv);
+static int run_help(int argc, char **argv);
+
+static const Command commands[] = {
+	{"ocr", dsocr_cli_ocr, "read images: ocr [options] FILE..."},
+	{"check", dsocr_cli_check, "compare with reference data: check [options] DIR..."},
+	{"bench", dsocr_cli_bench, "measure speed"},
+	{"synth", dsocr_cli_synth, "write a model of full size from a formula"},
+	{"info", dsocr_cli_info, "describe a model: info [--model DIR]"},
+	{"serve", dsocr_cli_serve, "answer a PostgreSQL worker (started by the server)"},
+	{"version", run_version, "print the version"},
+	{"help", run_help, "print this text"},
+};
+
+#define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))
+
+static void
+print_usage(FILE *out)
+{
+	fprintf(out, "usage: dsocr-engine COMMAND [arguments]\n\n");
+	for (size_t i = 0; i < N_COMMANDS; i++)
+		fprintf(out, "  %-9s%s\n", commands[i].name, commands[i].summary);
+	fprintf(out, "\n`dsocr-engine COMMAND --help` lists the options of a command.\n");
+}
+
+static int
+run_version(int argc, char **argv)
+{
+	printf("dsocr-engine %s\n", DSOCR_VERSION);
+	return 0;
+}
+
+static int
+run_help(int argc, char **argv)
+{
+	print_usage(stdout);
+	return 0;
+}
+
+static bool
+is_model(const char *path)
+{
+	char config[PATH_MAX + 16];
+
+	snprintf(config, sizeof(config), "%s/config.json", path);
+	return access(config, R_OK) == 0;
+}
+
+void
+dsocr_cli_default_model(char *path, size_t size)
+{
+	const char *named = getenv("DSOCR_MODEL");
+	char exe[PATH_MAX];
+	char *slash = NULL;
+	ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
+
+	if (named != NULL && named[0] != '\0')
+	{
+		snprintf(path, size, "%s", named);
+		return;
+	}
+	if (n > 0)
+	{
+		exe[n] = '\0';
+		slash = strrchr(exe, '/');
+	}
+	for (size_t i = 0; slash != NULL && i < sizeof(share_folders) / sizeof(share_folders[0]); i++)
+	{
+		const char *version = "";
+		char folder[PATH_MAX];
+
+		*slash = '\0';
+		/* .../lib/postgresql/VERSION/bin */
+		if (strstr(share_folders[i], "%s") != NULL)
+		{
+			char *bin = strrchr(exe, '/');
+
+			if (bin == NULL || strcmp(bin, "/bin") != 0)
+				continue;
+			*bin = '\0';
+			version = strrchr(exe, '/') == NULL ? "" : strrchr(exe, '/') + 1;
+			snprintf(folder, sizeof(folder), "%s/../../../share/postgresql/%s/dsocr/nano", exe,
+					 version);
+			*bin = '/';
+		}
+		else
+			snprintf(folder, sizeof(folder), "%s/%s", exe, share_folders[i]);
+		if (is_model(folder))
+		{
+			snprintf(path, size, "%s", folder);
+			return;
+		}
+	}
+	snprintf(path, size, "models/nano");
+}
+
+bool
+dsocr_cli_number(const char *option, const char *value, long long min, long long max,
+				 long long *number)
+{
+	char *end;
+	long long v;
+
+	errno = 0;
+	v = strtoll(value, &end, 10);
+	if (errno != 0 || end == value || *end != '\0' || v < min || v > max)
+	{
+		fprintf(stderr, "dsocr-engine: --%s needs a number from %lld to %lld, not \"%s\"\n", option,
+				min, max, value);
+		return false;
+	}
+	*number = v;
+	return true;
+}
+
+int
+dsocr_cli_name(const char *option, const char *value, const char *const *names, int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		if (strcmp(value, names[i]) == 0)
+			return i;
+	}
+	fprintf(stderr, "dsocr-engine: --%s: \"%s\" is not one of", option, value);
+	for (int i = 0; i < n; i++)
+		fprintf(stderr, " %s", names[i]);
+	fputc('\n', stderr);
+	return -1;
+}
+
+bool
+dsocr_cli_precision(const char *value, DsocrPrecision *precision)
+{
+	static const char *const names[] = {"bf16", "fp32"};
+	int i = dsocr_cli_name("precision", value, names, 2);
+
+	if (i >= 0)
+		*precision = i == 0 ? DSOCR_PRECISION_BF16 : DSOCR_PRECISION_FP32;
+	return i >= 0;
+}
+
+int
+main(int argc, char **argv)
+{
+	if (argc < 2)
+	{
+		print_usage(stderr);
+		return 2;
+	}
+	if (strcmp(argv[1], "--version") == 0)
+		return run_version(argc - 1, argv + 1);
+	if (strcmp(argv[1], "--help") == 0)
+		return run_help(argc - 1, argv + 1);
+	for (size_t i = 0; i < N_COMMANDS; i++)
+	{
+		if (strcmp(argv[1], commands[i].name) == 0)
+			return commands[i].run(argc - 1, argv + 1);
+	}
+	fprintf(stderr, "dsocr-engine: unknown command \"%s\"\n\n", argv[1]);
+	print_usage(stderr);
+	return 2;
+}
