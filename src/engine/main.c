@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,15 +19,6 @@
 #ifndef DSOCR_VERSION
 #define DSOCR_VERSION "0.1.0"
 #endif
-
-/* Where the model lies, seen from the folder of the executable. */
-static const char *const share_folders[] = {
-	"../share/dsocr/nano",					   /* a plain prefix */
-	"../share/postgresql/dsocr/nano",		   /* PostgreSQL's share folder */
-	"../../../share/postgresql/%s/dsocr/nano", /* Debian: lib/postgresql/15/bin */
-	"models/nano",							   /* the source tree */
-	"../models/nano",
-};
 
 typedef struct Command
 {
@@ -74,13 +66,20 @@ run_help(int argc, char **argv)
 	return 0;
 }
 
-static bool
-is_model(const char *path)
+/* Write a folder name to path; does a model lie there? */
+static bool DSOCR_PRINTF(3, 4) try_model(char *path, size_t size, const char *fmt, ...)
 {
-	char config[PATH_MAX + 16];
+	char config[PATH_MAX];
+	va_list ap;
+	int n;
 
-	snprintf(config, sizeof(config), "%s/config.json", path);
-	return access(config, R_OK) == 0;
+	va_start(ap, fmt);
+	n = vsnprintf(path, size, fmt, ap);
+	va_end(ap);
+	if (n < 0 || (size_t) n >= size)
+		return false;
+	n = snprintf(config, sizeof(config), "%s/config.json", path);
+	return n > 0 && (size_t) n < sizeof(config) && access(config, R_OK) == 0;
 }
 
 void
@@ -88,7 +87,8 @@ dsocr_cli_default_model(char *path, size_t size)
 {
 	const char *named = getenv("DSOCR_MODEL");
 	char exe[PATH_MAX];
-	char *slash = NULL;
+	char *bin;	  /* "/bin" at the end of the executable's folder */
+	char *parent; /* "/15" before it on Debian */
 	ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
 
 	if (named != NULL && named[0] != '\0')
@@ -99,33 +99,22 @@ dsocr_cli_default_model(char *path, size_t size)
 	if (n > 0)
 	{
 		exe[n] = '\0';
-		slash = strrchr(exe, '/');
-	}
-	for (size_t i = 0; slash != NULL && i < sizeof(share_folders) / sizeof(share_folders[0]); i++)
-	{
-		const char *version = "";
-		char folder[PATH_MAX];
-
-		*slash = '\0';
-		/* .../lib/postgresql/VERSION/bin */
-		if (strstr(share_folders[i], "%s") != NULL)
-		{
-			char *bin = strrchr(exe, '/');
-
-			if (bin == NULL || strcmp(bin, "/bin") != 0)
-				continue;
-			*bin = '\0';
-			version = strrchr(exe, '/') == NULL ? "" : strrchr(exe, '/') + 1;
-			snprintf(folder, sizeof(folder), "%s/../../../share/postgresql/%s/dsocr/nano", exe,
-					 version);
-			*bin = '/';
-		}
-		else
-			snprintf(folder, sizeof(folder), "%s/%s", exe, share_folders[i]);
-		if (is_model(folder))
-		{
-			snprintf(path, size, "%s", folder);
+		*strrchr(exe, '/') = '\0';
+		/* a plain prefix; a build of PostgreSQL; the source tree */
+		if (try_model(path, size, "%s/../share/dsocr/nano", exe) ||
+			try_model(path, size, "%s/../share/postgresql/dsocr/nano", exe) ||
+			try_model(path, size, "%s/models/nano", exe) ||
+			try_model(path, size, "%s/../models/nano", exe))
 			return;
+		/* lib/postgresql/15/bin, with the share folder beside lib */
+		bin = strrchr(exe, '/');
+		if (bin != NULL)
+		{
+			*bin = '\0';
+			parent = strrchr(exe, '/');
+			if (parent != NULL &&
+				try_model(path, size, "%s/../../../share/postgresql%s/dsocr/nano", exe, parent))
+				return;
 		}
 	}
 	snprintf(path, size, "models/nano");
