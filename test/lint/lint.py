@@ -71,7 +71,7 @@ class File:
         """Linked into the engine or the module, not a program of its own."""
         name = os.path.basename(self.path)
         return self.path.startswith(("src/engine/", "kernels/")) and not re.match(
-            r"main\.|cli_|check[_.]", name)
+            r"main\.|cli_|check[_.]|fault\.h", name)
 
 
 def rule_includes(f, rules, headers):
@@ -169,7 +169,7 @@ def rule_prefix(f):
         if not m or line.rstrip().endswith(";") or number < 2:
             continue
         above = f.lines[number - 2].strip()
-        if re.match(r"static\b", above) or above == "" or above.endswith((";", ")", ",")):
+        if re.match(r"(static|[A-Z_]*INLINE)\b", above) or above == "" or above.endswith((";", ")", ",")):
             continue
         if above.startswith("#") or not re.match(r"[A-Za-z_]", above):
             continue
