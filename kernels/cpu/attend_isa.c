@@ -1,0 +1,310 @@
+/*-------------------------------------------------------------------------
+ *
+ * attend_isa.c
+ *		Attention of a block of queries, and of one query over pages.
+ *
+ * A block holds its whole score matrix (at most 32 rows x keys, it stays in
+ * the second-level cache): scores by columns of transposed keys, position
+ * bias, softmax, product with the values.  All in fp32.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "isa.h"
+#include "vec.h"
+
+#include <math.h>
+
+#if DSOCR_VW == 16
+#define ATTEND_R 8 /* query rows of the inner block, with two vectors of keys */
+#else
+#define ATTEND_R 4
+#endif
+
+VEC_INLINE float
+attend_dot(const float *a, const float *b, int n)
+{
+	Vec sum = {0};
+	int i = 0;
+
+	for (; i + DSOCR_VW <= n; i += DSOCR_VW)
+		sum += vec_load(a + i) * vec_load(b + i);
+	if (i < n)
+		sum += vec_load_some(a + i, (size_t) (n - i)) * vec_load_some(b + i, (size_t) (n - i));
+	return vec_sum(sum);
+}
+
+/* s[rows][stride] = scale * q @ kt, columns in pairs of vectors; rows is constant */
+VEC_INLINE void
+attend_scores(float *s, const DsocrAttend *a, const float *q, size_t columns, int rows)
+{
+	for (size_t j = 0; j < columns; j += 2 * DSOCR_VW)
+	{
+		Vec acc[ATTEND_R][2] = {0};
+		const float *kt = a->kt + j;
+
+		for (int d = 0; d < a->head_dim; d++, kt += a->stride)
+		{
+			Vec k0 = vec_load(kt);
+			Vec k1 = vec_load(kt + DSOCR_VW);
+
+#pragma GCC unroll 8
+			for (int r = 0; r < rows; r++)
+			{
+				float f = q[(size_t) r * a->q_stride + (size_t) d];
+
+				acc[r][0] += f * k0;
+				acc[r][1] += f * k1;
+			}
+		}
+#pragma GCC unroll 8
+		for (int r = 0; r < rows; r++)
+		{
+			vec_store(s + (size_t) r * a->stride + j, acc[r][0] * a->scale);
+			vec_store(s + (size_t) r * a->stride + j + DSOCR_VW, acc[r][1] * a->scale);
+		}
+	}
+}
+
+/* out[4 rows][2 vectors] += p[4][n] @ v[n][..]; rows is constant */
+VEC_INLINE void
+attend_values(float *out, size_t out_stride, const float *p, size_t p_stride, const float *v,
+			  size_t v_stride, size_t n, int rows)
+{
+	Vec acc[ATTEND_R][2] = {0};
+
+	for (size_t j = 0; j < n; j++, v += v_stride)
+	{
+		Vec v0 = vec_load(v);
+		Vec v1 = vec_load(v + DSOCR_VW);
+
+#pragma GCC unroll 8
+		for (int r = 0; r < rows; r++)
+		{
+			float f = p[(size_t) r * p_stride + j];
+
+			acc[r][0] += f * v0;
+			acc[r][1] += f * v1;
+		}
+	}
+#pragma GCC unroll 8
+	for (int r = 0; r < rows; r++)
+	{
+		vec_store(out + (size_t) r * out_stride, acc[r][0]);
+		vec_store(out + (size_t) r * out_stride + DSOCR_VW, acc[r][1]);
+	}
+}
+
+/* Decomposed position bias of one row: two small products, then their outer sum. */
+static void
+attend_bias(float *s, const DsocrAttend *a, int row, float *by_y, float *by_x)
+{
+	const float *q = a->q + (size_t) row * a->q_stride;
+	int side = a->side;
+	int y = a->cells[row] / side;
+	int x = a->cells[row] % side;
+	size_t d = (size_t) a->head_dim;
+
+	for (int j = 0; j < side; j++)
+	{
+		by_y[j] = attend_dot(q, a->rel_h + (size_t) (y - j + side - 1) * d, a->head_dim);
+		by_x[j] = attend_dot(q, a->rel_w + (size_t) (x - j + side - 1) * d, a->head_dim);
+	}
+	for (int i = 0; i < side; i++)
+		for (int j = 0; j < side; j++)
+			s[i * side + j] += by_y[i] + by_x[j];
+}
+
+/* exp(s - top) over n scores, zeros behind them up to stride; returns the sum */
+static float
+attend_exp(float *s, size_t n, size_t stride)
+{
+	Vec top = vec_set(-INFINITY);
+	Vec sum = {0};
+	Vec max;
+	size_t i;
+
+	for (i = n; i < stride; i++)
+		s[i] = -INFINITY;
+	for (i = 0; i < stride; i += DSOCR_VW)
+		top = vec_max(vec_load(s + i), top);
+	max = vec_set(vec_top(top));
+	for (i = 0; i < stride; i += DSOCR_VW)
+	{
+		Vec e = vec_exp(vec_load(s + i) - max);
+
+		vec_store(s + i, e);
+		sum += e;
+	}
+	return vec_sum(sum);
+}
+
+static void
+attend_block(const DsocrAttend *a)
+{
+	float *s = a->scores;
+	float *wide = s + (size_t) a->rows * a->stride; /* [rows][v_stride] */
+	float *by_y = wide + (size_t) a->rows * a->v_stride;
+	float scale[DSOCR_ATTEND_ROWS];
+	size_t seen = (size_t) a->n;
+	int r = 0;
+
+	if (a->causal > 0 && (size_t) (a->causal + a->rows - 1) < seen)
+		seen = (size_t) (a->causal + a->rows - 1);
+	for (; r + ATTEND_R <= a->rows; r += ATTEND_R)
+		attend_scores(s + (size_t) r * a->stride, a, a->q + (size_t) r * a->q_stride,
+					  dsocr_attend_pad(seen), ATTEND_R);
+	for (; r < a->rows; r++)
+		attend_scores(s + (size_t) r * a->stride, a, a->q + (size_t) r * a->q_stride,
+					  dsocr_attend_pad(seen), 1);
+	for (r = 0; r < a->rows; r++)
+	{
+		size_t n = a->causal > 0 ? (size_t) (a->causal + r) : (size_t) a->n;
+
+		if (a->side > 0)
+			attend_bias(s + (size_t) r * a->stride, a, r, by_y, by_y + a->side);
+		scale[r] = 1.0f / attend_exp(s + (size_t) r * a->stride, n, dsocr_attend_pad(seen));
+	}
+	for (size_t d = 0; d < a->v_stride; d += 2 * DSOCR_VW)
+	{
+		for (r = 0; r + ATTEND_R <= a->rows; r += ATTEND_R)
+			attend_values(wide + (size_t) r * a->v_stride + d, a->v_stride,
+						  s + (size_t) r * a->stride, a->stride, a->v + d, a->v_stride, seen,
+						  ATTEND_R);
+		for (; r < a->rows; r++)
+			attend_values(wide + (size_t) r * a->v_stride + d, a->v_stride,
+						  s + (size_t) r * a->stride, a->stride, a->v + d, a->v_stride, seen, 1);
+	}
+	for (r = 0; r < a->rows; r++)
+		for (int d = 0; d < a->head_dim; d++)
+			a->out[(size_t) r * a->out_stride + (size_t) d] =
+				wide[(size_t) r * a->v_stride + (size_t) d] * scale[r];
+}
+
+VEC_INLINE Vec
+attend_load(const char *p, int i, int count, int fp32)
+{
+	if (count >= DSOCR_VW)
+		return fp32 ? vec_load(p + (size_t) i * 4) : vec_load_bf16(p + (size_t) i * 2);
+	return fp32 ? vec_load_some(p + (size_t) i * 4, (size_t) count)
+				: vec_load_some_bf16(p + (size_t) i * 2, (size_t) count);
+}
+
+VEC_INLINE Vec
+attend_load_q(const float *q, int i, int count)
+{
+	return count >= DSOCR_VW ? vec_load(q + i) : vec_load_some(q + i, (size_t) count);
+}
+
+VEC_INLINE void
+attend_paged_scores(float *s, const float *q, const DsocrPaged *p, float scale, int fp32)
+{
+	size_t bytes = (size_t) p->head_dim * (fp32 ? 4 : 2);
+
+	for (int from = 0; from < p->n; from += p->page_tokens)
+	{
+		const char *k =
+			p->layer + (size_t) p->pages[from / p->page_tokens] * p->page_bytes + p->head_offset;
+		int count = p->n - from < p->page_tokens ? p->n - from : p->page_tokens;
+
+		for (int t = 0; t < count; t++, k += bytes)
+		{
+			Vec sum = {0};
+
+			for (int i = 0; i < p->head_dim; i += DSOCR_VW)
+				sum +=
+					attend_load_q(q, i, p->head_dim - i) * attend_load(k, i, p->head_dim - i, fp32);
+			s[from + t] = vec_sum(sum) * scale;
+		}
+	}
+}
+
+/* out[up to 8 vectors from d] = sum over keys of s * value; vectors is constant */
+VEC_INLINE void
+attend_paged_values(float *out, const float *s, const DsocrPaged *p, float scale, int d,
+					int vectors, int fp32)
+{
+	size_t bytes = (size_t) p->head_dim * (fp32 ? 4 : 2);
+	Vec acc[8] = {0};
+
+	for (int from = 0; from < p->n; from += p->page_tokens)
+	{
+		const char *v = p->layer + (size_t) p->pages[from / p->page_tokens] * p->page_bytes +
+						p->head_offset + p->value_offset;
+		int count = p->n - from < p->page_tokens ? p->n - from : p->page_tokens;
+
+		for (int t = 0; t < count; t++, v += bytes)
+#pragma GCC unroll 8
+			for (int i = 0; i < vectors; i++)
+				acc[i] += s[from + t] *
+						  attend_load(v, d + i * DSOCR_VW, p->head_dim - d - i * DSOCR_VW, fp32);
+	}
+	for (int i = 0; i < vectors; i++)
+	{
+		int left = p->head_dim - d - i * DSOCR_VW;
+
+		vec_store_some(out + d + i * DSOCR_VW, acc[i] * scale,
+					   (size_t) (left < DSOCR_VW ? left : DSOCR_VW));
+	}
+}
+
+VEC_INLINE void
+attend_paged_any(float *out, const float *q, const DsocrPaged *p, float *s, int fp32)
+{
+	Vec top = vec_set(-INFINITY);
+	Vec sum = {0};
+	float max;
+	float scale;
+	int i = 0;
+	int d = 0;
+
+	attend_paged_scores(s, q, p, 1.0f / sqrtf((float) p->head_dim), fp32);
+	for (; i + DSOCR_VW <= p->n; i += DSOCR_VW)
+		top = vec_max(vec_load(s + i), top);
+	max = vec_top(top);
+	for (; i < p->n; i++)
+		max = s[i] > max ? s[i] : max;
+	for (i = 0; i < p->n; i += DSOCR_VW)
+	{
+		int left = p->n - i < DSOCR_VW ? p->n - i : DSOCR_VW;
+		Vec kept = {0};
+		Vec e = vec_exp(attend_load_q(s, i, left) - max);
+
+		memcpy(&kept, &e, (size_t) left * sizeof(float));
+		memcpy(s + i, &e, (size_t) left * sizeof(float));
+		sum += kept;
+	}
+	scale = 1.0f / vec_sum(sum);
+	for (; d + 8 * DSOCR_VW <= p->head_dim; d += 8 * DSOCR_VW)
+		attend_paged_values(out, s, p, scale, d, 8, fp32);
+	for (; d + 2 * DSOCR_VW <= p->head_dim; d += 2 * DSOCR_VW)
+		attend_paged_values(out, s, p, scale, d, 2, fp32);
+	for (; d < p->head_dim; d += DSOCR_VW)
+		attend_paged_values(out, s, p, scale, d, 1, fp32);
+}
+
+static void
+attend_paged(float *out, const float *q, const DsocrPaged *p, float *scores)
+{
+	if (p->fp32)
+		attend_paged_any(out, q, p, scores, 1);
+	else
+		attend_paged_any(out, q, p, scores, 0);
+}
+
+static void
+attend_transpose(float *dst, size_t stride, const float *src, size_t src_stride, size_t rows,
+				 size_t cols)
+{
+	/* Blocks of 16 x 16 keep both sides in the first-level cache. */
+	for (size_t r0 = 0; r0 < rows; r0 += 16)
+		for (size_t c0 = 0; c0 < cols; c0 += 16)
+			for (size_t c = c0; c < cols && c < c0 + 16; c++)
+				for (size_t r = r0; r < rows && r < r0 + 16; r++)
+					dst[c * stride + r] = src[r * src_stride + c];
+	for (size_t c = 0; c < cols; c++)
+		for (size_t r = rows; r < stride; r++)
+			dst[c * stride + r] = 0;
+}
+
+const DsocrAttendOps DSOCR_ISA_NAME(dsocr_attend_) = {
+	.block = attend_block, .paged = attend_paged, .transpose = attend_transpose};

@@ -1,0 +1,187 @@
+/*-------------------------------------------------------------------------
+ *
+ * cpu.h
+ *		What the files of the CPU backend share.
+ *
+ * Activations are fp32 in memory.  Weights stay where they are, bf16 in the
+ * mapping, unless their type is another or their layout must change.
+ *
+ * Every result is a function of the operation's inputs: work is cut into
+ * tasks by shape alone, never by the number of threads.
+ *
+ * Scratch memory grows on demand.  Operations cannot fail, so when it
+ * cannot grow the operation leaves zeros and sync() reports it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DSOCR_CPU_H
+#define DSOCR_CPU_H
+
+#include "backend.h"
+#include "isa.h"
+#include "onednn.h"
+#include "pool.h"
+
+#define DSOCR_CPU_MAX_THREADS 256
+
+/* Shared scratch, one slot for each purpose inside an operation. */
+typedef enum DsocrCpuSlot
+{
+	DSOCR_SLOT_INPUT,  /* rows converted for a product */
+	DSOCR_SLOT_HIDDEN, /* expert activations */
+	DSOCR_SLOT_PARTS,  /* expert outputs before their sum */
+	DSOCR_SLOT_INDEX,  /* row lists */
+	DSOCR_SLOT_KEYS,   /* keys of all heads, transposed */
+	DSOCR_SLOT_VALUES, /* values of all heads */
+	DSOCR_SLOT_TABLES, /* small tables */
+	DSOCR_SLOT_W_TILE, /* of one worker: a widened weight tile */
+	DSOCR_SLOT_Y_TILE, /* of one worker: a product's tile */
+	DSOCR_SLOT_X_TILE, /* of one worker: gathered rows */
+	DSOCR_SLOT_SCORES, /* of one worker: attention scores */
+	DSOCR_SLOT_W_KEYS, /* of one worker: gathered keys and values */
+	DSOCR_N_SLOTS
+} DsocrCpuSlot;
+
+typedef struct DsocrCpuScratch
+{
+	void *data[DSOCR_N_SLOTS];
+	size_t size[DSOCR_N_SLOTS];
+} DsocrCpuScratch;
+
+typedef struct DsocrCpu
+{
+	DsocrBackend be; /* must be first */
+	const DsocrIsa *isa;
+	DsocrPool *pool;
+	DsocrOnednn *onednn;
+	size_t pack_budget;		  /* bytes of weights that may still be packed */
+	DsocrCpuScratch *scratch; /* [1 + threads]: shared, then one a worker */
+	int broken;				  /* set (atomically) when scratch could not grow */
+	float *rope;			  /* [rope_positions, head_dim]: cosines, then sines */
+	int rope_positions;
+	int rope_dim;
+	float rope_theta;
+} DsocrCpu;
+
+/* Part of a matrix that lies in one piece. */
+typedef struct DsocrCpuPart
+{
+	const void *data; /* [rows, cols], not aligned */
+	size_t first;	  /* row of the matrix */
+	size_t rows;
+} DsocrCpuPart;
+
+struct DsocrMatrix
+{
+	size_t rows; /* N */
+	size_t cols; /* K */
+	bool fp32;	 /* elements are fp32, else bf16 */
+	bool pack;	 /* may be packed on first use */
+	int n_parts;
+	DsocrCpuPart *parts;
+	void *owned;		 /* converted elements, or NULL */
+	void *packed;		 /* tiles in the library's own layout, or NULL */
+	size_t packed_bytes; /* taken from the budget */
+};
+
+struct DsocrVector
+{
+	size_t n;
+	float v[];
+};
+
+/*
+ * bytes of scratch, 64-byte aligned, contents undefined; the former contents
+ * of the slot are lost.  worker is -1 for the shared slots.  NULL marks the
+ * backend broken.
+ */
+extern void *dsocr_cpu_scratch(DsocrCpu *cpu, int worker, DsocrCpuSlot slot, size_t count,
+							   size_t size);
+
+/* Run fn over n elements in pieces of a fixed size. */
+typedef void (*DsocrCpuRange)(DsocrCpu *cpu, void *arg, size_t from, size_t to);
+extern void dsocr_cpu_ranges(DsocrCpu *cpu, size_t n, size_t piece, DsocrCpuRange fn, void *arg);
+
+/* weights.c */
+extern DsocrMatrix *dsocr_cpu_matrix(DsocrBackend *be, const DsocrTensor *const *parts, int n_parts,
+									 bool channel_last, DsocrError *err);
+extern void dsocr_cpu_matrix_free(DsocrBackend *be, DsocrMatrix *m);
+extern DsocrVector *dsocr_cpu_vector(DsocrBackend *be, const float *values, size_t n,
+									 DsocrError *err);
+extern void dsocr_cpu_vector_free(DsocrBackend *be, DsocrVector *v);
+extern void dsocr_cpu_embed(DsocrBackend *be, void *out, const DsocrMatrix *table,
+							const int32_t *ids, int n);
+
+/* The elements of row n, and how many rows follow it in the same piece (with it). */
+extern const void *dsocr_cpu_matrix_row(const DsocrMatrix *m, size_t n, size_t *left);
+
+/* matmul.c */
+extern void dsocr_cpu_linear(DsocrBackend *be, void *y, const void *x, int rows,
+							 const DsocrMatrix *w, const DsocrVector *bias, DsocrActivation act,
+							 const void *residual, DsocrRowKind kind);
+
+/*
+ * Y[m, n_to - n_from] = X[m, K] @ W[n_from .. n_to - 1, K]^T for m <=
+ * DSOCR_TILE_ROWS rows by the calling worker alone.  x holds
+ * dsocr_cpu_tile_rows(m) rows of elements as dsocr_cpu_tile_x() converts
+ * them; y has room for as many.
+ */
+#define DSOCR_TILE_ROWS 256
+#define DSOCR_TILE_COLS 512
+extern int dsocr_cpu_tile_rows(int m);
+extern size_t dsocr_cpu_tile_x_size(const DsocrCpu *cpu, const DsocrMatrix *w);
+extern void dsocr_cpu_tile_x(const DsocrCpu *cpu, const DsocrMatrix *w, void *dst, const float *src,
+							 size_t n);
+extern bool dsocr_cpu_tile(DsocrCpu *cpu, int worker, float *y, size_t y_stride, const void *x,
+						   int m, const DsocrMatrix *w, size_t n_from, size_t n_to);
+
+/* ys[i][0 .. n_to - n_from - 1] of the rows xs[i], each as if alone. */
+extern void dsocr_cpu_rows_product(DsocrCpu *cpu, float *const *ys, const float *const *xs, int m,
+								   const DsocrMatrix *w, size_t n_from, size_t n_to);
+
+/* norm.c */
+extern void dsocr_cpu_layer_norm(DsocrBackend *be, void *y, const void *x, int rows, int dim,
+								 const DsocrVector *weight, const DsocrVector *bias, float eps);
+extern void dsocr_cpu_rms_norm(DsocrBackend *be, void *y, const void *x, int rows, int dim,
+							   const DsocrVector *weight, float eps);
+
+/* activation.c */
+extern void dsocr_cpu_add(DsocrBackend *be, void *x, const void *table, size_t n);
+extern void dsocr_cpu_concat(DsocrBackend *be, void *out, const void *a, int dim_a, const void *b,
+							 int dim_b, int rows);
+extern void dsocr_cpu_silu_mul(DsocrBackend *be, void *y, const void *x, int rows, int n);
+
+/* image.c */
+extern void dsocr_cpu_patches(DsocrBackend *be, void *out, const uint8_t *rgb, int size, int patch);
+extern void dsocr_cpu_im2col3(DsocrBackend *be, void *out, const void *x, int h, int w,
+							  int channels, int stride);
+
+/* attention.c */
+extern void dsocr_cpu_grid_attention(DsocrBackend *be, void *out, const void *qkv, int side,
+									 int heads, int head_dim, int window, const DsocrVector *rel_h,
+									 const DsocrVector *rel_w, const DsocrVector *qkv_bias);
+extern void dsocr_cpu_attention(DsocrBackend *be, void *out, const void *qkv, int n, int heads,
+								int head_dim);
+
+/* kv_attention.c */
+extern DsocrKv *dsocr_cpu_kv_open(DsocrBackend *be, const DsocrKvShape *shape, DsocrError *err);
+extern void dsocr_cpu_kv_close(DsocrBackend *be, DsocrKv *kv);
+extern size_t dsocr_cpu_kv_bytes(const DsocrBackend *be, const DsocrKvShape *shape);
+extern void dsocr_cpu_rope_store(DsocrBackend *be, void *qkv, const DsocrRows *rows, DsocrKv *kv,
+								 int layer, float theta);
+extern void dsocr_cpu_causal_attention(DsocrBackend *be, void *out, const void *qkv,
+									   const DsocrRows *rows, DsocrKv *kv, int layer);
+
+/* moe.c */
+extern void dsocr_cpu_router(DsocrBackend *be, int32_t *ids, float *weights, float *logits,
+							 const void *x, int rows, const DsocrMatrix *gate, int k);
+extern void dsocr_cpu_experts(DsocrBackend *be, void *y, const void *x, int rows,
+							  const int32_t *ids, const float *weights, int k, int n_experts,
+							  const DsocrMatrix *const *gate_up, const DsocrMatrix *const *down,
+							  const void *residual, DsocrRowKind kind);
+
+/* sampling.c */
+extern void dsocr_cpu_pick(DsocrBackend *be, int32_t *ids, float *logprobs, const void *logits,
+						   int n, int vocab, const DsocrBans *bans);
+
+#endif /* DSOCR_CPU_H */

@@ -1,0 +1,367 @@
+/*-------------------------------------------------------------------------
+ *
+ * kv_attention.c
+ *		Key/value pages, rotary embedding, causal attention.
+ *
+ * A page of a layer holds, for each head, page_tokens keys and then
+ * page_tokens values: [heads][2][page_tokens][head_dim], bf16 or (precision
+ * fp32) fp32.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "cpu.h"
+
+#include <math.h>
+#include <string.h>
+
+struct DsocrKv
+{
+	DsocrKvShape shape;
+	size_t page_bytes; /* of one layer */
+	size_t element;
+	char *data; /* [layers][pages][page_bytes] */
+};
+
+static bool
+kv_size(const DsocrBackend *be, const DsocrKvShape *s, size_t *page, size_t *all)
+{
+	size_t n = be->precision == DSOCR_PRECISION_FP32 ? sizeof(float) : sizeof(uint16_t);
+
+	if (s->layers <= 0 || s->heads <= 0 || s->head_dim <= 0 || s->page_tokens <= 0 || s->pages <= 0)
+		return false;
+	return dsocr_mul(n, 2 * (size_t) s->heads, &n) && dsocr_mul(n, (size_t) s->head_dim, &n) &&
+		   dsocr_mul(n, (size_t) s->page_tokens, page) && dsocr_mul(*page, (size_t) s->pages, &n) &&
+		   dsocr_mul(n, (size_t) s->layers, all);
+}
+
+size_t
+dsocr_cpu_kv_bytes(const DsocrBackend *be, const DsocrKvShape *shape)
+{
+	size_t page;
+	size_t all;
+
+	return kv_size(be, shape, &page, &all) ? all : 0;
+}
+
+DsocrKv *
+dsocr_cpu_kv_open(DsocrBackend *be, const DsocrKvShape *shape, DsocrError *err)
+{
+	DsocrKv *kv = dsocr_zalloc(1, sizeof(*kv), err);
+	size_t all;
+
+	if (kv == NULL)
+		return NULL;
+	kv->shape = *shape;
+	kv->element = be->precision == DSOCR_PRECISION_FP32 ? sizeof(float) : sizeof(uint16_t);
+	if (!kv_size(be, shape, &kv->page_bytes, &all))
+		dsocr_fail(err, DSOCR_E_MEMORY, "the key/value memory has an impossible size");
+	else
+		kv->data = dsocr_alloc(all, 1, err);
+	if (kv->data == NULL)
+	{
+		dsocr_free(kv);
+		return NULL;
+	}
+	return kv;
+}
+
+void
+dsocr_cpu_kv_close(DsocrBackend *be, DsocrKv *kv)
+{
+	if (kv != NULL)
+		dsocr_free(kv->data);
+	dsocr_free(kv);
+}
+
+static char *
+kv_layer(const DsocrKv *kv, int layer)
+{
+	return kv->data + (size_t) layer * (size_t) kv->shape.pages * kv->page_bytes;
+}
+
+static size_t
+kv_head_bytes(const DsocrKv *kv)
+{
+	return (size_t) kv->shape.page_tokens * (size_t) kv->shape.head_dim * kv->element;
+}
+
+/* ---- rotary embedding ---- */
+
+/* Cosines and sines up to a position; the angles are fp32 like the official code's. */
+static bool
+kv_rope_table(DsocrCpu *cpu, int position, int head_dim, float theta)
+{
+	int half = head_dim / 2;
+	int have = cpu->rope_dim == head_dim && cpu->rope_theta == theta ? cpu->rope_positions : 0;
+	int want = (position / 1024 + 1) * 1024;
+	float *table;
+
+	if (position < have)
+		return true;
+	table = dsocr_alloc((size_t) want, (size_t) head_dim * sizeof(float), NULL);
+	if (table == NULL)
+		return false;
+	if (have > 0)
+		memcpy(table, cpu->rope, (size_t) have * (size_t) head_dim * sizeof(float));
+	for (int i = 0; i < half; i++)
+	{
+		float frequency = (float) (1.0 / pow((double) theta, 2.0 * i / head_dim));
+
+		for (int p = have; p < want; p++)
+		{
+			float angle = (float) p * frequency;
+			float *at = table + (size_t) p * (size_t) head_dim;
+
+			at[i] = (float) cos((double) angle);
+			at[half + i] = (float) sin((double) angle);
+		}
+	}
+	dsocr_free(cpu->rope);
+	cpu->rope = table;
+	cpu->rope_positions = want;
+	cpu->rope_dim = head_dim;
+	cpu->rope_theta = theta;
+	return true;
+}
+
+typedef struct Rope
+{
+	float *qkv;
+	const DsocrRows *rows;
+	DsocrKv *kv;
+	char *layer;
+} Rope;
+
+static void
+kv_rotate(float *x, const float *table, int half)
+{
+	for (int i = 0; i < half; i++)
+	{
+		float a = x[i];
+		float b = x[i + half];
+
+		x[i] = a * table[i] - b * table[half + i];
+		x[i + half] = b * table[i] + a * table[half + i];
+	}
+}
+
+static void
+kv_put(DsocrCpu *cpu, const DsocrKv *kv, char *to, const float *from)
+{
+	if (kv->element == sizeof(float))
+		memcpy(to, from, (size_t) kv->shape.head_dim * sizeof(float));
+	else
+		cpu->isa->vec->to_bf16((uint16_t *) to, from, (size_t) kv->shape.head_dim);
+}
+
+static void
+kv_rope_rows(DsocrCpu *cpu, void *arg, size_t from, size_t to)
+{
+	const Rope *o = arg;
+	const DsocrKvShape *s = &o->kv->shape;
+	size_t head_dim = (size_t) s->head_dim;
+	size_t dim = (size_t) s->heads * head_dim;
+	size_t head_bytes = kv_head_bytes(o->kv);
+
+	for (size_t r = from; r < to; r++)
+	{
+		int position = o->rows->positions[r];
+		const float *table = cpu->rope + (size_t) position * head_dim;
+		float *q = o->qkv + r * 3 * dim;
+		char *slot = o->layer +
+					 (size_t) o->rows->pages[r][position / s->page_tokens] * o->kv->page_bytes +
+					 (size_t) (position % s->page_tokens) * head_dim * o->kv->element;
+
+		for (size_t h = 0; h < (size_t) s->heads; h++)
+		{
+			float *at = q + h * head_dim;
+
+			kv_rotate(at, table, s->head_dim / 2);
+			kv_rotate(at + dim, table, s->head_dim / 2);
+			kv_put(cpu, o->kv, slot + 2 * h * head_bytes, at + dim);
+			kv_put(cpu, o->kv, slot + (2 * h + 1) * head_bytes, at + 2 * dim);
+		}
+	}
+}
+
+void
+dsocr_cpu_rope_store(DsocrBackend *be, void *qkv, const DsocrRows *rows, DsocrKv *kv, int layer,
+					 float theta)
+{
+	DsocrCpu *cpu = (DsocrCpu *) be;
+	Rope o = {qkv, rows, kv, kv_layer(kv, layer)};
+	int last = 0;
+
+	for (int r = 0; r < rows->n; r++)
+		last = rows->positions[r] > last ? rows->positions[r] : last;
+	if (kv_rope_table(cpu, last, kv->shape.head_dim, theta))
+		dsocr_cpu_ranges(cpu, (size_t) rows->n, 16, kv_rope_rows, &o);
+	else
+		cpu->broken = 1;
+}
+
+/* ---- causal attention ---- */
+
+typedef struct Causal
+{
+	DsocrCpu *cpu;
+	float *out;
+	const float *qkv;
+	const DsocrRows *rows;
+	DsocrKv *kv;
+	char *layer;
+	size_t dim;
+	int n; /* keys of the last row */
+	size_t stride;
+	size_t v_stride;
+	float *keys; /* [heads][head_dim][stride] */
+	float *values;
+} Causal;
+
+static void
+kv_row_task(void *arg, int task, int worker)
+{
+	const Causal *c = arg;
+	const DsocrKvShape *s = &c->kv->shape;
+	size_t row = (size_t) (task / s->heads);
+	size_t head = (size_t) (task % s->heads);
+	size_t at = head * (size_t) s->head_dim;
+	float *out = c->out + row * c->dim + at;
+	float *scores = dsocr_cpu_scratch(c->cpu, worker, DSOCR_SLOT_SCORES,
+									  (size_t) c->rows->positions[row] + 1, sizeof(float));
+	DsocrPaged p = {.layer = c->layer,
+					.page_bytes = c->kv->page_bytes,
+					.value_offset = kv_head_bytes(c->kv),
+					.head_offset = 2 * head * kv_head_bytes(c->kv),
+					.pages = c->rows->pages[row],
+					.page_tokens = s->page_tokens,
+					.n = c->rows->positions[row] + 1,
+					.fp32 = c->kv->element == sizeof(float),
+					.head_dim = s->head_dim};
+
+	if (scores != NULL)
+		c->cpu->isa->attend->paged(out, c->qkv + row * 3 * c->dim + at, &p, scores);
+	else
+		memset(out, 0, (size_t) s->head_dim * sizeof(float));
+}
+
+/* Keys and values of one head of the sequence out of its pages. */
+static void
+kv_gather_task(void *arg, int task, int worker)
+{
+	const Causal *c = arg;
+	const DsocrKvShape *s = &c->kv->shape;
+	size_t head_dim = (size_t) s->head_dim;
+	size_t tokens = (size_t) s->page_tokens;
+	size_t head_bytes = kv_head_bytes(c->kv);
+	float *kt = c->keys + (size_t) task * head_dim * c->stride;
+	float *values = c->values + (size_t) task * (size_t) c->n * c->v_stride;
+	float *rows =
+		dsocr_cpu_scratch(c->cpu, worker, DSOCR_SLOT_W_KEYS, 2 * tokens * head_dim, sizeof(float));
+
+	if (rows == NULL)
+		return;
+	for (size_t from = 0; from < (size_t) c->n; from += tokens)
+	{
+		const char *page = c->layer +
+						   (size_t) c->rows->pages[0][from / tokens] * c->kv->page_bytes +
+						   2 * (size_t) task * head_bytes;
+		size_t count = (size_t) c->n - from < tokens ? (size_t) c->n - from : tokens;
+
+		if (c->kv->element == sizeof(float))
+		{
+			memcpy(rows, page, count * head_dim * sizeof(float));
+			memcpy(rows + tokens * head_dim, page + head_bytes, count * head_dim * sizeof(float));
+		}
+		else
+		{
+			c->cpu->isa->vec->to_f32(rows, page, count * head_dim);
+			c->cpu->isa->vec->to_f32(rows + tokens * head_dim, page + head_bytes, count * head_dim);
+		}
+		for (size_t t = 0; t < count; t++)
+		{
+			float *to = values + (from + t) * c->v_stride;
+
+			for (size_t d = 0; d < head_dim; d++)
+				kt[d * c->stride + from + t] = rows[t * head_dim + d];
+			memcpy(to, rows + (tokens + t) * head_dim, head_dim * sizeof(float));
+			memset(to + head_dim, 0, (c->v_stride - head_dim) * sizeof(float));
+		}
+	}
+	for (size_t d = 0; d < head_dim; d++)
+		memset(kt + d * c->stride + c->n, 0, (c->stride - (size_t) c->n) * sizeof(float));
+}
+
+static void
+kv_block_task(void *arg, int task, int worker)
+{
+	const Causal *c = arg;
+	const DsocrKvShape *s = &c->kv->shape;
+	int blocks = (c->rows->n + DSOCR_ATTEND_ROWS - 1) / DSOCR_ATTEND_ROWS;
+	size_t head = (size_t) (task / blocks);
+	int from = task % blocks * DSOCR_ATTEND_ROWS;
+	int left = c->rows->n - from;
+	size_t head_dim = (size_t) s->head_dim;
+	DsocrAttend b = {.q = c->qkv + (size_t) from * 3 * c->dim + head * head_dim,
+					 .q_stride = 3 * c->dim,
+					 .rows = left < DSOCR_ATTEND_ROWS ? left : DSOCR_ATTEND_ROWS,
+					 .head_dim = s->head_dim,
+					 .scale = 1.0f / sqrtf((float) s->head_dim),
+					 .kt = c->keys + head * head_dim * c->stride,
+					 .stride = c->stride,
+					 .v = c->values + head * (size_t) c->n * c->v_stride,
+					 .v_stride = c->v_stride,
+					 .n = c->n,
+					 .causal = c->rows->positions[from] + 1,
+					 .out = c->out + (size_t) from * c->dim + head * head_dim,
+					 .out_stride = c->dim};
+
+	b.scores = dsocr_cpu_scratch(c->cpu, worker, DSOCR_SLOT_SCORES,
+								 dsocr_attend_scores(c->stride, c->v_stride, 0), sizeof(float));
+	if (b.scores != NULL)
+		c->cpu->isa->attend->block(&b);
+}
+
+/* Consecutive positions of one sequence: its keys are shared by blocks of queries. */
+static void
+kv_attend_sequence(Causal *c)
+{
+	size_t heads = (size_t) c->kv->shape.heads;
+	size_t head_dim = (size_t) c->kv->shape.head_dim;
+	int blocks = (c->rows->n + DSOCR_ATTEND_ROWS - 1) / DSOCR_ATTEND_ROWS;
+
+	c->n = c->rows->positions[c->rows->n - 1] + 1;
+	c->stride = dsocr_attend_pad((size_t) c->n);
+	c->v_stride = dsocr_attend_pad(head_dim);
+	c->keys =
+		dsocr_cpu_scratch(c->cpu, -1, DSOCR_SLOT_KEYS, heads * head_dim * c->stride, sizeof(float));
+	c->values = dsocr_cpu_scratch(c->cpu, -1, DSOCR_SLOT_VALUES,
+								  heads * (size_t) c->n * c->v_stride, sizeof(float));
+	if (c->keys == NULL || c->values == NULL)
+	{
+		memset(c->out, 0, (size_t) c->rows->n * c->dim * sizeof(float));
+		return;
+	}
+	dsocr_pool_run(c->cpu->pool, (int) heads, kv_gather_task, c);
+	dsocr_pool_run(c->cpu->pool, (int) heads * blocks, kv_block_task, c);
+}
+
+void
+dsocr_cpu_causal_attention(DsocrBackend *be, void *out, const void *qkv, const DsocrRows *rows,
+						   DsocrKv *kv, int layer)
+{
+	Causal c = {.cpu = (DsocrCpu *) be,
+				.out = out,
+				.qkv = qkv,
+				.rows = rows,
+				.kv = kv,
+				.layer = kv_layer(kv, layer),
+				.dim = (size_t) kv->shape.heads * (size_t) kv->shape.head_dim};
+
+	if (rows->n <= 0)
+		return;
+	if (rows->kind == DSOCR_ROWS_ONE)
+		kv_attend_sequence(&c);
+	else
+		dsocr_pool_run(c.cpu->pool, rows->n * kv->shape.heads, kv_row_task, &c);
+}

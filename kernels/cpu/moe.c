@@ -1,0 +1,341 @@
+/*-------------------------------------------------------------------------
+ *
+ * moe.c
+ *		Mixture of experts: router and grouped expert products.
+ *
+ * The (row, choice) pairs are sorted by expert, so that an expert's weights
+ * are read once for all its rows.  Outputs of the pairs are kept apart and
+ * summed in the order of the choices.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "cpu.h"
+
+#include <string.h>
+
+#define MOE_ROUTER_ROWS 16 /* rows a task */
+#define MOE_PIECE 64	   /* weight rows a task, mixed rows */
+#define MOE_GROUP 64	   /* rows of X in one product, mixed rows */
+
+/* ---- router ---- */
+
+typedef struct Router
+{
+	DsocrCpu *cpu;
+	int32_t *ids;
+	float *weights;
+	float *logits;
+	const float *x;
+	int rows;
+	const DsocrMatrix *gate;
+	int k;
+} Router;
+
+static void
+moe_top(int32_t *ids, float *weights, float *p, int experts, int k)
+{
+	for (int c = 0; c < k; c++)
+	{
+		int best = -1;
+
+		/* A chosen expert is marked by -1; probabilities are never negative. */
+		for (int e = 0; e < experts; e++)
+			if (p[e] != -1.0f && (best < 0 || p[e] > p[best]))
+				best = e;
+		ids[c] = best;
+		weights[c] = p[best];
+		p[best] = -1.0f;
+	}
+}
+
+static void
+moe_router_task(void *arg, int task, int worker)
+{
+	const Router *o = arg;
+	size_t experts = o->gate->rows;
+	int from = task * MOE_ROUTER_ROWS;
+	int count = o->rows - from < MOE_ROUTER_ROWS ? o->rows - from : MOE_ROUTER_ROWS;
+	float *p = dsocr_cpu_scratch(o->cpu, worker, DSOCR_SLOT_SCORES, MOE_ROUTER_ROWS * experts,
+								 sizeof(float));
+	float *ys[MOE_ROUTER_ROWS];
+	const float *xs[MOE_ROUTER_ROWS];
+
+	if (p == NULL)
+		return;
+	for (int r = 0; r < count; r++)
+	{
+		ys[r] = p + (size_t) r * experts;
+		xs[r] = o->x + (size_t) (from + r) * o->gate->cols;
+	}
+	dsocr_cpu_rows_product(o->cpu, ys, xs, count, o->gate, 0, experts);
+	for (int r = 0; r < count; r++)
+	{
+		size_t at = (size_t) (from + r);
+
+		if (o->logits != NULL)
+			memcpy(o->logits + at * experts, ys[r], experts * sizeof(float));
+		o->cpu->isa->vec->softmax(ys[r], experts);
+		moe_top(o->ids + at * (size_t) o->k, o->weights + at * (size_t) o->k, ys[r], (int) experts,
+				o->k);
+	}
+}
+
+void
+dsocr_cpu_router(DsocrBackend *be, int32_t *ids, float *weights, float *logits, const void *x,
+				 int rows, const DsocrMatrix *gate, int k)
+{
+	Router o = {(DsocrCpu *) be, ids, weights, logits, x, rows, gate, k};
+
+	/* Valid even when scratch memory is refused. */
+	memset(ids, 0, (size_t) rows * (size_t) k * sizeof(*ids));
+	memset(weights, 0, (size_t) rows * (size_t) k * sizeof(*weights));
+	dsocr_pool_run(o.cpu->pool, (rows + MOE_ROUTER_ROWS - 1) / MOE_ROUTER_ROWS, moe_router_task,
+				   &o);
+}
+
+/* ---- experts ---- */
+
+typedef struct Experts
+{
+	DsocrCpu *cpu;
+	float *y;
+	const float *x;
+	size_t rows;
+	size_t k;
+	size_t hidden;
+	size_t inter;
+	int n_experts;
+	const DsocrMatrix *const *gate_up;
+	const DsocrMatrix *const *down;
+	const float *weights;
+	const float *residual;
+	int *start; /* [n_experts + 1] first pair of each expert */
+	int *used;	/* experts with pairs */
+	int n_used;
+	int *pairs;		  /* [rows * k] row * k + choice, sorted by expert */
+	const float **xs; /* [rows * k] input of each sorted pair */
+	float **hs;		  /* its activation */
+	float **ps;		  /* its output */
+	float *parts;	  /* [rows * k][hidden] in the order of pairs unsorted */
+} Experts;
+
+/* Sort the pairs; false when there is no memory. */
+static bool
+moe_group(Experts *o, const int32_t *ids, bool mixed)
+{
+	size_t n = o->rows * o->k;
+	size_t experts = (size_t) o->n_experts;
+	char *index =
+		dsocr_cpu_scratch(o->cpu, -1, DSOCR_SLOT_INDEX,
+						  3 * n * sizeof(void *) + (n + 2 * experts + 1) * sizeof(int), 1);
+	float *hidden =
+		mixed ? dsocr_cpu_scratch(o->cpu, -1, DSOCR_SLOT_HIDDEN, n * o->inter, sizeof(float))
+			  : NULL;
+
+	o->parts = dsocr_cpu_scratch(o->cpu, -1, DSOCR_SLOT_PARTS, n * o->hidden, sizeof(float));
+	if (index == NULL || o->parts == NULL || (mixed && hidden == NULL))
+		return false;
+	o->xs = (const float **) index;
+	o->hs = (float **) (o->xs + n);
+	o->ps = o->hs + n;
+	o->pairs = (int *) (o->ps + n);
+	o->start = o->pairs + n;
+	o->used = o->start + experts + 1;
+	memset(o->start, 0, (experts + 1) * sizeof(int));
+	for (size_t i = 0; i < n; i++)
+		o->start[ids[i] + 1]++;
+	for (size_t e = 0; e < experts; e++)
+	{
+		if (o->start[e + 1] > 0)
+			o->used[o->n_used++] = (int) e;
+		o->start[e + 1] += o->start[e];
+	}
+	for (size_t i = 0; i < n; i++)
+		o->pairs[o->start[ids[i]]++] = (int) i;
+	for (size_t e = experts; e > 0; e--)
+		o->start[e] = o->start[e - 1];
+	o->start[0] = 0;
+	for (size_t i = 0; i < n; i++)
+	{
+		size_t pair = (size_t) o->pairs[i];
+
+		o->xs[i] = o->x + pair / o->k * o->hidden;
+		o->hs[i] = mixed ? hidden + i * o->inter : NULL;
+		o->ps[i] = o->parts + pair * o->hidden;
+	}
+	return true;
+}
+
+/* Columns from .. to of the sum over choices of one row. */
+static void
+moe_sum(const Experts *o, size_t row, size_t from, size_t to)
+{
+	float *y = o->y + row * o->hidden;
+	float sum[MOE_PIECE];
+
+	for (size_t at = from; at < to; at += MOE_PIECE)
+	{
+		size_t n = to - at < MOE_PIECE ? to - at : MOE_PIECE;
+
+		memset(sum, 0, n * sizeof(float));
+		for (size_t c = 0; c < o->k; c++)
+			o->cpu->isa->vec->axpy(sum, o->weights[row * o->k + c],
+								   o->parts + (row * o->k + c) * o->hidden + at, n);
+		if (o->residual != NULL)
+			o->cpu->isa->vec->add(sum, o->residual + row * o->hidden + at, n);
+		memcpy(y + at, sum, n * sizeof(float));
+	}
+}
+
+/* silu(gate) * up of one expert, MOE_PIECE channels, all its rows. */
+static void
+moe_mixed_up_task(void *arg, int task, int worker)
+{
+	const Experts *o = arg;
+	size_t pieces = (o->inter + MOE_PIECE - 1) / MOE_PIECE;
+	int e = o->used[(size_t) task / pieces];
+	size_t from = (size_t) task % pieces * MOE_PIECE;
+	size_t to = from + MOE_PIECE < o->inter ? from + MOE_PIECE : o->inter;
+	float out[2][MOE_GROUP][MOE_PIECE];
+
+	for (int i = o->start[e]; i < o->start[e + 1]; i += MOE_GROUP)
+	{
+		int n = o->start[e + 1] - i < MOE_GROUP ? o->start[e + 1] - i : MOE_GROUP;
+		float *ys[2][MOE_GROUP];
+
+		for (int r = 0; r < n; r++)
+		{
+			ys[0][r] = out[0][r];
+			ys[1][r] = out[1][r];
+		}
+		dsocr_cpu_rows_product(o->cpu, ys[0], o->xs + i, n, o->gate_up[e], from, to);
+		dsocr_cpu_rows_product(o->cpu, ys[1], o->xs + i, n, o->gate_up[e], o->inter + from,
+							   o->inter + to);
+		for (int r = 0; r < n; r++)
+			o->cpu->isa->vec->silu_mul(o->hs[i + r] + from, out[0][r], out[1][r], to - from);
+	}
+}
+
+/* MOE_PIECE output channels of all experts, and their sums. */
+static void
+moe_mixed_down_task(void *arg, int task, int worker)
+{
+	const Experts *o = arg;
+	size_t from = (size_t) task * MOE_PIECE;
+	size_t to = from + MOE_PIECE < o->hidden ? from + MOE_PIECE : o->hidden;
+
+	for (int u = 0; u < o->n_used; u++)
+	{
+		int e = o->used[u];
+
+		for (int i = o->start[e]; i < o->start[e + 1]; i += MOE_GROUP)
+		{
+			int n = o->start[e + 1] - i < MOE_GROUP ? o->start[e + 1] - i : MOE_GROUP;
+			float *ys[MOE_GROUP];
+
+			for (int r = 0; r < n; r++)
+				ys[r] = o->ps[i + r] + from;
+			dsocr_cpu_rows_product(o->cpu, ys, (const float *const *) o->hs + i, n, o->down[e],
+								   from, to);
+		}
+	}
+	for (size_t r = 0; r < o->rows; r++)
+		moe_sum(o, r, from, to);
+}
+
+/* One expert on at most DSOCR_TILE_ROWS of its rows. */
+static bool
+moe_tile(const Experts *o, int worker, int e, int first, int n)
+{
+	DsocrCpu *cpu = o->cpu;
+	int padded = dsocr_cpu_tile_rows(n);
+	size_t x_row = dsocr_cpu_tile_x_size(cpu, o->gate_up[e]);
+	size_t h_row = dsocr_cpu_tile_x_size(cpu, o->down[e]);
+	size_t wide = 2 * o->inter > o->hidden ? 2 * o->inter : o->hidden;
+	char *x = dsocr_cpu_scratch(cpu, worker, DSOCR_SLOT_X_TILE, (size_t) padded, x_row);
+	char *h = dsocr_cpu_scratch(cpu, worker, DSOCR_SLOT_HIDDEN, (size_t) padded, h_row);
+	float *y =
+		dsocr_cpu_scratch(cpu, worker, DSOCR_SLOT_Y_TILE, (size_t) padded * wide, sizeof(float));
+
+	if (x == NULL || h == NULL || y == NULL)
+		return false;
+	for (int r = 0; r < n; r++)
+		dsocr_cpu_tile_x(cpu, o->gate_up[e], x + (size_t) r * x_row, o->xs[first + r], o->hidden);
+	memset(x + (size_t) n * x_row, 0, (size_t) (padded - n) * x_row);
+	if (!dsocr_cpu_tile(cpu, worker, y, 2 * o->inter, x, n, o->gate_up[e], 0, 2 * o->inter))
+		return false;
+	for (int r = 0; r < n; r++)
+	{
+		float *row = y + (size_t) r * 2 * o->inter;
+
+		cpu->isa->vec->silu_mul(row, row, row + o->inter, o->inter);
+		dsocr_cpu_tile_x(cpu, o->down[e], h + (size_t) r * h_row, row, o->inter);
+	}
+	memset(h + (size_t) n * h_row, 0, (size_t) (padded - n) * h_row);
+	if (!dsocr_cpu_tile(cpu, worker, y, o->hidden, h, n, o->down[e], 0, o->hidden))
+		return false;
+	for (int r = 0; r < n; r++)
+		memcpy(o->ps[first + r], y + (size_t) r * o->hidden, o->hidden * sizeof(float));
+	return true;
+}
+
+static void
+moe_one_task(void *arg, int task, int worker)
+{
+	const Experts *o = arg;
+	int e = o->used[task];
+
+	for (int i = o->start[e]; i < o->start[e + 1]; i += DSOCR_TILE_ROWS)
+	{
+		int n = o->start[e + 1] - i < DSOCR_TILE_ROWS ? o->start[e + 1] - i : DSOCR_TILE_ROWS;
+
+		if (moe_tile(o, worker, e, i, n))
+			continue;
+		__atomic_store_n(&o->cpu->broken, 1, __ATOMIC_RELAXED);
+		for (int r = 0; r < n; r++)
+			memset(o->ps[i + r], 0, o->hidden * sizeof(float));
+	}
+}
+
+static void
+moe_sum_rows(DsocrCpu *cpu, void *arg, size_t from, size_t to)
+{
+	const Experts *o = arg;
+
+	for (size_t r = from; r < to; r++)
+		moe_sum(o, r, 0, o->hidden);
+}
+
+void
+dsocr_cpu_experts(DsocrBackend *be, void *y, const void *x, int rows, const int32_t *ids,
+				  const float *weights, int k, int n_experts, const DsocrMatrix *const *gate_up,
+				  const DsocrMatrix *const *down, const void *residual, DsocrRowKind kind)
+{
+	Experts o = {.cpu = (DsocrCpu *) be,
+				 .y = y,
+				 .x = x,
+				 .rows = (size_t) rows,
+				 .k = (size_t) k,
+				 .hidden = down[0]->rows,
+				 .inter = down[0]->cols,
+				 .n_experts = n_experts,
+				 .gate_up = gate_up,
+				 .down = down,
+				 .weights = weights,
+				 .residual = residual};
+	size_t up_pieces = (o.inter + MOE_PIECE - 1) / MOE_PIECE;
+	size_t down_pieces = (o.hidden + MOE_PIECE - 1) / MOE_PIECE;
+
+	if (!moe_group(&o, ids, kind == DSOCR_ROWS_MIXED))
+		memset(y, 0, o.rows * o.hidden * sizeof(float));
+	else if (kind == DSOCR_ROWS_MIXED)
+	{
+		dsocr_pool_run(o.cpu->pool, (int) ((size_t) o.n_used * up_pieces), moe_mixed_up_task, &o);
+		dsocr_pool_run(o.cpu->pool, (int) down_pieces, moe_mixed_down_task, &o);
+	}
+	else
+	{
+		dsocr_pool_run(o.cpu->pool, o.n_used, moe_one_task, &o);
+		dsocr_cpu_ranges(o.cpu, o.rows, 16, moe_sum_rows, &o);
+	}
+}

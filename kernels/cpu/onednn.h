@@ -1,0 +1,48 @@
+/*-------------------------------------------------------------------------
+ *
+ * onednn.h
+ *		Matrix products of the oneDNN library; nothing else knows its API.
+ *
+ * The library is used from one thread at a time per product: the caller
+ * cuts a large product into tiles and gives each to a worker.  Its own
+ * threads are never started.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DSOCR_CPU_ONEDNN_H
+#define DSOCR_CPU_ONEDNN_H
+
+#include "base.h"
+
+typedef struct DsocrOnednn DsocrOnednn;
+
+typedef struct DsocrGemm
+{
+	bool bf16;	 /* operands are bf16, else fp32; C is fp32 */
+	bool packed; /* B is in the layout of dsocr_onednn_pack() */
+	int m;
+	int n;
+	int k;
+	int64_t lda;
+	int64_t ldb;
+	int64_t ldc;
+} DsocrGemm;
+
+extern DsocrOnednn *dsocr_onednn_open(int workers, DsocrError *err);
+extern void dsocr_onednn_close(DsocrOnednn *d);
+
+/* Instruction set in use, for the description: "avx512_core_bf16". */
+extern const char *dsocr_onednn_isa(void);
+
+/* C[m,n] = A[m,k] @ B[n,k]^T. false when the library fails. */
+extern bool dsocr_onednn_gemm(DsocrOnednn *d, int worker, const DsocrGemm *g, const void *a,
+							  const void *b, float *c);
+
+/*
+ * Bytes of a packed bf16 B[n,k] for products of m rows, 0 when the library
+ * prefers the plain layout; and the packing.
+ */
+extern size_t dsocr_onednn_packed_size(DsocrOnednn *d, int m, int n, int k);
+extern bool dsocr_onednn_pack(DsocrOnednn *d, void *dst, const void *b, int m, int n, int k);
+
+#endif /* DSOCR_CPU_ONEDNN_H */

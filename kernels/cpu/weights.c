@@ -1,0 +1,210 @@
+/*-------------------------------------------------------------------------
+ *
+ * weights.c
+ *		Matrices and vectors of weights.
+ *
+ * A bf16 matrix is a list of pieces of the mapping; pieces that follow each
+ * other in the file become one.  Everything else is copied: other types, and
+ * convolutions whose channels move last.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "cpu.h"
+
+#include <string.h>
+
+static bool
+weights_measure(DsocrMatrix *m, const DsocrTensor *const *parts, int n_parts, DsocrError *err)
+{
+	for (int i = 0; i < n_parts; i++)
+	{
+		const DsocrTensor *t = parts[i];
+		size_t cols;
+
+		if ((t->ndim != 2 && t->ndim != 4) || t->shape[0] <= 0 || t->count <= 0)
+			return dsocr_fail(err, DSOCR_E_MODEL, "tensor \"%s\" is not a matrix", t->name);
+		cols = (size_t) t->count / (size_t) t->shape[0];
+		if (i > 0 && cols != m->cols)
+			return dsocr_fail(err, DSOCR_E_MODEL, "tensor \"%s\" has %zu columns instead of %zu",
+							  t->name, cols, m->cols);
+		m->cols = cols;
+		if (!dsocr_add(m->rows, (size_t) t->shape[0], &m->rows) || m->rows > INT32_MAX ||
+			cols > INT32_MAX)
+			return dsocr_fail(err, DSOCR_E_MODEL, "tensor \"%s\" is too large", t->name);
+	}
+	return true;
+}
+
+static bool
+weights_by_reference(const DsocrTensor *t, bool channel_last)
+{
+	return t->dtype == DSOCR_BF16 && !(channel_last && t->ndim == 4);
+}
+
+static bool
+weights_refer(DsocrMatrix *m, const DsocrTensor *const *parts, int n_parts, DsocrError *err)
+{
+	size_t first = 0;
+
+	m->parts = dsocr_alloc((size_t) n_parts, sizeof(*m->parts), err);
+	if (m->parts == NULL)
+		return false;
+	for (int i = 0; i < n_parts; i++)
+	{
+		DsocrCpuPart *last = m->n_parts > 0 ? &m->parts[m->n_parts - 1] : NULL;
+		size_t rows = (size_t) parts[i]->shape[0];
+
+		if (last != NULL && (const char *) last->data + last->rows * m->cols * sizeof(uint16_t) ==
+								(const char *) parts[i]->data)
+			last->rows += rows;
+		else
+			m->parts[m->n_parts++] = (DsocrCpuPart){parts[i]->data, first, rows};
+		first += rows;
+	}
+	return true;
+}
+
+static void
+weights_put(DsocrMatrix *m, size_t at, float value)
+{
+	if (m->fp32)
+		((float *) m->owned)[at] = value;
+	else
+		((uint16_t *) m->owned)[at] = dsocr_f32_to_bf16(value);
+}
+
+static bool
+weights_convert(DsocrMatrix *m, const DsocrTensor *const *parts, int n_parts, bool channel_last,
+				DsocrError *err)
+{
+	size_t count;
+	size_t first = 0;
+
+	if (!dsocr_mul(m->rows, m->cols, &count))
+		return dsocr_fail(err, DSOCR_E_MEMORY, "a weight matrix is too large");
+	m->parts = dsocr_alloc(1, sizeof(*m->parts), err);
+	m->owned = dsocr_alloc(count, m->fp32 ? sizeof(float) : sizeof(uint16_t), err);
+	if (m->parts == NULL || m->owned == NULL)
+		return false;
+	m->n_parts = 1;
+	m->parts[0] = (DsocrCpuPart){m->owned, 0, m->rows};
+	for (int i = 0; i < n_parts; i++)
+	{
+		const DsocrTensor *t = parts[i];
+		size_t channels = channel_last && t->ndim == 4 ? (size_t) t->shape[1] : 1;
+		size_t pixels = m->cols / channels;
+
+		for (size_t n = 0; n < (size_t) t->shape[0]; n++)
+			for (size_t c = 0; c < channels; c++)
+				for (size_t p = 0; p < pixels; p++)
+					weights_put(m, (first + n) * m->cols + p * channels + c,
+								dsocr_tensor_get(t, (int64_t) (n * m->cols + c * pixels + p)));
+		first += (size_t) t->shape[0];
+	}
+	return true;
+}
+
+DsocrMatrix *
+dsocr_cpu_matrix(DsocrBackend *be, const DsocrTensor *const *parts, int n_parts, bool channel_last,
+				 DsocrError *err)
+{
+	DsocrCpu *cpu = (DsocrCpu *) be;
+	DsocrMatrix *m = dsocr_zalloc(1, sizeof(*m), err);
+	bool refer = true;
+	bool all_bf16 = true;
+	bool ok;
+
+	if (m == NULL)
+		return NULL;
+	for (int i = 0; i < n_parts; i++)
+	{
+		refer &= weights_by_reference(parts[i], channel_last);
+		all_bf16 &= parts[i]->dtype == DSOCR_BF16;
+	}
+	m->fp32 = !all_bf16 && be->precision == DSOCR_PRECISION_FP32;
+	ok = weights_measure(m, parts, n_parts, err) &&
+		 (refer ? weights_refer(m, parts, n_parts, err)
+				: weights_convert(m, parts, n_parts, channel_last, err));
+	if (!ok)
+	{
+		dsocr_cpu_matrix_free(be, m);
+		return NULL;
+	}
+	/* Decided here, by the order of loading: use must not change results. */
+	m->packed_bytes = m->rows * m->cols * sizeof(uint16_t);
+	if (be->precision == DSOCR_PRECISION_BF16 && m->packed_bytes <= cpu->pack_budget)
+	{
+		m->pack = true;
+		cpu->pack_budget -= m->packed_bytes;
+	}
+	return m;
+}
+
+void
+dsocr_cpu_matrix_free(DsocrBackend *be, DsocrMatrix *m)
+{
+	if (m == NULL)
+		return;
+	if (m->pack)
+		((DsocrCpu *) be)->pack_budget += m->packed_bytes;
+	dsocr_free(m->parts);
+	dsocr_free(m->owned);
+	dsocr_free(m->packed);
+	dsocr_free(m);
+}
+
+const void *
+dsocr_cpu_matrix_row(const DsocrMatrix *m, size_t n, size_t *left)
+{
+	int i = 0;
+
+	while (n >= m->parts[i].first + m->parts[i].rows)
+		i++;
+	n -= m->parts[i].first;
+	*left = m->parts[i].rows - n;
+	return (const char *) m->parts[i].data +
+		   n * m->cols * (m->fp32 ? sizeof(float) : sizeof(uint16_t));
+}
+
+DsocrVector *
+dsocr_cpu_vector(DsocrBackend *be, const float *values, size_t n, DsocrError *err)
+{
+	size_t bytes;
+	DsocrVector *v;
+
+	if (!dsocr_mul(n, sizeof(float), &bytes) || !dsocr_add(bytes, sizeof(*v), &bytes))
+	{
+		dsocr_fail(err, DSOCR_E_MEMORY, "a weight vector is too large");
+		return NULL;
+	}
+	v = dsocr_alloc(bytes, 1, err);
+	if (v == NULL)
+		return NULL;
+	v->n = n;
+	memcpy(v->v, values, n * sizeof(float));
+	return v;
+}
+
+void
+dsocr_cpu_vector_free(DsocrBackend *be, DsocrVector *v)
+{
+	dsocr_free(v);
+}
+
+void
+dsocr_cpu_embed(DsocrBackend *be, void *out, const DsocrMatrix *table, const int32_t *ids, int n)
+{
+	DsocrCpu *cpu = (DsocrCpu *) be;
+
+	for (size_t i = 0; i < (size_t) n; i++)
+	{
+		size_t left;
+		const void *row = dsocr_cpu_matrix_row(table, (size_t) ids[i], &left);
+		float *to = (float *) out + i * table->cols;
+
+		if (table->fp32)
+			memcpy(to, row, table->cols * sizeof(float));
+		else
+			cpu->isa->vec->to_f32(to, row, table->cols);
+	}
+}
