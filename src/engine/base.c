@@ -23,6 +23,8 @@
 #define ALIGNMENT 64
 #define READ_CHUNK (1 << 16)
 
+static void format_field(char *field, size_t size, const char *fmt, va_list ap) DSOCR_PRINTF(3, 0);
+
 /*
  * Format into a field of an error.  The arguments may point into that error
  * ("%s: %s" around an earlier message); a text cut off ends at a character.
