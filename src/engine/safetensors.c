@@ -313,7 +313,7 @@ read_tensors(const FileContext *f, const json_t *root, const char *data, size_t 
 				return false;
 			continue;
 		}
-		strcpy(name, key);
+		memcpy(name, key, strlen(key) + 1);
 		s->tensors[s->n].name = name;
 		name += strlen(key) + 1;
 		if (!read_tensor(f, entry, data, data_size, &s->tensors[s->n]))
