@@ -136,6 +136,11 @@ dsocr_pool_run(DsocrPool *pool, int tasks, DsocrPoolTask fn, void *arg)
 			fn(arg, i, 0);
 		return;
 	}
+	/*
+	 * Close the old run before its count and function change: a thread that
+	 * still looks for a task of it must not take one by the new count.
+	 */
+	atomic_store(&pool->cursor, (uint64_t) run << 32 | UINT32_MAX);
 	atomic_store(&pool->tasks, tasks);
 	atomic_store(&pool->fn, fn);
 	atomic_store(&pool->arg, arg);
