@@ -474,7 +474,7 @@ run_libpng(PngReader *r, const uint8_t *bytes)
 	return true;
 }
 
-/* Indices behind the end of the palette are shown as gray, as in Pillow. */
+/* Indices behind the end of the palette are black, as in Pillow. */
 static bool
 load_palette(PngReader *r, DsocrError *err)
 {
@@ -486,8 +486,6 @@ load_palette(PngReader *r, DsocrError *err)
 		return dsocr_fail(err, DSOCR_E_IMAGE, "PNG image has no palette");
 	if (palette->len == 0 || palette->len > sizeof(r->palette) || palette->len % 3 != 0)
 		return dsocr_fail(err, DSOCR_E_IMAGE, "PNG image has an invalid palette");
-	for (size_t i = 0; i < sizeof(r->palette); i++)
-		r->palette[i] = (uint8_t) (i / 3);
 	memcpy(r->palette, palette->data, palette->len);
 	return true;
 }
