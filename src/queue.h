@@ -26,10 +26,20 @@ typedef struct DsocrHandle
 /*
  * Copy a request into a free slot, waiting for one up to dsocr.queue_timeout.
  * Raises ERROR (55000 not preloaded, 53400 queue full, 53400 role limit,
- * 53200 no queue memory, 22023 image over dsocr.max_image_bytes is the
- * caller's check).  request->id is set.
+ * 53200 no queue memory, 57014 dsocr.timeout, 22023 image over
+ * dsocr.max_image_bytes is the caller's check).  request->id is set.
  */
 extern DsocrHandle dsocr_queue_submit(DsocrRequest *request);
+
+/*
+ * The same without waiting: false when there is no free slot or memory now,
+ * or the role has reached its limit.  For reading ahead: who holds slots must
+ * not wait for more of them.
+ */
+extern bool dsocr_queue_try_submit(DsocrRequest *request, DsocrHandle *h);
+
+/* Let a request outlive the transaction: only the end of the backend frees it. */
+extern void dsocr_queue_keep(DsocrHandle h);
 
 /* Has it ended?  Never blocks. */
 extern bool dsocr_queue_poll(DsocrHandle h);
@@ -52,7 +62,8 @@ extern void dsocr_queue_cancel(DsocrHandle h);
 
 /*
  * The slots of this backend are also freed at transaction abort, subtransaction
- * abort (those submitted inside it) and backend exit: callers need no PG_TRY.
+ * abort (those submitted inside it), commit (those not fetched) and backend
+ * exit: callers need no PG_TRY.
  */
 
 #endif /* DSOCR_QUEUE_H */

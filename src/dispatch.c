@@ -1,0 +1,459 @@
+/*-------------------------------------------------------------------------
+ *
+ * dispatch.c
+ *		The workers' side of the queue: take, report, finish, hand back.
+ *
+ * A RUNNING slot belongs to the worker of its device.  The owner can do one
+ * thing to it: mark it CANCELLED, after which the worker frees it as soon as
+ * the engine has let go.  Whatever the worker finds when it comes back to a
+ * slot is therefore RUNNING or CANCELLED.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "dsocr.h"
+#include "dispatch.h"
+#include "slots.h"
+#include "stats.h"
+
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+/* Of so many picks, one goes to the oldest request whatever its class. */
+#define FAIR_PICK 4
+
+static uint64 picks = 0;
+
+/* The slot of a request this worker has; NULL when it has moved on. */
+static DsocrSlot *
+working_slot(DsocrHandle h)
+{
+	DsocrSlot *slot;
+
+	if (h.slot < 0 || h.slot >= dsocr_shared->n_slots)
+		return NULL;
+	slot = &dsocr_slots[h.slot];
+	if (slot->generation != h.generation ||
+		(slot->state != DSOCR_SLOT_RUNNING && slot->state != DSOCR_SLOT_CANCELLED))
+		return NULL;
+	return slot;
+}
+
+/* The slot has ended; queue lock held exclusively. */
+static void
+end_slot(DsocrSlot *slot, DsocrSlotState state)
+{
+	slot->state = state;
+	dsocr_slot_wake(slot->owner_procno);
+}
+
+static void
+fail_slot(DsocrSlot *slot, const DsocrError *why)
+{
+	slot->status = *why;
+	end_slot(slot, DSOCR_SLOT_FAILED);
+}
+
+/*
+ * Hand back a slot whose engine has gone; queue lock held on entry, released
+ * on return.
+ */
+static void
+return_slot(DsocrSlot *slot, bool blame)
+{
+	int device = slot->device;
+	bool cancelled = slot->state == DSOCR_SLOT_CANCELLED;
+	bool failed = false;
+
+	if (cancelled)
+		dsocr_slot_release(slot);
+	else
+	{
+		if (blame)
+			slot->attempts++;
+		failed = slot->attempts > 1;
+		if (failed)
+		{
+			DsocrError lost = {.code = DSOCR_E_ENGINE_LOST};
+
+			snprintf(lost.message, sizeof(lost.message), "the engine died twice on this request");
+			snprintf(lost.hint, sizeof(lost.hint),
+					 "Look for the reason in the server log; the image may be damaged, or memory "
+					 "may be short.");
+			fail_slot(slot, &lost);
+		}
+		else
+		{
+			slot->state = DSOCR_SLOT_QUEUED;
+			slot->device = -1;
+			slot->started = 0;
+			memset(&slot->progress, 0, sizeof(slot->progress));
+			dsocr_slot_wake_workers();
+		}
+		LWLockRelease(dsocr_queue_lock);
+	}
+
+	if (cancelled)
+		dsocr_stats_cancelled(device);
+	else if (failed)
+		dsocr_stats_failed(device);
+	else if (blame)
+		dsocr_stats_retried(device);
+}
+
+/* Hand back all slots of a device; used where no list of them is at hand. */
+static void
+return_all(int device, bool blame)
+{
+	for (int i = 0; i < dsocr_shared->n_slots; i++)
+	{
+		DsocrSlot *slot = &dsocr_slots[i];
+
+		LWLockAcquire(dsocr_queue_lock, LW_EXCLUSIVE);
+		if ((slot->state == DSOCR_SLOT_RUNNING || slot->state == DSOCR_SLOT_CANCELLED) &&
+			slot->device == device)
+			return_slot(slot, blame);
+		else
+			LWLockRelease(dsocr_queue_lock);
+	}
+}
+
+void
+dsocr_dispatch_attach(int device)
+{
+	DsocrDevice *d = &dsocr_shared->devices[device];
+
+	(void) dsocr_payload_area();
+
+	/* Left by a worker that died without a chance to clean up. */
+	return_all(device, true);
+
+	LWLockAcquire(dsocr_queue_lock, LW_EXCLUSIVE);
+	d->worker_pid = MyProcPid;
+	d->worker_procno = dsocr_my_procno;
+	d->worker_changed = GetCurrentTimestamp();
+	LWLockRelease(dsocr_queue_lock);
+}
+
+void
+dsocr_dispatch_detach(int device, bool blame)
+{
+	DsocrDevice *d = &dsocr_shared->devices[device];
+
+	return_all(device, blame);
+	LWLockAcquire(dsocr_queue_lock, LW_EXCLUSIVE);
+	d->worker_pid = 0;
+	d->worker_changed = GetCurrentTimestamp();
+	d->state = DSOCR_DEVICE_STOPPED;
+	d->refuses = false;
+	d->engine_pid = 0;
+	d->running = 0;
+	LWLockRelease(dsocr_queue_lock);
+	dsocr_payload_detach();
+}
+
+/* Is a to be served before b? */
+static bool
+goes_before(const DsocrSlot *a, const DsocrSlot *b, bool fair)
+{
+	if (b == NULL)
+		return true;
+	if (!fair && a->request.priority != b->request.priority)
+		return a->request.priority < b->request.priority;
+	return a->sequence < b->sequence;
+}
+
+bool
+dsocr_dispatch_take(int device, int in_flight, DsocrWork *work)
+{
+	DsocrSlot *suspect = NULL;
+	DsocrSlot *next = NULL;
+	bool fair = picks % FAIR_PICK == FAIR_PICK - 1;
+	char *payload;
+
+	LWLockAcquire(dsocr_queue_lock, LW_EXCLUSIVE);
+	for (int i = 0; i < dsocr_shared->n_slots; i++)
+	{
+		DsocrSlot *slot = &dsocr_slots[i];
+
+		if (slot->state != DSOCR_SLOT_QUEUED)
+			continue;
+		if (slot->attempts > 0)
+		{
+			if (goes_before(slot, suspect, true))
+				suspect = slot;
+		}
+		else if (goes_before(slot, next, fair))
+			next = slot;
+	}
+	if (suspect != NULL && in_flight == 0)
+		next = suspect;
+	if (next == NULL)
+	{
+		LWLockRelease(dsocr_queue_lock);
+		return false;
+	}
+	next->state = DSOCR_SLOT_RUNNING;
+	next->device = device;
+	next->started = GetCurrentTimestamp();
+	work->handle.slot = next - dsocr_slots;
+	work->handle.generation = next->generation;
+	work->request = next->request;
+	work->suspect = next->attempts > 0;
+	LWLockRelease(dsocr_queue_lock);
+
+	picks++;
+	payload = DsaPointerIsValid(next->payload)
+				  ? dsa_get_address(dsocr_payload_area(), next->payload)
+				  : NULL;
+	if (next->has_prompt)
+		work->request.prompt = payload;
+	if (next->has_image)
+		work->request.image = (uint8_t *) payload + (next->has_prompt ? next->prompt_len + 1 : 0);
+	return true;
+}
+
+bool
+dsocr_dispatch_wanted(DsocrHandle h)
+{
+	DsocrSlot *slot;
+	bool wanted;
+
+	LWLockAcquire(dsocr_queue_lock, LW_SHARED);
+	slot = working_slot(h);
+	wanted = slot != NULL && slot->state == DSOCR_SLOT_RUNNING;
+	LWLockRelease(dsocr_queue_lock);
+	return wanted;
+}
+
+void
+dsocr_dispatch_progress(DsocrHandle h, const DsocrProgress *p)
+{
+	DsocrSlot *slot;
+
+	LWLockAcquire(dsocr_queue_lock, LW_EXCLUSIVE);
+	slot = working_slot(h);
+	if (slot != NULL)
+		slot->progress = *p;
+	LWLockRelease(dsocr_queue_lock);
+}
+
+/*
+ * Copy a body into the payload area.  Extending the area can raise an error
+ * (no space left for dynamic shared memory), which must cost this request
+ * only: not the worker, its engine and all other requests.
+ */
+static dsa_pointer
+store(const void *body, size_t len)
+{
+	MemoryContext context = CurrentMemoryContext;
+	volatile dsa_pointer at = InvalidDsaPointer;
+
+	PG_TRY();
+	{
+		at = dsa_allocate_extended(dsocr_payload_area(), len, DSA_ALLOC_NO_OOM | DSA_ALLOC_HUGE);
+		if (DsaPointerIsValid(at))
+			memcpy(dsa_get_address(dsocr_payload_area(), at), body, len);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		EmitErrorReport();
+		FlushErrorState();
+		LWLockReleaseAll();
+		at = InvalidDsaPointer;
+	}
+	PG_END_TRY();
+	return at;
+}
+
+/* Free the image of a slot that is about to end, so that its result has room. */
+static void
+free_payload(DsocrHandle h)
+{
+	DsocrSlot *slot;
+	dsa_pointer payload = InvalidDsaPointer;
+
+	LWLockAcquire(dsocr_queue_lock, LW_EXCLUSIVE);
+	slot = working_slot(h);
+	if (slot != NULL)
+	{
+		payload = slot->payload;
+		slot->payload = InvalidDsaPointer;
+	}
+	LWLockRelease(dsocr_queue_lock);
+	if (DsaPointerIsValid(payload))
+		dsa_free(dsocr_payload_area(), payload);
+}
+
+void
+dsocr_dispatch_finish(DsocrHandle h, const void *body, size_t len, const DsocrError *status,
+					  const DsocrResult *result, const char *model)
+{
+	DsocrSlot *slot;
+	dsa_pointer at;
+	DsocrError no_memory = {.code = DSOCR_E_MEMORY,
+							.message = "no shared memory left for the result",
+							.hint = "Raise dsocr.queue_memory or the space for dynamic shared "
+									"memory."};
+	int device;
+	int64 waited;
+	int64 total;
+	bool ok;
+
+	free_payload(h);
+	at = store(body, len);
+
+	LWLockAcquire(dsocr_queue_lock, LW_EXCLUSIVE);
+	slot = working_slot(h);
+	if (slot == NULL)
+	{
+		LWLockRelease(dsocr_queue_lock);
+		elog(LOG, "dsocr request slot %d was not found", h.slot);
+		if (DsaPointerIsValid(at))
+			dsa_free(dsocr_payload_area(), at);
+		return;
+	}
+	dsocr_shared->memory_used -= slot->memory;
+	slot->memory = DsaPointerIsValid(at) ? len : 0;
+	dsocr_shared->memory_used += slot->memory;
+	dsocr_shared->releases++;
+	dsocr_line_wake();
+	slot->result = at;
+	slot->result_len = len;
+	device = slot->device;
+	waited = slot->started - slot->submitted;
+	total = GetCurrentTimestamp() - slot->submitted;
+	if (slot->state == DSOCR_SLOT_CANCELLED)
+	{
+		dsocr_slot_release(slot);
+		dsocr_stats_cancelled(device);
+		return;
+	}
+	ok = status->code == DSOCR_OK && DsaPointerIsValid(at);
+	strlcpy(slot->model, model, sizeof(slot->model));
+	if (DsaPointerIsValid(at))
+		end_slot(slot, ok ? DSOCR_SLOT_DONE : DSOCR_SLOT_FAILED);
+	else
+		fail_slot(slot, &no_memory);
+	LWLockRelease(dsocr_queue_lock);
+
+	if (ok)
+		dsocr_stats_completed(device, result, waited, total);
+	else
+		dsocr_stats_failed(device);
+}
+
+void
+dsocr_dispatch_drop(DsocrHandle h)
+{
+	DsocrSlot *slot;
+	int device;
+
+	LWLockAcquire(dsocr_queue_lock, LW_EXCLUSIVE);
+	slot = working_slot(h);
+	if (slot == NULL || slot->state != DSOCR_SLOT_CANCELLED)
+	{
+		LWLockRelease(dsocr_queue_lock);
+		return;
+	}
+	device = slot->device;
+	dsocr_slot_release(slot);
+	dsocr_stats_cancelled(device);
+}
+
+void
+dsocr_dispatch_return(DsocrHandle h, bool blame)
+{
+	DsocrSlot *slot;
+
+	LWLockAcquire(dsocr_queue_lock, LW_EXCLUSIVE);
+	slot = working_slot(h);
+	if (slot != NULL)
+		return_slot(slot, blame);
+	else
+		LWLockRelease(dsocr_queue_lock);
+}
+
+void
+dsocr_dispatch_refuse(int device)
+{
+	const DsocrDevice *d = &dsocr_shared->devices[device];
+	int failed = 0;
+	bool all = true;
+
+	LWLockAcquire(dsocr_queue_lock, LW_EXCLUSIVE);
+	for (int i = 0; i < dsocr_shared->n_devices; i++)
+		all = all && dsocr_shared->devices[i].refuses;
+	for (int i = 0; all && i < dsocr_shared->n_slots; i++)
+	{
+		if (dsocr_slots[i].state != DSOCR_SLOT_QUEUED)
+			continue;
+		fail_slot(&dsocr_slots[i], &d->error);
+		failed++;
+	}
+	LWLockRelease(dsocr_queue_lock);
+	for (int i = 0; i < failed; i++)
+		dsocr_stats_failed(DSOCR_STATS_NOWHERE);
+}
+
+void
+dsocr_dispatch_sweep(void)
+{
+	for (int i = 0; i < dsocr_shared->n_slots; i++)
+	{
+		DsocrSlot *slot = &dsocr_slots[i];
+
+		LWLockAcquire(dsocr_queue_lock, LW_EXCLUSIVE);
+		if (slot->owner_pid == 0 || slot->state == DSOCR_SLOT_FREE ||
+			slot->state == DSOCR_SLOT_FREEING ||
+			dsocr_slot_alive(slot->owner_procno, slot->owner_pid))
+			LWLockRelease(dsocr_queue_lock);
+		else if (slot->state == DSOCR_SLOT_RUNNING)
+		{
+			slot->state = DSOCR_SLOT_CANCELLED;
+			slot->owner_pid = 0;
+			dsocr_slot_wake_workers();
+			LWLockRelease(dsocr_queue_lock);
+		}
+		else
+			dsocr_slot_release(slot);
+	}
+
+	LWLockAcquire(dsocr_queue_lock, LW_EXCLUSIVE);
+	for (int i = 0; dsocr_shared->n_waiting > 0 && i < dsocr_shared->n_waiters; i++)
+	{
+		if (dsocr_waiters[i].ticket != 0 && !dsocr_slot_alive(i, dsocr_waiters[i].pid))
+			dsocr_line_leave(i);
+	}
+	LWLockRelease(dsocr_queue_lock);
+}
+
+void
+dsocr_dispatch_publish(int device, const DsocrDevice *d)
+{
+	DsocrDevice *shared = &dsocr_shared->devices[device];
+
+	LWLockAcquire(dsocr_queue_lock, LW_EXCLUSIVE);
+	shared->state = d->state;
+	shared->refuses = d->refuses;
+	shared->engine_pid = d->engine_pid;
+	shared->info = d->info;
+	shared->error = d->error;
+	shared->running = d->running;
+	shared->restarts = d->restarts;
+	shared->started_at = d->started_at;
+	shared->tokens_per_second = d->tokens_per_second;
+	LWLockRelease(dsocr_queue_lock);
+}
+
+uint64
+dsocr_dispatch_reloads(int device)
+{
+	uint64 reloads;
+
+	LWLockAcquire(dsocr_queue_lock, LW_SHARED);
+	reloads = dsocr_shared->devices[device].reload;
+	LWLockRelease(dsocr_queue_lock);
+	return reloads;
+}

@@ -1,0 +1,540 @@
+/*-------------------------------------------------------------------------
+ *
+ * queue.c
+ *		The callers' side of the queue: submit, wait, fetch, cancel.
+ *
+ * The image is copied into the payload area while its slot is FILLING, which
+ * belongs to this backend alone.  From QUEUED on every step is taken under
+ * the queue lock; a change of state is followed by setting the latch of who
+ * waits for it, and waiters look again after each wake-up.
+ *
+ * This backend remembers its slots in an array of its own, with the
+ * subtransaction each was submitted in.  Transaction callbacks and the exit
+ * callback give up what is left, so nothing leaks when an error passes by.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "dsocr.h"
+#include "queue.h"
+#include "slots.h"
+#include "stats.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+/* How often a waiting backend looks whether any worker is there at all. */
+#define WORKER_CHECK_MS 5000
+#define WORKER_ABSENT_MS 15000
+
+#define ID_SLOT_BITS 16
+
+/* A slot of this backend. */
+typedef struct OwnSlot
+{
+	uint64 generation;		 /* 0 = not ours */
+	SubTransactionId subxid; /* Invalid = outlives transactions */
+} OwnSlot;
+
+static OwnSlot *own_slots = NULL; /* [n_slots], NULL before the first request */
+static int n_own = 0;
+static bool in_line = false; /* this backend waits for a free slot */
+
+DSOCR_WAIT_EVENT(wait_event_slot, "DsocrSlot")
+DSOCR_WAIT_EVENT(wait_event_result, "DsocrResult")
+
+/* ---- slots of this backend ---- */
+
+static void
+give_up(int index)
+{
+	uint64 generation = own_slots[index].generation;
+	DsocrSlot *slot = &dsocr_slots[index];
+
+	own_slots[index].generation = 0;
+	n_own--;
+
+	LWLockAcquire(dsocr_queue_lock, LW_EXCLUSIVE);
+	if (slot->generation != generation)
+		LWLockRelease(dsocr_queue_lock); /* cannot happen */
+	else if (slot->state == DSOCR_SLOT_RUNNING)
+	{
+		slot->state = DSOCR_SLOT_CANCELLED;
+		slot->owner_pid = 0;
+		dsocr_slot_wake_workers();
+		LWLockRelease(dsocr_queue_lock);
+	}
+	else
+	{
+		bool waited = slot->state == DSOCR_SLOT_QUEUED;
+
+		dsocr_slot_release(slot);
+		if (waited)
+			dsocr_stats_cancelled(DSOCR_STATS_NOWHERE);
+	}
+}
+
+static void
+leave_line(void)
+{
+	LWLockAcquire(dsocr_queue_lock, LW_EXCLUSIVE);
+	dsocr_line_leave(dsocr_my_procno);
+	LWLockRelease(dsocr_queue_lock);
+	in_line = false;
+}
+
+static void
+end_of_transaction(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_PRE_COMMIT || event == XACT_EVENT_PARALLEL_PRE_COMMIT ||
+		event == XACT_EVENT_PRE_PREPARE)
+		return;
+	if (in_line)
+		leave_line();
+	for (int i = 0; n_own > 0 && i < dsocr_shared->n_slots; i++)
+	{
+		if (own_slots[i].generation != 0 && own_slots[i].subxid != InvalidSubTransactionId)
+			give_up(i);
+	}
+}
+
+static void
+end_of_subtransaction(SubXactEvent event, SubTransactionId subxid, SubTransactionId parent,
+					  void *arg)
+{
+	if (event != SUBXACT_EVENT_ABORT_SUB && event != SUBXACT_EVENT_COMMIT_SUB)
+		return;
+	if (in_line && event == SUBXACT_EVENT_ABORT_SUB)
+		leave_line();
+	for (int i = 0; n_own > 0 && i < dsocr_shared->n_slots; i++)
+	{
+		if (own_slots[i].generation == 0 || own_slots[i].subxid != subxid)
+			continue;
+		if (event == SUBXACT_EVENT_ABORT_SUB)
+			give_up(i);
+		else
+			own_slots[i].subxid = parent;
+	}
+}
+
+static void
+end_of_backend(int code, Datum arg)
+{
+	if (in_line)
+		leave_line();
+	for (int i = 0; n_own > 0 && i < dsocr_shared->n_slots; i++)
+	{
+		if (own_slots[i].generation != 0)
+			give_up(i);
+	}
+	dsocr_payload_detach();
+}
+
+/* Before the first request of this backend. */
+static void
+prepare_backend(void)
+{
+	dsocr_require_preload();
+	if (own_slots != NULL)
+		return;
+	own_slots = MemoryContextAllocZero(TopMemoryContext, sizeof(OwnSlot) * dsocr_shared->n_slots);
+	before_shmem_exit(end_of_backend, (Datum) 0);
+	RegisterXactCallback(end_of_transaction, NULL);
+	RegisterSubXactCallback(end_of_subtransaction, NULL);
+	(void) dsocr_payload_area();
+}
+
+static DsocrSlot *
+slot_of(DsocrHandle h)
+{
+	if (h.slot < 0 || dsocr_shared == NULL || h.slot >= dsocr_shared->n_slots ||
+		own_slots == NULL || h.generation == 0 || own_slots[h.slot].generation != h.generation)
+		elog(ERROR, "dsocr request %d is not in use by this process", h.slot);
+	return &dsocr_slots[h.slot];
+}
+
+/* ---- submit ---- */
+
+/* What waiting for a slot needs to know. */
+typedef struct Admission
+{
+	Size bytes;			   /* of the payload */
+	bool wait;			   /* false: now or never */
+	uint64 after;		   /* only when so many slots have been freed */
+	bool no_memory;		   /* the wait is for memory, not for a slot */
+	TimestampTz give_up;   /* dsocr.queue_timeout, 0 = none */
+	TimestampTz deadline;  /* dsocr.timeout, 0 = none */
+	TimestampTz submitted; /* now */
+} Admission;
+
+static TimestampTz
+later(TimestampTz from, int ms)
+{
+	return ms > 0 ? TimestampTzPlusMilliseconds(from, ms) : 0;
+}
+
+/* Milliseconds until the earlier of two times (0 = never), at most limit. */
+static long
+time_left(TimestampTz a, TimestampTz b, long limit)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz until = a == 0 ? b : (b == 0 ? a : Min(a, b));
+
+	if (until == 0)
+		return limit;
+	return Min(TimestampDifferenceMilliseconds(now, until), limit);
+}
+
+static void
+raise_timeout(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_QUERY_CANCELED), errmsg("canceling request due to dsocr.timeout"),
+			 errhint("The limit is %d ms. Raise dsocr.timeout, or ask for a smaller mode or "
+					 "fewer tokens.",
+					 dsocr_timeout)));
+}
+
+static void
+raise_not_admitted(const Admission *a)
+{
+	if (a->no_memory)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY),
+						errmsg("no room for an image of %zu bytes in the memory of the dsocr queue",
+							   a->bytes),
+						errhint("Try again when fewer requests are in flight, or raise "
+								"dsocr.queue_memory (now %d MB).",
+								dsocr_queue_memory / 1024)));
+	ereport(ERROR, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+					errmsg("all %d request slots of dsocr are in use", dsocr_shared->n_slots),
+					errhint("Try again later, or raise dsocr.queue_timeout (now %d ms) or "
+							"dsocr.max_requests.",
+							dsocr_queue_timeout)));
+}
+
+static bool
+role_limit_reached(Oid role)
+{
+	int used = 0;
+
+	if (dsocr_max_requests_per_role == 0)
+		return false;
+	for (int i = 0; i < dsocr_shared->n_slots; i++)
+	{
+		if (dsocr_slots[i].state != DSOCR_SLOT_FREE && dsocr_slots[i].role == role)
+			used++;
+	}
+	return used >= dsocr_max_requests_per_role;
+}
+
+/* Take a free slot, if it is our turn; queue lock held exclusively. */
+static DsocrSlot *
+take_slot(Admission *a)
+{
+	if (!dsocr_line_first(dsocr_my_procno) || dsocr_shared->n_free == 0 ||
+		dsocr_shared->releases < a->after)
+		return NULL;
+	a->no_memory = a->bytes > dsocr_shared->memory_limit -
+								  Min(dsocr_shared->memory_used, dsocr_shared->memory_limit);
+	if (a->no_memory)
+		return NULL;
+
+	for (int i = 0; i < dsocr_shared->n_slots; i++)
+	{
+		DsocrSlot *slot = &dsocr_slots[i];
+		uint64 generation = slot->generation;
+
+		if (slot->state != DSOCR_SLOT_FREE)
+			continue;
+		memset(slot, 0, sizeof(DsocrSlot));
+		slot->state = DSOCR_SLOT_FILLING;
+		slot->generation = generation;
+		slot->owner_procno = dsocr_my_procno;
+		slot->owner_pid = MyProcPid;
+		slot->role = GetUserId();
+		slot->database = MyDatabaseId;
+		slot->device = -1;
+		slot->submitted = a->submitted;
+		slot->deadline = a->deadline;
+		slot->memory = a->bytes;
+		dsocr_shared->memory_used += a->bytes;
+		dsocr_shared->n_free--;
+		own_slots[i].generation = generation;
+		own_slots[i].subxid =
+			IsTransactionState() ? GetCurrentSubTransactionId() : InvalidSubTransactionId;
+		n_own++;
+		return slot;
+	}
+	return NULL;
+}
+
+/*
+ * Find a slot, standing in line for it if that is allowed.  NULL when it is
+ * not and there is none.
+ */
+static DsocrSlot *
+admit(Admission *a)
+{
+	for (;;)
+	{
+		DsocrSlot *slot;
+		bool limited;
+
+		LWLockAcquire(dsocr_queue_lock, LW_EXCLUSIVE);
+		limited = role_limit_reached(GetUserId());
+		slot = limited ? NULL : take_slot(a);
+		if (slot != NULL || limited || !a->wait)
+			dsocr_line_leave(dsocr_my_procno);
+		else
+			dsocr_line_enter(dsocr_my_procno, MyProcPid);
+		in_line = slot == NULL && !limited && a->wait;
+		LWLockRelease(dsocr_queue_lock);
+
+		if (slot != NULL || !a->wait)
+			return slot;
+		if (limited)
+			ereport(ERROR, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+							errmsg("role has reached its limit of %d dsocr requests",
+								   dsocr_max_requests_per_role),
+							errhint("Wait until its other requests have ended, or raise "
+									"dsocr.max_requests_per_role.")));
+		if (a->deadline != 0 && GetCurrentTimestamp() >= a->deadline)
+			raise_timeout();
+		if (a->give_up != 0 && GetCurrentTimestamp() >= a->give_up)
+			raise_not_admitted(a);
+
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 time_left(a->give_up, a->deadline, WORKER_CHECK_MS), wait_event_slot());
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+/* Bytes of prompt, its NUL and the image. */
+static Size
+payload_size(const DsocrRequest *r)
+{
+	size_t size = r->prompt ? strlen(r->prompt) + 1 : 0;
+
+	if (r->image != NULL && !dsocr_add(size, r->image_len, &size))
+		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("image is too large")));
+	return size;
+}
+
+/* Copy the request into its slot; false when the payload area is full. */
+static bool
+fill(DsocrSlot *slot, const DsocrRequest *r, Size bytes)
+{
+	dsa_area *area = dsocr_payload_area();
+	Size prompt_bytes = r->prompt ? strlen(r->prompt) + 1 : 0;
+	char *to;
+
+	slot->request = *r;
+	slot->request.prompt = NULL;
+	slot->request.image = NULL;
+	slot->has_prompt = r->prompt != NULL;
+	slot->has_image = r->image != NULL;
+	slot->prompt_len = prompt_bytes > 0 ? prompt_bytes - 1 : 0;
+	slot->progress.id = r->id;
+	if (bytes == 0)
+		return true;
+
+	slot->payload = dsa_allocate_extended(area, bytes, DSA_ALLOC_NO_OOM | DSA_ALLOC_HUGE);
+	if (!DsaPointerIsValid(slot->payload))
+		return false;
+	to = dsa_get_address(area, slot->payload);
+	if (prompt_bytes > 0)
+		memcpy(to, r->prompt, prompt_bytes);
+	if (r->image != NULL)
+		memcpy(to + prompt_bytes, r->image, r->image_len);
+	return true;
+}
+
+static bool
+submit(DsocrRequest *request, bool wait, DsocrHandle *h)
+{
+	Admission a = {.wait = wait, .submitted = GetCurrentTimestamp()};
+	DsocrSlot *slot;
+
+	prepare_backend();
+	a.bytes = payload_size(request);
+	a.give_up = later(a.submitted, dsocr_queue_timeout);
+	a.deadline = later(a.submitted, dsocr_timeout);
+	if (a.bytes > dsocr_shared->memory_limit)
+	{
+		a.no_memory = true;
+		raise_not_admitted(&a);
+	}
+
+	while ((slot = admit(&a)) != NULL)
+	{
+		h->slot = slot - dsocr_slots;
+		h->generation = slot->generation;
+		request->id = (h->generation << ID_SLOT_BITS) | h->slot;
+		if (fill(slot, request, a.bytes))
+			break;
+
+		/* The area is too scattered: go on when somebody has freed something. */
+		give_up(h->slot);
+		LWLockAcquire(dsocr_queue_lock, LW_SHARED);
+		a.after = dsocr_shared->releases + 1;
+		LWLockRelease(dsocr_queue_lock);
+		a.no_memory = true;
+	}
+	if (slot == NULL)
+		return false;
+
+	LWLockAcquire(dsocr_queue_lock, LW_EXCLUSIVE);
+	slot->sequence = ++dsocr_shared->next_sequence;
+	slot->state = DSOCR_SLOT_QUEUED;
+	dsocr_slot_wake_workers();
+	LWLockRelease(dsocr_queue_lock);
+	return true;
+}
+
+DsocrHandle
+dsocr_queue_submit(DsocrRequest *request)
+{
+	DsocrHandle h = {-1, 0};
+
+	(void) submit(request, true, &h);
+	return h;
+}
+
+bool
+dsocr_queue_try_submit(DsocrRequest *request, DsocrHandle *h)
+{
+	return submit(request, false, h);
+}
+
+void
+dsocr_queue_keep(DsocrHandle h)
+{
+	(void) slot_of(h);
+	own_slots[h.slot].subxid = InvalidSubTransactionId;
+}
+
+/* ---- wait and fetch ---- */
+
+bool
+dsocr_queue_poll(DsocrHandle h)
+{
+	DsocrSlot *slot = slot_of(h);
+	bool ended;
+
+	LWLockAcquire(dsocr_queue_lock, LW_SHARED);
+	ended = dsocr_slot_ended(slot);
+	LWLockRelease(dsocr_queue_lock);
+	return ended;
+}
+
+/* Has no worker been there for a while?  Queue lock held. */
+static bool
+workers_absent(TimestampTz since)
+{
+	for (int i = 0; i < dsocr_shared->n_devices; i++)
+	{
+		const DsocrDevice *d = &dsocr_shared->devices[i];
+
+		if (d->worker_pid != 0)
+			return false;
+		since = Max(since, d->worker_changed);
+	}
+	return dsocr_shared->n_devices == 0 ||
+		   TimestampDifferenceExceeds(since, GetCurrentTimestamp(), WORKER_ABSENT_MS);
+}
+
+int
+dsocr_queue_wait_any(const DsocrHandle *handles, int n)
+{
+	TimestampTz began = GetCurrentTimestamp();
+
+	for (int i = 0; i < n; i++)
+		(void) slot_of(handles[i]);
+
+	for (;;)
+	{
+		TimestampTz deadline = 0;
+		bool absent;
+		int ended = -1;
+
+		LWLockAcquire(dsocr_queue_lock, LW_SHARED);
+		for (int i = 0; i < n && ended < 0; i++)
+		{
+			const DsocrSlot *slot = &dsocr_slots[handles[i].slot];
+
+			if (dsocr_slot_ended(slot))
+				ended = i;
+			else if (slot->deadline != 0 && (deadline == 0 || slot->deadline < deadline))
+				deadline = slot->deadline;
+		}
+		absent = workers_absent(began);
+		LWLockRelease(dsocr_queue_lock);
+
+		if (ended >= 0)
+			return ended;
+		if (deadline != 0 && GetCurrentTimestamp() >= deadline)
+			raise_timeout();
+		if (absent)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("no dsocr worker is running"),
+					 errhint("Look for its reason in the server log; max_worker_processes must "
+							 "leave room for one worker per entry of dsocr.devices.")));
+
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 time_left(deadline, 0, WORKER_CHECK_MS), wait_event_result());
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+static void
+log_request(const DsocrSlot *slot, const DsocrError *status, const DsocrResult *result)
+{
+	double ms = (GetCurrentTimestamp() - slot->submitted) / 1000.0;
+
+	if (status->code == DSOCR_OK)
+		ereport(LOG, (errmsg("dsocr request: %.0f ms, %dx%d pixels, %d views, %d image tokens, "
+							 "%d text tokens, %d retries",
+							 ms, result->width, result->height, result->views, result->image_tokens,
+							 result->text_tokens, slot->attempts),
+					  errhidestmt(true)));
+	else
+		ereport(LOG, (errmsg("dsocr request: %.0f ms, failed: %s", ms, status->message),
+					  errhidestmt(true)));
+}
+
+void
+dsocr_queue_fetch(DsocrHandle h, DsocrError *status, DsocrResult *result, char *model)
+{
+	DsocrSlot *slot = slot_of(h);
+
+	if (!dsocr_queue_poll(h))
+		elog(ERROR, "dsocr request %d has not ended", h.slot);
+
+	/* An ended slot belongs to its owner: no lock is needed to read it. */
+	memset(result, 0, sizeof(DsocrResult));
+	*status = slot->status;
+	if (DsaPointerIsValid(slot->result))
+	{
+		DsocrError err = {0};
+
+		if (!dsocr_parse_result(dsa_get_address(dsocr_payload_area(), slot->result),
+								slot->result_len, status, result, &err))
+			*status = err;
+	}
+	strlcpy(model, slot->model, sizeof(slot->model));
+	if (dsocr_log_requests)
+		log_request(slot, status, result);
+	give_up(h.slot);
+}
+
+void
+dsocr_queue_cancel(DsocrHandle h)
+{
+	(void) slot_of(h);
+	give_up(h.slot);
+}
