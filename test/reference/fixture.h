@@ -1,0 +1,69 @@
+/*-------------------------------------------------------------------------
+ *
+ * fixture.h
+ *		What the tests of backends share: inputs, weights, comparison.
+ *
+ * Inputs are bf16 numbers, so that rounding the operands of a product
+ * changes nothing and tolerances stay tight in both precisions.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DSOCR_TEST_FIXTURE_H
+#define DSOCR_TEST_FIXTURE_H
+
+#include "backend.h"
+
+#define FX_TIGHT 2e-5	/* fp32 sums in another order, relative to the rms */
+#define FX_ROUNDED 2e-2 /* values rounded to bf16 on the way */
+#define FX_MAX_PARTS 4
+
+extern DsocrBackend *fx_both[2]; /* reference, cpu */
+extern DsocrPrecision fx_precision;
+extern uint64_t fx_seed;
+
+extern uint64_t fx_next(void);
+extern int fx_between(int low, int high);
+extern float fx_number(float scale); /* bf16, roughly normal with deviation scale */
+extern float *fx_numbers(size_t n, float scale);
+
+/* An activation with these values. */
+extern void *fx_act(DsocrBackend *be, const float *values, size_t n);
+
+typedef struct FxMatrix
+{
+	char *bytes; /* bf16 at an odd address */
+	DsocrTensor tensors[FX_MAX_PARTS];
+	const DsocrTensor *parts[FX_MAX_PARTS];
+	DsocrMatrix *m[2];
+} FxMatrix;
+
+/* W[rows, cols] in parts; 4-D [rows, cols / 9, 3, 3] when channel_last */
+extern FxMatrix fx_matrix(int rows, int cols, int n_parts, bool channel_last, float scale);
+extern void fx_matrix_free(FxMatrix *w);
+
+typedef struct FxVector
+{
+	DsocrVector *v[2];
+} FxVector;
+
+extern FxVector fx_vector(size_t n, float scale, float offset);
+extern void fx_vector_free(FxVector *v);
+
+/* Fail unless max |want - got| <= tolerance * rms of want. */
+extern void fx_compare_floats(const char *what, const float *want, const float *got, size_t n,
+							  double tolerance);
+
+/* The same for outputs of both backends, which are freed. */
+extern void fx_compare(const char *what, void *want, void *got, size_t n, double tolerance);
+
+/* Tolerance of operations that keep values in bf16, for the current precision. */
+extern double fx_rounded(void);
+
+/*
+ * Open both backends for a precision and an instruction set; false when this
+ * machine does not have the set.
+ */
+extern bool fx_open(const char *isa, DsocrPrecision precision, int threads);
+extern void fx_close(void);
+
+#endif /* DSOCR_TEST_FIXTURE_H */
