@@ -9,6 +9,7 @@
 #define DSOCR_CHECK_H
 
 #include "backend.h"
+#include "sha256.h"
 
 typedef struct DsocrCheck
 {
@@ -35,8 +36,5 @@ extern void dsocr_check_output(DsocrCheck *c,
 							   const char *dir); /* cases.jsonl without prompts.json */
 extern void dsocr_check_model(DsocrCheck *c, const char *dir); /* config.json and cases/ */
 extern void dsocr_check_synth(DsocrCheck *c, const char *dir); /* tensors.json */
-
-/* SHA-256 of bytes as 64 hex digits and NUL. */
-extern void dsocr_sha256_hex(const void *bytes, size_t len, char hex[65]);
 
 #endif /* DSOCR_CHECK_H */
