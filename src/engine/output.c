@@ -56,6 +56,24 @@ dsocr_output_strip(const char *text, size_t len, const char *eos, size_t *from, 
 
 /* ---- references ---- */
 
+/* First place of a tag, which starts with '<', in [at, end), or NULL. */
+static const char *
+find_tag(const char *at, const char *end, const char *tag)
+{
+	size_t n = strlen(tag);
+
+	while ((size_t) (end - at) >= n)
+	{
+		at = memchr(at, '<', end - at);
+		if (at == NULL || (size_t) (end - at) < n)
+			return NULL;
+		if (memcmp(at, tag, n) == 0)
+			return at;
+		at++;
+	}
+	return NULL;
+}
+
 /* Find the next reference in s; false when there is no more. */
 static bool
 next_reference(Span s, Reference *r)
@@ -69,15 +87,15 @@ next_reference(Span s, Reference *r)
 
 	if (s.len == 0)
 		return false;
-	open = memmem(s.at, s.len, REF_OPEN, strlen(REF_OPEN));
+	open = find_tag(s.at, end, REF_OPEN);
 	if (open == NULL)
 		return false;
 	label = open + strlen(REF_OPEN);
-	middle = memmem(label, end - label, REF_TO_DET, strlen(REF_TO_DET));
+	middle = find_tag(label, end, REF_TO_DET);
 	if (middle == NULL)
 		return false;
 	det = middle + strlen(REF_TO_DET);
-	close = memmem(det, end - det, DET_CLOSE, strlen(DET_CLOSE));
+	close = find_tag(det, end, DET_CLOSE);
 	if (close == NULL)
 		return false;
 	r->whole = (Span){open, close + strlen(DET_CLOSE) - open};
