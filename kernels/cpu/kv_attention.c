@@ -87,7 +87,7 @@ kv_head_bytes(const DsocrKv *kv)
 
 /* ---- rotary embedding ---- */
 
-/* Cosines and sines up to a position; the angles are fp32 like the official code's. */
+/* Cosines and sines up to a position; powers and angles in fp32 like the official code. */
 static bool
 kv_rope_table(DsocrCpu *cpu, int position, int head_dim, float theta)
 {
@@ -105,7 +105,7 @@ kv_rope_table(DsocrCpu *cpu, int position, int head_dim, float theta)
 		memcpy(table, cpu->rope, (size_t) have * (size_t) head_dim * sizeof(float));
 	for (int i = 0; i < half; i++)
 	{
-		float frequency = (float) (1.0 / pow((double) theta, 2.0 * i / head_dim));
+		float frequency = 1.0f / powf(theta, 2.0f * (float) i / (float) head_dim);
 
 		for (int p = have; p < want; p++)
 		{

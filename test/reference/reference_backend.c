@@ -494,7 +494,7 @@ ref_rotate(float *x, int head_dim, int position, float theta)
 
 	for (int i = 0; i < half; i++)
 	{
-		float frequency = (float) (1.0 / pow((double) theta, 2.0 * i / head_dim));
+		float frequency = 1.0f / powf(theta, 2.0f * (float) i / (float) head_dim);
 		float angle = (float) position * frequency;
 		double c = cos((double) angle);
 		double s = sin((double) angle);
