@@ -7,8 +7,8 @@
  */
 #include "model.h"
 
-#include "check.h"
 #include "fault.h"
+#include "sha256.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -1,0 +1,24 @@
+/*-------------------------------------------------------------------------
+ *
+ * check_case.h
+ *		Golden cases of a whole model: one image, one prompt, all stages.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DSOCR_CHECK_CASE_H
+#define DSOCR_CHECK_CASE_H
+
+#include "check.h"
+#include "model.h"
+
+/*
+ * Run one case file (and the safetensors file beside it) on the model of
+ * model_dir in c->precision.  Images are looked for in ../images of the
+ * case's folder and of its parent.
+ */
+extern void dsocr_check_case(DsocrCheck *c, const char *model_dir, const char *case_json);
+
+/* The same on a model that is open already; its backend's precision is c->precision. */
+extern void dsocr_check_case_on(DsocrCheck *c, DsocrModel *model, const char *case_json);
+
+#endif /* DSOCR_CHECK_CASE_H */
