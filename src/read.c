@@ -135,7 +135,8 @@ fill_image(Datum datum, DsocrRequest *request, struct varlena **detoasted, Dsocr
 		dsocr_fail(err, DSOCR_E_IMAGE,
 				   "document has %zu bytes, more than dsocr.max_image_bytes (%d kB)", (size_t) size,
 				   dsocr_max_image_bytes);
-		return dsocr_hint(err, "Store a smaller image or raise dsocr.max_image_bytes.");
+		return dsocr_hint(
+			err, "Store a smaller image, or ask an administrator to raise dsocr.max_image_bytes.");
 	}
 	*detoasted = PG_DETOAST_DATUM_PACKED(datum);
 	request->image = (const uint8_t *) VARDATA_ANY(*detoasted);
