@@ -64,6 +64,9 @@ extern void dsocr_engine_cancel(DsocrEngine *e, uint64_t id);
  */
 extern bool dsocr_engine_step(DsocrEngine *e, const DsocrEvents *events, DsocrError *err);
 
+/* Pages of key/value memory that are free now, and all there are. */
+extern int dsocr_engine_free_pages(const DsocrEngine *e, int *total);
+
 /* Requests inside the engine, waiting and running. */
 extern int dsocr_engine_pending(const DsocrEngine *e);
 

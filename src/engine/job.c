@@ -1,0 +1,426 @@
+/*-------------------------------------------------------------------------
+ *
+ * job.c
+ *		One request inside the engine, from its arrival to its result.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "job.h"
+
+#include "fault.h"
+#include "output.h"
+#include "prompt.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define MAX_PROMPT_BYTES ((size_t) 1 << 20)
+
+static int
+count(const char *text, const char *what)
+{
+	int n = 0;
+
+	for (const char *p = strstr(text, what); p != NULL; p = strstr(p + strlen(what), what))
+		n++;
+	return n;
+}
+
+/*
+ * What LOCATE looks for must stay text: a tokenizer recognises its special
+ * tokens anywhere, so text that contains one could rewrite the prompt.
+ */
+static bool
+check_sought(const char *what, const DsocrModel *m, DsocrError *err)
+{
+	DsocrBuffer with = {0};
+	DsocrBuffer without = {0};
+	int32_t *ids = NULL;
+	size_t n = 0;
+	bool plain = strstr(what, DSOCR_IMAGE_MARK) == NULL && strstr(what, "<|") == NULL;
+	bool ok = dsocr_tokenizer_encode(m->tokenizer, what, strlen(what), &ids, &n, err) &&
+			  dsocr_tokenizer_decode(m->tokenizer, ids, n, false, &with, err) &&
+			  dsocr_tokenizer_decode(m->tokenizer, ids, n, true, &without, err);
+
+	plain = plain && with.len == without.len;
+	dsocr_free(ids);
+	dsocr_buffer_free(&with);
+	dsocr_buffer_free(&without);
+	if (!ok)
+		return false;
+	if (!plain)
+	{
+		dsocr_fail(err, DSOCR_E_ARGUMENT, "text to locate contains a special token of the model");
+		return dsocr_hint(err, "Give plain words as they stand in the image.");
+	}
+	return true;
+}
+
+static bool
+check_prompt(const DsocrRequest *r, const DsocrModel *m, DsocrError *err)
+{
+	if (r->task != DSOCR_TASK_GENERATE && r->task != DSOCR_TASK_LOCATE)
+		return true;
+	if (r->prompt == NULL || r->prompt[0] == '\0')
+		return dsocr_fail(err, DSOCR_E_ARGUMENT,
+						  r->task == DSOCR_TASK_LOCATE ? "text to locate is empty"
+													   : "prompt is empty");
+	if (strlen(r->prompt) > MAX_PROMPT_BYTES)
+		return dsocr_fail(err, DSOCR_E_ARGUMENT, "prompt has more than %zu bytes",
+						  MAX_PROMPT_BYTES);
+	if (r->task == DSOCR_TASK_LOCATE)
+		return check_sought(r->prompt, m, err);
+	if (count(r->prompt, DSOCR_IMAGE_MARK) != 1)
+	{
+		dsocr_fail(err, DSOCR_E_ARGUMENT, "prompt has " DSOCR_IMAGE_MARK " %d times, not once",
+				   count(r->prompt, DSOCR_IMAGE_MARK));
+		return dsocr_hint(err,
+						  "Write " DSOCR_IMAGE_MARK " where the image belongs, for example \"%s\".",
+						  m->config.prompts[DSOCR_TASK_TEXT]);
+	}
+	return true;
+}
+
+static bool
+check_request(const DsocrRequest *r, const DsocrModel *m, DsocrError *err)
+{
+	if (r->kind != DSOCR_READ && r->kind != DSOCR_PROBE)
+		return dsocr_fail(err, DSOCR_E_ARGUMENT, "request kind %d is unknown", (int) r->kind);
+	if ((int) r->task < 0 || r->task >= DSOCR_N_TASKS)
+		return dsocr_fail(err, DSOCR_E_ARGUMENT, "task %d is unknown", (int) r->task);
+	if ((int) r->mode < 0 || r->mode > DSOCR_MODE_CUSTOM)
+		return dsocr_fail(err, DSOCR_E_ARGUMENT, "mode %d is unknown", (int) r->mode);
+	if (r->priority != DSOCR_INTERACTIVE && r->priority != DSOCR_BULK)
+		return dsocr_fail(err, DSOCR_E_ARGUMENT, "priority %d is unknown", (int) r->priority);
+	if (r->max_tokens < 0)
+		return dsocr_fail(err, DSOCR_E_ARGUMENT, "max_tokens is %d, less than 0", r->max_tokens);
+	if (r->ngram_size < 0 || r->ngram_window < 0)
+		return dsocr_fail(err, DSOCR_E_ARGUMENT, "n-gram size and window are %d and %d",
+						  r->ngram_size, r->ngram_window);
+	if (r->kind == DSOCR_PROBE)
+		return true;
+	return check_prompt(r, m, err);
+}
+
+DsocrJob *
+dsocr_job_new(const DsocrRequest *request, const DsocrModel *m, DsocrError *err)
+{
+	DsocrJob *job;
+
+	if (!check_request(request, m, err))
+		return NULL;
+	job = dsocr_zalloc(1, sizeof(*job), err);
+	if (job == NULL)
+		return NULL;
+	job->request = *request;
+	job->arrived = dsocr_now_us();
+	if (request->prompt != NULL)
+		job->prompt = dsocr_strdup(request->prompt, err);
+	if (request->image != NULL)
+		job->image = dsocr_alloc(request->image_len, 1, err);
+	if ((request->prompt != NULL && job->prompt == NULL) ||
+		(request->image != NULL && job->image == NULL))
+	{
+		dsocr_job_free(job, m);
+		return NULL;
+	}
+	if (request->image != NULL && request->image_len > 0)
+		memcpy(job->image, request->image, request->image_len);
+	job->request.prompt = job->prompt;
+	job->request.image = job->image;
+	return job;
+}
+
+void
+dsocr_job_free(DsocrJob *job, const DsocrModel *m)
+{
+	if (job == NULL)
+		return;
+	dsocr_sequence_end(&job->sequence, m);
+	dsocr_views_free(&job->views);
+	dsocr_free(job->prompt);
+	dsocr_free(job->image);
+	dsocr_free(job);
+}
+
+/* Size of the image, views and token counts. */
+static bool
+make_plan(DsocrJob *job, const DsocrModel *m, DsocrError *err)
+{
+	const DsocrRequest *r = &job->request;
+	DsocrViewSpec spec = r->spec;
+
+	job->mode = r->mode == DSOCR_MODE_AUTO ? m->config.auto_mode : r->mode;
+	if (job->mode != DSOCR_MODE_CUSTOM)
+		spec = dsocr_mode_spec(job->mode);
+	if (r->kind == DSOCR_PROBE && r->image == NULL)
+	{
+		job->width = r->probe_width;
+		job->height = r->probe_height;
+		if (job->width < 1 || job->height < 1)
+			return dsocr_fail(err, DSOCR_E_ARGUMENT, "image size %d x %d is not possible",
+							  job->width, job->height);
+	}
+	else if (r->image == NULL || r->image_len == 0)
+		return dsocr_fail(err, DSOCR_E_IMAGE, "image is empty");
+	else if (!dsocr_image_probe(r->image, r->image_len, r->max_pixels, &job->width, &job->height,
+								err))
+		return false;
+	return dsocr_plan(job->width, job->height, &spec, &job->plan, err);
+}
+
+/* The task's prompt with the caller's words in the place of %s. */
+static bool
+write_prompt(const DsocrJob *job, const DsocrModel *m, DsocrBuffer *text, DsocrError *err)
+{
+	const char *form = m->config.prompts[job->request.task];
+	const char *gap = strstr(form, "%s");
+	const char *words = job->prompt != NULL ? job->prompt : "";
+
+	if (gap == NULL ||
+		(job->request.task != DSOCR_TASK_GENERATE && job->request.task != DSOCR_TASK_LOCATE))
+		return dsocr_buffer_append(text, form, strlen(form), err);
+	return dsocr_buffer_append(text, form, (size_t) (gap - form), err) &&
+		   dsocr_buffer_append(text, words, strlen(words), err) &&
+		   dsocr_buffer_append(text, gap + 2, strlen(gap + 2), err);
+}
+
+/* Input ids and how far the sequence may grow. */
+static bool
+make_sequence(DsocrJob *job, const DsocrModel *m, DsocrError *err)
+{
+	DsocrBuffer text = {0};
+	int32_t *ids = NULL;
+	size_t n = 0;
+	size_t at = 0;
+	int limit = m->config.max_positions;
+	bool ok =
+		write_prompt(job, m, &text, err) &&
+		dsocr_prompt_build(m->tokenizer, text.data, !job->plan.spec.vllm, job->plan.image_tokens,
+						   m->image_id, m->config.bos_id, &ids, &n, &at, err);
+
+	dsocr_buffer_free(&text);
+	if (ok && n >= (size_t) limit)
+	{
+		ok = dsocr_fail(err, DSOCR_E_TOO_LONG,
+						"prompt and image take %zu tokens, the model holds %d", n, limit);
+		dsocr_hint(err, "%s",
+				   job->plan.image_tokens < limit / 2
+					   ? "Use a shorter prompt."
+					   : "Use a mode with fewer image tokens, for example small.");
+	}
+	if (ok)
+	{
+		job->max_output = limit - (int) n;
+		if (job->request.max_tokens > 0 && job->request.max_tokens < job->max_output)
+			job->max_output = job->request.max_tokens;
+		ok = dsocr_sequence_start(&job->sequence, m, ids, (int) n, (int) n + job->max_output,
+								  (int) at, &job->plan, err);
+	}
+	dsocr_free(ids);
+	return ok;
+}
+
+bool
+dsocr_job_prepare(DsocrJob *job, const DsocrModel *m, const DsocrKvCache *kv, DsocrError *err)
+{
+	int need;
+
+	if (job->prepared)
+		return true;
+	if (!make_plan(job, m, err))
+		return false;
+	job->prepared = true;
+	if (job->request.kind == DSOCR_PROBE)
+		return true;
+	if (!make_sequence(job, m, err))
+		return false;
+	need = dsocr_kv_pages(job->sequence.cap);
+	if (need > dsocr_kv_total(kv))
+	{
+		dsocr_fail(err, DSOCR_E_MEMORY,
+				   "request may grow to %d tokens, the key/value memory holds %d",
+				   job->sequence.cap, dsocr_kv_total(kv) * DSOCR_PAGE_TOKENS);
+		return dsocr_hint(err, "Lower max_tokens or give the engine more key/value memory.");
+	}
+	return true;
+}
+
+/* Decode the image and cut it into views. */
+static bool
+work_image(DsocrJob *job, DsocrModel *m, DsocrError *err)
+{
+	DsocrImage image = {0};
+	bool ok = dsocr_image_decode(job->image, job->request.image_len, job->request.max_pixels,
+								 &image, err);
+
+	if (ok && (image.width != job->width || image.height != job->height))
+		ok = dsocr_fail(err, DSOCR_E_IMAGE, "image is %d x %d, its header says %d x %d",
+						image.width, image.height, job->width, job->height);
+	ok = ok && dsocr_views_make(&image, &job->plan, &job->views, err) &&
+		 dsocr_sequence_embed(&job->sequence, m, err);
+	dsocr_image_free(&image);
+	dsocr_free(job->image);
+	job->image = NULL;
+	job->request.image = NULL;
+	job->state = DSOCR_JOB_VIEWS;
+	return ok;
+}
+
+static bool
+work_view(DsocrJob *job, DsocrModel *m, const DsocrPoll *poll, DsocrError *err)
+{
+	DsocrWatch watch = {.poll = poll};
+	int view = job->views_done;
+
+	DSOCR_FAULT("encode");
+	if (!dsocr_sequence_view(&job->sequence, m, job->views.rgb[view], job->views.size[view], view,
+							 &watch, err))
+		return false;
+	if (++job->views_done < job->views.n)
+		return true;
+	dsocr_views_free(&job->views);
+	job->state = DSOCR_JOB_PREFILL;
+	return true;
+}
+
+/* One chunk; behind the last one comes the first token. */
+static bool
+work_prefill(DsocrJob *job, DsocrModel *m, const DsocrPoll *poll, DsocrError *err)
+{
+	DsocrWatch watch = {.poll = poll};
+	DsocrSequence *s = &job->sequence;
+	DsocrBanList bans = {0};
+	int32_t start[2] = {0, 0};
+	int32_t id;
+	float logprob;
+
+	DSOCR_FAULT("prefill");
+	if (!dsocr_sequence_prefill(s, m, &watch, err))
+		return false;
+	if (s->filled < s->prompt_len)
+		return true;
+	if (!dsocr_job_bans(job, m, &bans, err))
+		return false;
+	start[1] = bans.n;
+	m->be->ops->pick(m->be, &id, &logprob, dsocr_decoder_logits(m->decoder), 1, m->config.vocab,
+					 &(DsocrBans){.ids = bans.ids, .start = start});
+	dsocr_free(bans.ids);
+	job->state = DSOCR_JOB_DECODING;
+	dsocr_job_token(job, m, id, logprob);
+	return true;
+}
+
+bool
+dsocr_job_work(DsocrJob *job, DsocrModel *m, const DsocrPoll *poll, DsocrError *err)
+{
+	int64_t start = dsocr_now_us();
+	int64_t *spent = &job->timings.prefill;
+	bool ok;
+
+	if (job->state == DSOCR_JOB_IMAGE)
+	{
+		spent = &job->timings.preprocess;
+		ok = work_image(job, m, err);
+	}
+	else if (job->state == DSOCR_JOB_VIEWS)
+	{
+		spent = &job->timings.encode;
+		ok = work_view(job, m, poll, err);
+	}
+	else
+		ok = work_prefill(job, m, poll, err);
+	*spent += dsocr_now_us() - start;
+	return ok;
+}
+
+bool
+dsocr_job_bans(const DsocrJob *job, const DsocrModel *m, DsocrBanList *bans, DsocrError *err)
+{
+	const DsocrSequence *s = &job->sequence;
+
+	return dsocr_ngram_bans(s->ids, s->n, s->prompt_len, job->request.ngram_size,
+							job->request.ngram_window, m->whitelist, m->n_whitelist, bans, err);
+}
+
+void
+dsocr_job_token(DsocrJob *job, const DsocrModel *m, int32_t id, float logprob)
+{
+	DsocrSequence *s = &job->sequence;
+
+	if (id == m->config.eos_id)
+	{
+		job->finish = DSOCR_FINISH_STOP;
+		job->state = DSOCR_JOB_FINISHED;
+		return;
+	}
+	dsocr_sequence_push(s, id);
+	job->logprobs += logprob;
+	if (s->n - s->prompt_len >= job->max_output)
+	{
+		job->finish = DSOCR_FINISH_LENGTH;
+		job->state = DSOCR_JOB_FINISHED;
+	}
+}
+
+DsocrProgress
+dsocr_job_progress(const DsocrJob *job)
+{
+	return (DsocrProgress){.id = job->request.id,
+						   .views_done = job->views_done,
+						   .views = job->plan.views,
+						   .image_tokens = job->plan.image_tokens,
+						   .text_tokens = job->sequence.n - job->sequence.prompt_len};
+}
+
+/* The model's text, valid UTF-8 without blanks at its ends, into raw, markdown and blocks. */
+static bool
+write_text(const DsocrJob *job, const DsocrModel *m, DsocrResult *result, DsocrError *err)
+{
+	const DsocrSequence *s = &job->sequence;
+	DsocrBuffer raw = {0};
+	DsocrBuffer text = {0};
+	size_t from = 0;
+	size_t to = 0;
+	bool ok = true;
+
+	if (s->n > s->prompt_len)
+		ok = dsocr_tokenizer_decode(m->tokenizer, s->ids + s->prompt_len,
+									(size_t) (s->n - s->prompt_len), false, &raw, err) &&
+			 dsocr_utf8_repair(raw.data != NULL ? raw.data : "", raw.len, &text, NULL, err);
+	if (ok && text.len > 0)
+		dsocr_utf8_strip(text.data, text.len, &from, &to);
+	ok = ok && dsocr_output_parse(text.data != NULL ? text.data + from : "", to - from, job->width,
+								  job->height, result, err);
+	dsocr_buffer_free(&raw);
+	dsocr_buffer_free(&text);
+	return ok;
+}
+
+bool
+dsocr_job_result(const DsocrJob *job, const DsocrModel *m, DsocrResult *result, DsocrError *err)
+{
+	const DsocrSequence *s = &job->sequence;
+
+	memset(result, 0, sizeof(*result));
+	if (!write_text(job, m, result, err))
+	{
+		dsocr_result_free(result);
+		return false;
+	}
+	result->finish = job->finish;
+	result->mode = job->mode;
+	result->width = job->width;
+	result->height = job->height;
+	result->grid_columns = job->plan.columns;
+	result->grid_rows = job->plan.rows;
+	result->views = job->plan.views;
+	result->image_tokens = job->plan.image_tokens;
+	result->valid_image_tokens = job->plan.valid_image_tokens;
+	result->prompt_tokens = s->prompt_len;
+	result->text_tokens = s->n - s->prompt_len;
+	if (result->text_tokens > 0)
+		result->mean_logprob = job->logprobs / result->text_tokens;
+	result->timings = job->timings;
+	return true;
+}

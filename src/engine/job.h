@@ -1,0 +1,83 @@
+/*-------------------------------------------------------------------------
+ *
+ * job.h
+ *		One request inside the engine, from its arrival to its result.
+ *
+ * A job knows how to take its own next step; the scheduler decides when.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DSOCR_JOB_H
+#define DSOCR_JOB_H
+
+#include "request.h"
+#include "sampling.h"
+#include "sequence.h"
+
+typedef enum DsocrJobState
+{
+	DSOCR_JOB_WAITING,	/* not admitted; nothing but the request is held */
+	DSOCR_JOB_IMAGE,	/* admitted, pages reserved; image to be decoded */
+	DSOCR_JOB_VIEWS,	/* views to be encoded */
+	DSOCR_JOB_PREFILL,	/* prompt to be run */
+	DSOCR_JOB_DECODING, /* writes a token a step */
+	DSOCR_JOB_FINISHED	/* end token or limit reached */
+} DsocrJobState;
+
+typedef struct DsocrJob DsocrJob;
+struct DsocrJob
+{
+	DsocrJob *next;		  /* in the queue, or among the admitted */
+	DsocrRequest request; /* prompt and image are copies */
+	char *prompt;
+	uint8_t *image;
+	DsocrJobState state;
+	bool cancelled;
+
+	/* after prepare */
+	bool prepared;
+	DsocrMode mode;
+	DsocrPlan plan;
+	int width; /* upright image, pixels */
+	int height;
+	DsocrSequence sequence;
+	int max_output;
+
+	DsocrViews views;
+	int views_done;
+	double logprobs; /* sum over the output tokens */
+	DsocrFinish finish;
+	DsocrTimings timings;
+	int64_t arrived; /* dsocr_now_us */
+};
+
+/* Copy a request.  Errors: DSOCR_E_ARGUMENT, DSOCR_E_MEMORY. */
+extern DsocrJob *dsocr_job_new(const DsocrRequest *request, const DsocrModel *m, DsocrError *err);
+
+/* Frees everything; pages go back to their cache. */
+extern void dsocr_job_free(DsocrJob *job, const DsocrModel *m);
+
+/*
+ * Look at the image's header and find out what the request costs: plan,
+ * input ids, output limit.  Cheap, and done once.
+ */
+extern bool dsocr_job_prepare(DsocrJob *job, const DsocrModel *m, const DsocrKvCache *kv,
+							  DsocrError *err);
+
+/* Do one piece of work before decoding: the image, one view or one prefill chunk. */
+extern bool dsocr_job_work(DsocrJob *job, DsocrModel *m, const DsocrPoll *poll, DsocrError *err);
+
+/* Append the ids that the request's rule forbids next. */
+extern bool dsocr_job_bans(const DsocrJob *job, const DsocrModel *m, DsocrBanList *bans,
+						   DsocrError *err);
+
+/* The next token has been chosen; may finish the job. */
+extern void dsocr_job_token(DsocrJob *job, const DsocrModel *m, int32_t id, float logprob);
+
+extern DsocrProgress dsocr_job_progress(const DsocrJob *job);
+
+/* Fill *result; for a probe only what is known without the model. */
+extern bool dsocr_job_result(const DsocrJob *job, const DsocrModel *m, DsocrResult *result,
+							 DsocrError *err);
+
+#endif /* DSOCR_JOB_H */
