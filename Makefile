@@ -9,12 +9,15 @@ DATA = $(wildcard sql/dsocr--*--*.sql)
 # The module: what runs in PostgreSQL processes, and the plain data formats it
 # shares with the engine.
 OBJS = $(patsubst %.c,%.o,$(wildcard src/*.c bgworker/*.c)) \
-       src/engine/base.o src/engine/request.o src/engine/protocol.o
+       $(addprefix src/engine/,base.o request.o utf8.o protocol.o protocol_read.o)
 PG_CPPFLAGS = -I$(CURDIR)/src -I$(CURDIR)/bgworker
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers \
             -Wno-declaration-after-statement -Wno-cast-function-type
 
-REGRESS = $(patsubst test/sql/%.sql,%,$(sort $(wildcard test/sql/*.sql)))
+# setup comes first: it makes the extension and the pages that the others read.
+REGRESS = setup $(filter-out setup,$(patsubst test/sql/%.sql,%,$(sort $(wildcard test/sql/*.sql))))
+# Tests in test/sql, what they must print in expected.
+REGRESS_OPTS = --inputdir=test
 EXTRA_CLEAN = sql/dsocr--$(DSOCR_VERSION).sql build dsocr-engine results
 
 .DEFAULT_GOAL := all

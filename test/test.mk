@@ -7,7 +7,7 @@ REFERENCE_OBJ = $(patsubst %.c,$(BUILD)/%.o,$(wildcard test/reference/*.c))
 
 $(BUILD)/unit/%: test/unit/%.c $(REFERENCE_OBJ) $(BUILD)/libengine.a
 	@mkdir -p $(@D)
-	$(ENGINE_CC) $(ENGINE_CFLAGS) -o $@ $^ $(ENGINE_LIBS) -lcmocka
+	$(ENGINE_CC) $(ENGINE_CFLAGS) -o $@ $(filter %.c %.o %.a,$^) $(ENGINE_LIBS) -lcmocka
 
 check-unit: $(UNIT_BIN) golden
 	@rc=0; for t in $(UNIT_BIN); do echo "== $$t"; $$t || rc=1; done; exit $$rc
@@ -47,7 +47,7 @@ check-synth: golden $(BUILD)/dsocr-engine
 	$(BUILD)/dsocr-engine check --model $(SYNTH)/model build/golden/synth
 
 # Stands in for the engine in tests of the PostgreSQL side.
-STUB_OBJ = $(patsubst %,$(BUILD)/src/engine/%.o,base request utf8 protocol channel output)
+STUB_OBJ = $(patsubst %,$(BUILD)/src/engine/%.o,base request utf8 protocol protocol_read channel output)
 $(BUILD)/stub_engine: test/stub/stub_engine.c $(STUB_OBJ)
 	@mkdir -p $(@D)
 	$(ENGINE_CC) $(ENGINE_CFLAGS) -o $@ $(filter %.c %.o,$^) -lm
