@@ -9,8 +9,8 @@ $(BUILD)/unit/%: test/unit/%.c $(REFERENCE_OBJ) $(BUILD)/libengine.a
 	@mkdir -p $(@D)
 	$(ENGINE_CC) $(ENGINE_CFLAGS) -o $@ $(filter %.c %.o %.a,$^) $(ENGINE_LIBS) -lcmocka
 
-check-unit: $(UNIT_BIN) golden
-	@rc=0; for t in $(UNIT_BIN); do echo "== $$t"; $$t || rc=1; done; exit $$rc
+check-unit: $(UNIT_BIN) $(BUILD)/dsocr-engine golden
+	@export DSOCR_TEST_ENGINE=$(BUILD)/dsocr-engine DSOCR_TEST_MODEL=models/nano; rc=0; for t in $(UNIT_BIN); do echo "== $$t"; $$t || rc=1; done; exit $$rc
 
 FUZZ_SRC = $(wildcard test/fuzz/fuzz_*.c)
 FUZZ_BIN = $(patsubst test/fuzz/%.c,build/fuzz/%,$(FUZZ_SRC))
