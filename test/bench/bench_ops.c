@@ -1,0 +1,558 @@
+/*-------------------------------------------------------------------------
+ *
+ * bench_ops.c
+ *		Speed of the CPU backend's operations at the official model's shapes.
+ *
+ *		bench_ops [bf16|fp32] [threads] [filter]
+ *
+ * Prints the median of several runs with GFLOP/s and, for operations that
+ * are bound by memory, GB/s of weights next to the rate of a plain read.
+ * Rates "by cpu" divide by processor time instead of elapsed time: they mean
+ * something on a machine that is busy with other work.  Weights are rotated
+ * so that the caches do not hold them.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "backend.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define EXPERTS 64
+#define CHOICES 6
+#define HIDDEN 1280
+#define INTER 896
+#define LAYERS 4 /* rotated */
+#define MAX_RUNS 32
+
+static DsocrBackend *be;
+static const char *filter = "";
+
+static uint64_t
+next(void)
+{
+	static uint64_t seed = 1;
+	uint64_t z = seed += 0x9E3779B97F4A7C15u;
+
+	z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+	z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+	return z ^ (z >> 31);
+}
+
+static void *
+need(void *p)
+{
+	if (p == NULL)
+	{
+		fprintf(stderr, "out of memory\n");
+		exit(1);
+	}
+	return p;
+}
+
+static float *
+floats(size_t n)
+{
+	float *x = need(dsocr_alloc(n, sizeof(float), NULL));
+
+	for (size_t i = 0; i < n; i++)
+		x[i] = (float) (next() >> 40) / (1 << 23) - 1.0f;
+	return x;
+}
+
+/* bf16 between -2^-5 and 2^-5, quickly */
+static uint16_t *
+halves(size_t n)
+{
+	uint16_t *w = need(dsocr_alloc(n, sizeof(uint16_t), NULL));
+
+	for (size_t i = 0; i < n; i++)
+		w[i] = (uint16_t) (0x3c00 | ((i * 2654435761u >> 13) & 0x807f));
+	return w;
+}
+
+static DsocrMatrix *
+matrix_of(const uint16_t *data, int rows, int cols)
+{
+	DsocrTensor t = {.name = "w",
+					 .dtype = DSOCR_BF16,
+					 .ndim = 2,
+					 .shape = {rows, cols},
+					 .count = (int64_t) rows * cols,
+					 .data = data};
+	const DsocrTensor *part = &t;
+
+	return need(be->ops->matrix(be, &part, 1, false, NULL));
+}
+
+static DsocrVector *
+vector(size_t n)
+{
+	float *x = floats(n);
+	DsocrVector *v = need(be->ops->vector(be, x, n, NULL));
+
+	dsocr_free(x);
+	return v;
+}
+
+static int
+by_value(const void *a, const void *b)
+{
+	double x = *(const double *) a;
+	double y = *(const double *) b;
+
+	return (x > y) - (x < y);
+}
+
+typedef void (*Work)(void *arg, int run);
+
+static double
+cpu_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+	return (double) t.tv_sec * 1e3 + (double) t.tv_nsec * 1e-6;
+}
+
+static void
+measure(const char *name, double gflop, double gbyte, int runs, Work work, void *arg)
+{
+	double wall[MAX_RUNS];
+	double cpu[MAX_RUNS];
+
+	for (int i = -1; i < runs; i++)
+	{
+		int64_t start = dsocr_now_us();
+		double used = cpu_ms();
+
+		work(arg, i + 1);
+		if (i >= 0)
+		{
+			wall[i] = (double) (dsocr_now_us() - start) / 1000;
+			cpu[i] = cpu_ms() - used;
+		}
+	}
+	qsort(wall, (size_t) runs, sizeof(wall[0]), by_value);
+	qsort(cpu, (size_t) runs, sizeof(cpu[0]), by_value);
+	printf("%-28s %9.3f ms, cpu %9.3f", name, wall[runs / 2], cpu[runs / 2]);
+	if (gflop > 0)
+		printf(", %6.0f GFLOP/s, %5.0f by cpu", gflop / wall[runs / 2] * 1000,
+			   gflop / cpu[runs / 2] * 1000 * be->threads);
+	if (gbyte > 0)
+		printf(", %5.1f GB/s, %5.1f by cpu", gbyte / wall[runs / 2] * 1000,
+			   gbyte / cpu[runs / 2] * 1000 * be->threads);
+	printf("\n");
+	fflush(stdout);
+}
+
+static bool
+wanted(const char *name)
+{
+	return strstr(name, filter) != NULL;
+}
+
+/* ---- plain reading ---- */
+
+typedef struct Reader
+{
+	const uint64_t *data;
+	size_t n;
+	uint64_t sum;
+} Reader;
+
+static void *
+read_all(void *arg)
+{
+	Reader *r = arg;
+	uint64_t sum[8] = {0};
+
+	for (size_t i = 0; i + 8 <= r->n; i += 8)
+		for (int j = 0; j < 8; j++)
+			sum[j] ^= r->data[i + (size_t) j];
+	for (int j = 0; j < 8; j++)
+		r->sum ^= sum[j];
+	return NULL;
+}
+
+typedef struct Plain
+{
+	const uint16_t *data;
+	size_t bytes;
+} Plain;
+
+static void
+read_work(void *arg, int run)
+{
+	const Plain *p = arg;
+	pthread_t threads[64];
+	Reader readers[64];
+	int n = be->threads < 64 ? be->threads : 64;
+	size_t each = p->bytes / 8 / (size_t) n;
+
+	for (int i = 0; i < n; i++)
+	{
+		readers[i] = (Reader){(const uint64_t *) p->data + (size_t) i * each, each, 0};
+		if (pthread_create(&threads[i], NULL, read_all, &readers[i]) != 0)
+			exit(1);
+	}
+	for (int i = 0; i < n; i++)
+		pthread_join(threads[i], NULL);
+}
+
+/* ---- products ---- */
+
+typedef struct Linear
+{
+	float *x;
+	float *y;
+	int rows;
+	DsocrMatrix *w[16];
+	int n_w;
+	DsocrVector *bias;
+	DsocrActivation act;
+	DsocrRowKind kind;
+} Linear;
+
+static void
+linear_work(void *arg, int run)
+{
+	const Linear *l = arg;
+
+	be->ops->linear(be, l->y, l->x, l->rows, l->w[run % l->n_w], l->bias, l->act, NULL, l->kind);
+}
+
+static void
+bench_linear(const char *name, int rows, int n, int k, DsocrActivation act, DsocrRowKind kind)
+{
+	size_t count = (size_t) n * (size_t) k;
+	int copies = kind == DSOCR_ROWS_MIXED ? (int) (((size_t) 1 << 30) / (count * 2)) + 1 : 1;
+	Linear l = {.rows = rows, .act = act, .kind = kind};
+	uint16_t *data;
+
+	if (!wanted(name))
+		return;
+	l.n_w = copies > 16 ? 16 : copies;
+	data = halves(count * (size_t) l.n_w);
+	for (int i = 0; i < l.n_w; i++)
+		l.w[i] = matrix_of(data + (size_t) i * count, n, k);
+	l.bias = vector((size_t) n);
+	l.x = floats((size_t) rows * (size_t) k);
+	l.y = floats((size_t) rows * (size_t) n);
+	measure(name, 2e-9 * rows * (double) count,
+			kind == DSOCR_ROWS_MIXED ? 2e-9 * (double) count : 0, 9, linear_work, &l);
+	for (int i = 0; i < l.n_w; i++)
+		be->ops->matrix_free(be, l.w[i]);
+	be->ops->vector_free(be, l.bias);
+	dsocr_free(l.x);
+	dsocr_free(l.y);
+	dsocr_free(data);
+}
+
+/* ---- attention ---- */
+
+typedef struct Attention
+{
+	float *qkv;
+	float *out;
+	int side;
+	int heads;
+	int head_dim;
+	int window;
+	DsocrVector *rel;
+	DsocrVector *bias;
+} Attention;
+
+static void
+attention_work(void *arg, int run)
+{
+	const Attention *a = arg;
+
+	if (a->window < 0)
+		be->ops->attention(be, a->out, a->qkv, a->side, a->heads, a->head_dim);
+	else
+		be->ops->grid_attention(be, a->out, a->qkv, a->side, a->heads, a->head_dim, a->window,
+								a->rel, a->rel, a->bias);
+}
+
+static void
+bench_attention(const char *name, int side, int heads, int head_dim, int window)
+{
+	size_t n = window < 0 ? (size_t) side : (size_t) side * (size_t) side;
+	size_t dim = (size_t) heads * (size_t) head_dim;
+	double keys = window > 0 ? window * window : (double) n;
+	Attention a = {.side = side, .heads = heads, .head_dim = head_dim, .window = window};
+
+	if (!wanted(name))
+		return;
+	a.qkv = floats(n * 3 * dim);
+	a.out = floats(n * dim);
+	a.rel = vector((2 * (size_t) side + 32) * (size_t) head_dim);
+	a.bias = vector(3 * dim);
+	measure(name, 4e-9 * (double) n * keys * (double) dim, 0, 5, attention_work, &a);
+	be->ops->vector_free(be, a.rel);
+	be->ops->vector_free(be, a.bias);
+	dsocr_free(a.qkv);
+	dsocr_free(a.out);
+}
+
+typedef struct Causal
+{
+	float *qkv;
+	float *out;
+	DsocrRows rows;
+	DsocrKv *kv;
+} Causal;
+
+static void
+causal_work(void *arg, int run)
+{
+	const Causal *c = arg;
+
+	be->ops->causal_attention(be, c->out, c->qkv, &c->rows, c->kv, run % 12);
+}
+
+static void
+rope_work(void *arg, int run)
+{
+	const Causal *c = arg;
+
+	be->ops->rope_store(be, c->qkv, &c->rows, c->kv, run % 12, 10000.0f);
+}
+
+/* n rows whose last is at position last: of one sequence, or all at last. */
+static void
+bench_causal(const char *name, int n, int last, DsocrRowKind kind)
+{
+	int per = last / 16 + 1;
+	DsocrKvShape shape = {.layers = 12,
+						  .heads = 10,
+						  .head_dim = 128,
+						  .page_tokens = 16,
+						  .pages = kind == DSOCR_ROWS_ONE ? per : per * n};
+	int32_t *positions = need(malloc((size_t) n * sizeof(*positions)));
+	int32_t *pages = need(malloc((size_t) shape.pages * sizeof(*pages)));
+	const int32_t **lists = need(malloc((size_t) n * sizeof(*lists)));
+	Causal c;
+	double keys = 0;
+
+	if (!wanted(name))
+		return;
+	for (int i = 0; i < shape.pages; i++)
+		pages[i] = i;
+	for (int r = 0; r < n; r++)
+	{
+		positions[r] = kind == DSOCR_ROWS_ONE ? last - n + 1 + r : last;
+		lists[r] = kind == DSOCR_ROWS_ONE ? pages : pages + r * per;
+		keys += positions[r] + 1;
+	}
+	c.rows = (DsocrRows){kind, n, positions, lists};
+	c.qkv = floats((size_t) n * 3 * HIDDEN);
+	c.out = floats((size_t) n * HIDDEN);
+	c.kv = need(be->ops->kv_open(be, &shape, NULL));
+	for (int layer = 0; layer < 12; layer++)
+		for (int p = 0; p <= last; p++)
+			for (int r = 0; r < (kind == DSOCR_ROWS_ONE ? 1 : n); r++)
+			{
+				const int32_t at = p;
+				DsocrRows one = {DSOCR_ROWS_ONE, 1, &at, &lists[r]};
+
+				be->ops->rope_store(be, c.qkv, &one, c.kv, layer, 10000.0f);
+			}
+	measure(name, 4e-9 * keys * HIDDEN, kind == DSOCR_ROWS_MIXED ? 4e-9 * keys * HIDDEN : 0, 9,
+			causal_work, &c);
+	measure("  rope and store", 0, 0, 9, rope_work, &c);
+	be->ops->kv_close(be, c.kv);
+	dsocr_free(c.qkv);
+	dsocr_free(c.out);
+	free(positions);
+	free(pages);
+	free(lists);
+}
+
+/* ---- experts ---- */
+
+typedef struct Moe
+{
+	float *x;
+	float *y;
+	int rows;
+	int32_t *ids;
+	float *weights;
+	DsocrMatrix *gate;
+	const DsocrMatrix *up[LAYERS][EXPERTS];
+	const DsocrMatrix *down[LAYERS][EXPERTS];
+	DsocrRowKind kind;
+} Moe;
+
+static void
+experts_work(void *arg, int run)
+{
+	const Moe *m = arg;
+	int layer = run % LAYERS;
+
+	be->ops->experts(be, m->y, m->x, m->rows, m->ids, m->weights, CHOICES, EXPERTS, m->up[layer],
+					 m->down[layer], m->x, m->kind);
+}
+
+static void
+router_work(void *arg, int run)
+{
+	const Moe *m = arg;
+
+	be->ops->router(be, m->ids, m->weights, NULL, m->x, m->rows, m->gate, CHOICES);
+}
+
+static void
+bench_experts(Moe *m, const char *name, int rows, DsocrRowKind kind)
+{
+	bool used[EXPERTS] = {false};
+	double bytes = 0;
+
+	if (!wanted(name))
+		return;
+	m->rows = rows;
+	m->kind = kind;
+	m->x = floats((size_t) rows * HIDDEN);
+	m->y = floats((size_t) rows * HIDDEN);
+	m->ids = need(malloc((size_t) rows * CHOICES * 4));
+	m->weights = need(malloc((size_t) rows * CHOICES * 4));
+	measure("router", 0, 0, 9, router_work, m);
+	for (int i = 0; i < rows * CHOICES; i++)
+	{
+		if (!used[m->ids[i]])
+			bytes += 3 * 2e-9 * INTER * HIDDEN;
+		used[m->ids[i]] = true;
+	}
+	measure(name, 6e-9 * rows * CHOICES * INTER * HIDDEN, kind == DSOCR_ROWS_MIXED ? bytes : 0, 9,
+			experts_work, m);
+	dsocr_free(m->x);
+	dsocr_free(m->y);
+	free(m->ids);
+	free(m->weights);
+}
+
+static void
+bench_all_experts(void)
+{
+	static const int mixed[] = {1, 2, 4, 8, 16, 32};
+	size_t up = 2 * INTER * HIDDEN;
+	size_t down = INTER * HIDDEN;
+	uint16_t *data = halves((size_t) LAYERS * EXPERTS * (up + down));
+	Plain plain = {data, (size_t) LAYERS * EXPERTS * (up + down) * 2};
+	Moe m;
+
+	for (size_t l = 0; l < LAYERS; l++)
+		for (size_t e = 0; e < EXPERTS; e++)
+		{
+			const uint16_t *at = data + (l * EXPERTS + e) * (up + down);
+
+			m.up[l][e] = matrix_of(at, 2 * INTER, HIDDEN);
+			m.down[l][e] = matrix_of(at + up, HIDDEN, INTER);
+		}
+	m.gate = matrix_of(data + 12345, EXPERTS, HIDDEN);
+	measure("plain read", 0, (double) plain.bytes * 1e-9, 5, read_work, &plain);
+	for (size_t i = 0; i < sizeof(mixed) / sizeof(mixed[0]); i++)
+	{
+		char name[64];
+
+		snprintf(name, sizeof(name), "experts, decode %d", mixed[i]);
+		bench_experts(&m, name, mixed[i], DSOCR_ROWS_MIXED);
+	}
+	bench_experts(&m, "experts, prefill 280", 280, DSOCR_ROWS_ONE);
+	bench_experts(&m, "experts, prefill 800", 800, DSOCR_ROWS_ONE);
+	dsocr_free(data);
+}
+
+/* ---- rows ---- */
+
+typedef struct Rows
+{
+	float *x;
+	int rows;
+	int dim;
+	DsocrVector *weight;
+} Rows;
+
+static void
+layer_norm_work(void *arg, int run)
+{
+	const Rows *r = arg;
+
+	be->ops->layer_norm(be, r->x, r->x, r->rows, r->dim, r->weight, r->weight, 1e-6f);
+}
+
+static void
+pick_work(void *arg, int run)
+{
+	const Rows *r = arg;
+	int32_t ids[64];
+	float logprobs[64];
+
+	be->ops->pick(be, ids, logprobs, r->x, r->rows, r->dim, NULL);
+}
+
+static void
+bench_rows(const char *name, int rows, int dim, Work work)
+{
+	Rows r = {.rows = rows, .dim = dim};
+
+	if (!wanted(name))
+		return;
+	r.x = floats((size_t) rows * (size_t) dim);
+	r.weight = vector((size_t) dim);
+	measure(name, 0, 0, 9, work, &r);
+	be->ops->vector_free(be, r.weight);
+	dsocr_free(r.x);
+}
+
+int
+main(int argc, char **argv)
+{
+	DsocrBackendOptions options = {.device = "cpu"};
+	DsocrError err;
+
+	if (argc > 1 && strcmp(argv[1], "fp32") == 0)
+		options.precision = DSOCR_PRECISION_FP32;
+	if (argc > 2)
+		options.threads = atoi(argv[2]);
+	if (argc > 3)
+		filter = argv[3];
+	be = dsocr_cpu_open(&options, &err);
+	if (be == NULL)
+	{
+		fprintf(stderr, "%s\n", err.message);
+		return 1;
+	}
+	printf("%s\n", be->description);
+	bench_linear("sam qkv 4096", 4096, 2304, 768, DSOCR_ACT_NONE, DSOCR_ROWS_ONE);
+	bench_linear("sam proj 4096", 4096, 768, 768, DSOCR_ACT_NONE, DSOCR_ROWS_ONE);
+	bench_linear("sam lin1 4096, gelu", 4096, 3072, 768, DSOCR_ACT_GELU, DSOCR_ROWS_ONE);
+	bench_linear("sam lin2 4096", 4096, 768, 3072, DSOCR_ACT_NONE, DSOCR_ROWS_ONE);
+	bench_linear("neck conv 4096", 4096, 256, 2304, DSOCR_ACT_NONE, DSOCR_ROWS_ONE);
+	bench_linear("net_3 conv 256", 256, 1024, 4608, DSOCR_ACT_NONE, DSOCR_ROWS_ONE);
+	bench_linear("clip qkv 257", 257, 3072, 1024, DSOCR_ACT_NONE, DSOCR_ROWS_ONE);
+	bench_linear("clip fc1 257, quick_gelu", 257, 4096, 1024, DSOCR_ACT_QUICK_GELU, DSOCR_ROWS_ONE);
+	bench_linear("clip fc2 257", 257, 1024, 4096, DSOCR_ACT_NONE, DSOCR_ROWS_ONE);
+	bench_linear("lm qkv prefill 280", 280, 3840, 1280, DSOCR_ACT_NONE, DSOCR_ROWS_ONE);
+	bench_attention("sam window attention 64x64", 64, 12, 64, 14);
+	bench_attention("sam global attention 64x64", 64, 12, 64, 0);
+	bench_attention("clip attention 257", 257, 16, 64, -1);
+	bench_rows("layer_norm 4096x768", 4096, 768, layer_norm_work);
+	bench_causal("causal prefill 280", 280, 279, DSOCR_ROWS_ONE);
+	bench_causal("causal prefill 256 at 1000", 256, 1000, DSOCR_ROWS_ONE);
+	bench_causal("causal decode 1 at 1000", 1, 1000, DSOCR_ROWS_MIXED);
+	bench_causal("causal decode 8 at 1000", 8, 1000, DSOCR_ROWS_MIXED);
+	bench_linear("lm qkv decode 1", 1, 3840, 1280, DSOCR_ACT_NONE, DSOCR_ROWS_MIXED);
+	bench_linear("lm_head decode 1", 1, 129280, 1280, DSOCR_ACT_NONE, DSOCR_ROWS_MIXED);
+	bench_linear("lm_head decode 8", 8, 129280, 1280, DSOCR_ACT_NONE, DSOCR_ROWS_MIXED);
+	bench_linear("lm_head decode 32", 32, 129280, 1280, DSOCR_ACT_NONE, DSOCR_ROWS_MIXED);
+	bench_rows("pick 1x129280", 1, 129280, pick_work);
+	if (wanted("experts"))
+		bench_all_experts();
+	be->ops->close(be);
+	return 0;
+}
