@@ -59,10 +59,10 @@ build-fuzz: $(FUZZ_BIN)
 check-fuzz: $(FUZZ_BIN)
 	@test/fuzz/run $(FUZZ_SECONDS) $(FUZZ_BIN)
 
-# Scenarios that start servers of their own.
+# Scenarios that start servers of their own, with dsocr installed.
 TAP = $(sort $(wildcard test/t/*.pl))
-check-tap: golden $(BUILD)/stub_engine
-	@prove -v -I $(dir $(PGXS))/../../src/test/perl -I test/t $(TAP)
+check-tap: $(BUILD)/stub_engine
+	@DSOCR_PROVE_FLAGS=-v test/t/run $(BUILD)/stub_engine $(TAP)
 
 lint:
 	@test/lint/run
