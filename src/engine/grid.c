@@ -4,17 +4,17 @@
  *		Which tiles a picture is cut into, and what the views cost in tokens.
  *
  * Follows dynamic_preprocess and infer of the official code.  There the
- * candidate grids are a Python set sorted by area alone, so that grids of the
- * same area keep the order of CPython's hash table; it decides exact ties,
- * and is therefore rebuilt here.
+ * candidate grids are a Python set sorted by area, which leaves the order
+ * inside one area to CPython's hash table.  It does not matter: where two
+ * grids of one area are equally near, a third is nearer.  The exception is
+ * 1 x 2 against 2 x 1 with at most 3 tiles; CPython visits 1 x 2 first, and
+ * so does a loop over columns.
  *
  *-------------------------------------------------------------------------
  */
 #include "preprocess.h"
 
-#include <limits.h>
 #include <math.h>
-#include <string.h>
 
 #define MIN_TILES 2
 #define PATCH 16	  /* pixels */
@@ -22,136 +22,30 @@
 #define CROP_FROM 640 /* pictures up to this size are never cut, in any mode */
 #define MAX_VIEW_SIDE 4096
 
-/* A table of 1024 keeps DSOCR_MAX_VIEWS - 1 tiles (283 grids) below CPython's load limit. */
-#define MAX_SLOTS 1024
-
-typedef struct Grid
-{
-	uint8_t columns; /* 0 = free slot */
-	uint8_t rows;
-} Grid;
-
-typedef struct GridSet
-{
-	Grid slot[MAX_SLOTS];
-	size_t mask;
-	size_t used;
-} GridSet;
-
-/* hash((columns, rows)): CPython 3.8 and later, an xxHash of two small integers. */
-static uint64_t
-grid_hash(Grid g)
-{
-	static const uint64_t p1 = 11400714785074694791ULL;
-	static const uint64_t p2 = 14029467366897019727ULL;
-	static const uint64_t p5 = 2870177450012600261ULL;
-	uint64_t lanes[2] = {g.columns, g.rows};
-	uint64_t acc = p5;
-
-	for (int i = 0; i < 2; i++)
-	{
-		acc += lanes[i] * p2;
-		acc = acc << 31 | acc >> 33;
-		acc *= p1;
-	}
-	return acc + (2 ^ (p5 ^ 3527539UL));
-}
-
-/* Where set_add_entry puts a new entry: short runs of neighbours, then a jump. */
-static void
-set_place(GridSet *set, Grid g)
-{
-	const size_t neighbours = 9;
-	uint64_t hash = grid_hash(g);
-	uint64_t perturb = hash;
-	size_t i = (size_t) hash & set->mask;
-
-	for (;;)
-	{
-		size_t run = i + neighbours <= set->mask ? neighbours : 0;
-
-		for (size_t n = 0; n <= run; n++)
-			if (set->slot[i + n].columns == 0)
-			{
-				set->slot[i + n] = g;
-				return;
-			}
-		perturb >>= 5;
-		i = (size_t) (i * 5 + 1 + perturb) & set->mask;
-	}
-}
-
-static void
-set_add(GridSet *set, Grid g)
-{
-	GridSet old;
-	size_t size = 8;
-
-	set_place(set, g);
-	set->used++;
-	if (set->used * 5 < set->mask * 3)
-		return;
-	/* four times the entries, rounded up to a power of two */
-	while (size <= set->used * 4)
-		size *= 2;
-	old = *set;
-	memset(set->slot, 0, sizeof(set->slot));
-	set->mask = size - 1;
-	for (size_t i = 0; i <= old.mask; i++)
-		if (old.slot[i].columns != 0)
-			set_place(set, old.slot[i]);
-}
-
-/* Grids of MIN_TILES to max_tiles tiles in the order the official code visits them. */
-static int
-candidates(int max_tiles, Grid *out)
-{
-	GridSet set = {.mask = 7};
-	int n = 0;
-
-	/* the official loop repeats smaller grids for each limit; only new ones matter */
-	for (int limit = MIN_TILES; limit <= max_tiles; limit++)
-		for (int i = 1; i <= limit; i++)
-			for (int j = 1; j <= limit; j++)
-			{
-				bool is_new = limit == MIN_TILES || i == limit || j == limit;
-
-				if (is_new && i * j >= MIN_TILES && i * j <= max_tiles)
-					set_add(&set, (Grid){.columns = (uint8_t) i, .rows = (uint8_t) j});
-			}
-	for (int area = MIN_TILES; area <= max_tiles; area++)
-		for (size_t s = 0; s <= set.mask; s++)
-			if (set.slot[s].columns * set.slot[s].rows == area)
-				out[n++] = set.slot[s];
-	return n;
-}
-
 void
 dsocr_choose_grid(int width, int height, int tile, int max_tiles, int *columns, int *rows)
 {
-	Grid grid[MAX_SLOTS];
 	double ratio = (double) width / height;
 	double area = (double) width * height;
 	double best = INFINITY;
-	int n;
 
 	*columns = 1;
 	*rows = 1;
-	if (max_tiles > DSOCR_MAX_VIEWS - 1)
-		max_tiles = DSOCR_MAX_VIEWS - 1;
-	n = candidates(max_tiles, grid);
-	for (int i = 0; i < n; i++)
-	{
-		double diff = fabs(ratio - (double) grid[i].columns / grid[i].rows);
-
-		if (diff < best ||
-			(diff == best && area > 0.5 * tile * tile * grid[i].columns * grid[i].rows))
+	for (int n = MIN_TILES; n <= max_tiles && n < DSOCR_MAX_VIEWS; n++)
+		for (int i = 1; i <= n; i++)
 		{
-			best = diff;
-			*columns = grid[i].columns;
-			*rows = grid[i].rows;
+			int j = n / i;
+			double diff = fabs(ratio - (double) i / j);
+
+			if (i * j != n)
+				continue;
+			if (diff < best || (diff == best && area > 0.5 * tile * tile * n))
+			{
+				best = diff;
+				*columns = i;
+				*rows = j;
+			}
 		}
-	}
 }
 
 DsocrViewSpec
