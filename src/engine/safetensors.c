@@ -124,12 +124,13 @@ find_header(const FileContext *f, const DsocrSafetensors *s, const char **json, 
 
 /*
  * Bound the work before a parser sees the header: a hundred megabytes of
- * commas would become gigabytes of values.
+ * commas would become gigabytes of values.  Each tensor has one brace.
  */
 static bool
-header_is_modest(const char *json, size_t len)
+check_extent(const FileContext *f, const char *json, size_t len)
 {
 	size_t values = 0;
+	size_t objects = 0;
 	bool quoted = false;
 
 	for (size_t i = 0; i < len; i++)
@@ -141,9 +142,17 @@ header_is_modest(const char *json, size_t len)
 		else if (c == '\\' && quoted)
 			i++;
 		else if (!quoted && (c == ',' || c == '[' || c == '{'))
+		{
 			values++;
+			objects += c == '{';
+		}
 	}
-	return values <= MAX_HEADER_VALUES;
+	/* the header itself and __metadata__ are objects, too */
+	if (objects > DSOCR_MAX_TENSORS + 2)
+		return fail_file(f, "more than 100,000 tensors");
+	if (values > MAX_HEADER_VALUES)
+		return fail_file(f, "header has too many values");
+	return true;
 }
 
 static json_t *
@@ -153,11 +162,8 @@ parse_header(const FileContext *f, const char *json, size_t len)
 	json_t *root;
 	size_t n;
 
-	if (!header_is_modest(json, len))
-	{
-		fail_file(f, "header has too many values");
+	if (!check_extent(f, json, len))
 		return NULL;
-	}
 	root = json_loadb(json, len, JSON_REJECT_DUPLICATES, &error);
 	if (root == NULL)
 	{
