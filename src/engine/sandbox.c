@@ -97,7 +97,7 @@ dsocr_sandbox_child(int keep_fd, uint64_t memory_limit, DsocrError *err)
 						  strerror(errno));
 	/* a parent that died before that line has closed its end */
 	if (poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLERR | POLLNVAL)))
-		return dsocr_fail(err, DSOCR_E_IO, "the parent process is gone");
+		return dsocr_fail(err, DSOCR_E_CANCELLED, "the parent process is gone");
 	reset_signals();
 	close_others(keep_fd);
 	if (chdir("/") != 0)

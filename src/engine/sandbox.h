@@ -19,8 +19,9 @@
  * other than 0, 1, 2 and keep_fd are closed, stdin is /dev/null, the working
  * directory "/", signals are as after a fresh start (SIGPIPE, SIGINT and SIGHUP
  * ignored), no core files, first choice of the kernel when memory runs out.
- * memory_limit bounds private memory in bytes (0 = none).  Errors: DSOCR_E_IO
- * when the parent is gone already, DSOCR_E_ARGUMENT for a limit that cannot be set.
+ * memory_limit bounds private memory in bytes (0 = none).  Errors:
+ * DSOCR_E_CANCELLED when the parent is gone already, DSOCR_E_ARGUMENT for a
+ * limit that cannot be set, DSOCR_E_IO.
  */
 extern bool dsocr_sandbox_child(int keep_fd, uint64_t memory_limit, DsocrError *err);
 

@@ -386,6 +386,8 @@ dsocr_serve(const DsocrServeOptions *options)
 	if (!dsocr_sandbox_child(options->fd, options->memory_limit, &err) ||
 		!dsocr_channel_open(&s.channel, options->fd, &err))
 	{
+		if (err.code == DSOCR_E_CANCELLED)
+			return 0; /* nobody is there to serve */
 		options->log(err.message);
 		return 2;
 	}
