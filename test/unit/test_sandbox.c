@@ -202,7 +202,9 @@ try_unlink(void)
 static int
 try_segv(void)
 {
-	*(volatile int *) 8 = 1;
+	volatile int *volatile nowhere = NULL;
+
+	*nowhere = 1;
 	return DONE;
 }
 
