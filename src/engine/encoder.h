@@ -39,8 +39,9 @@ extern DsocrEncoder *dsocr_encoder_open(DsocrBackend *be, const DsocrConfig *con
 extern void dsocr_encoder_close(DsocrEncoder *e);
 
 /*
- * Encode one view of size x size pixels (a multiple of 64): tokens receives
- * (size/64)^2 rows of config->hidden activations.  tap and poll may be NULL.
+ * Encode one view of size x size pixels: with s = ceil(floor(size/16) / 4)
+ * tokens receives s^2 rows of config->hidden activations.  tap and poll may
+ * be NULL.
  */
 extern bool dsocr_encoder_run(DsocrEncoder *e, const uint8_t *rgb, int size, void *tokens,
 							  const DsocrTap *tap, const DsocrPoll *poll, DsocrError *err);
