@@ -59,10 +59,18 @@ build-fuzz: $(FUZZ_BIN)
 check-fuzz: $(FUZZ_BIN)
 	@test/fuzz/run $(FUZZ_SECONDS) $(FUZZ_BIN)
 
-# Scenarios that start servers of their own, with dsocr installed.
+# Scenarios that start servers of their own: a copy of the server of PG_CONFIG
+# with the extension installed in it.  TAP=test/t/001_engine_crash.pl runs one.
 TAP = $(sort $(wildcard test/t/*.pl))
-check-tap: $(BUILD)/stub_engine
-	@DSOCR_PROVE_FLAGS=-v test/t/run $(BUILD)/stub_engine $(TAP)
+PROVE_FLAGS ?= -v
+SERVER_COPY = $(abspath $(BUILD))/server
+check-tap: server-copy $(BUILD)/stub_engine golden
+	@PG_CONFIG='$(PG_CONFIG)' DSOCR_SERVER_COPY='$(SERVER_COPY)' \
+		DSOCR_PROVE_FLAGS='$(PROVE_FLAGS)' test/t/run $(BUILD)/stub_engine $(TAP)
+
+server-copy: all
+	@test/t/copy_server '$(PG_CONFIG)' '$(SERVER_COPY)'
+	@$(MAKE) --no-print-directory install DESTDIR='$(SERVER_COPY)' > /dev/null
 
 lint:
 	@test/lint/run
@@ -70,4 +78,4 @@ lint:
 format:
 	@test/lint/run --format
 
-.PHONY: check-unit check-golden check-synth check-fuzz check-tap build-unit build-fuzz golden lint format
+.PHONY: check-unit check-golden check-synth check-fuzz check-tap server-copy build-unit build-fuzz golden lint format
