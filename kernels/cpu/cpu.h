@@ -29,6 +29,7 @@ typedef enum DsocrCpuSlot
 {
 	DSOCR_SLOT_INPUT,  /* rows converted for a product */
 	DSOCR_SLOT_HIDDEN, /* expert activations */
+	DSOCR_SLOT_PACKED, /* expert activations, converted */
 	DSOCR_SLOT_PARTS,  /* expert outputs before their sum */
 	DSOCR_SLOT_INDEX,  /* row lists */
 	DSOCR_SLOT_KEYS,   /* keys of all heads, transposed */
@@ -121,19 +122,31 @@ extern void dsocr_cpu_linear(DsocrBackend *be, void *y, const void *x, int rows,
 							 const void *residual, DsocrRowKind kind);
 
 /*
- * Y[m, n_to - n_from] = X[m, K] @ W[n_from .. n_to - 1, K]^T for m <=
- * DSOCR_TILE_ROWS rows by the calling worker alone.  x holds
- * dsocr_cpu_tile_rows(m) rows of elements as dsocr_cpu_tile_x() converts
- * them; y has room for as many.
+ * Rows converted for products with matrices of k columns: bf16 or fp32, in
+ * the layout of the matrix unit or padded with zero rows to a size that
+ * oneDNN has code for.  At most DSOCR_TILE_ROWS rows.
  */
 #define DSOCR_TILE_ROWS 256
 #define DSOCR_TILE_COLS 512
-extern int dsocr_cpu_tile_rows(int m);
-extern size_t dsocr_cpu_tile_x_size(const DsocrCpu *cpu, const DsocrMatrix *w);
-extern void dsocr_cpu_tile_x(const DsocrCpu *cpu, const DsocrMatrix *w, void *dst, const float *src,
-							 size_t n);
+extern size_t dsocr_cpu_rows_bytes(const DsocrCpu *cpu, int m, size_t k);
+extern void dsocr_cpu_rows_convert(const DsocrCpu *cpu, void *dst, const float *const *xs, int m,
+								   size_t k);
+
+/*
+ * Y[m, n_to - n_from] = X[m, K] @ W[n_from .. n_to - 1, K]^T for converted
+ * rows, by the calling worker alone.  y has room for dsocr_cpu_rows_room(m)
+ * rows of y_stride elements.
+ */
+extern int dsocr_cpu_rows_room(int m);
 extern bool dsocr_cpu_tile(DsocrCpu *cpu, int worker, float *y, size_t y_stride, const void *x,
 						   int m, const DsocrMatrix *w, size_t n_from, size_t n_to);
+
+/* Does the matrix unit do the products of this backend? */
+extern bool dsocr_cpu_has_unit(const DsocrCpu *cpu);
+
+/* The same products for rows of different sequences, by the unit, m <= DSOCR_TILE_ROWS. */
+extern void dsocr_cpu_unit_product(const DsocrCpu *cpu, float *const *ys, const void *x, int m,
+								   const DsocrMatrix *w, size_t n_from, size_t n_to);
 
 /* ys[i][0 .. n_to - n_from - 1] of the rows xs[i], each as if alone. */
 extern void dsocr_cpu_rows_product(DsocrCpu *cpu, float *const *ys, const float *const *xs, int m,

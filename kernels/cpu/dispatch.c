@@ -7,14 +7,36 @@
  */
 #include "isa.h"
 
+#include <cpuid.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define ISA_REQ_XCOMP_PERM 0x1023 /* arch_prctl: ask for a large register state */
+#define ISA_XTILEDATA 18
 
 static const DsocrIsa isa_generic = {"generic", &dsocr_vec_generic, &dsocr_matvec_generic,
-									 &dsocr_attend_generic};
-static const DsocrIsa isa_avx2 = {"avx2", &dsocr_vec_avx2, &dsocr_matvec_avx2, &dsocr_attend_avx2};
+									 &dsocr_attend_generic, NULL};
+static const DsocrIsa isa_avx2 = {"avx2", &dsocr_vec_avx2, &dsocr_matvec_avx2, &dsocr_attend_avx2,
+								  NULL};
 static const DsocrIsa isa_avx512 = {"avx512", &dsocr_vec_avx512, &dsocr_matvec_avx512,
-									&dsocr_attend_avx512};
+									&dsocr_attend_avx512, NULL};
+static const DsocrIsa isa_amx = {"amx", &dsocr_vec_avx512, &dsocr_matvec_avx512,
+								 &dsocr_attend_avx512, &dsocr_tile_avx512};
+
+/* The matrix unit with bf16, and the kernel's permission for this process to use it. */
+static bool
+isa_has_amx(void)
+{
+	unsigned a, b, c, d;
+	const unsigned bf16 = 1u << 22;
+	const unsigned tile = 1u << 24;
+
+	if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & (bf16 | tile)) != (bf16 | tile))
+		return false;
+	return syscall(SYS_arch_prctl, ISA_REQ_XCOMP_PERM, ISA_XTILEDATA) == 0;
+}
 
 const DsocrIsa *
 dsocr_isa_choose(void)
@@ -26,9 +48,11 @@ dsocr_isa_choose(void)
 
 	if (wish != NULL && strcmp(wish, "generic") == 0)
 		return &isa_generic;
-	if (wish != NULL && strcmp(wish, "avx2") == 0 && avx2)
+	if (!avx2)
+		return &isa_generic;
+	if (!avx512 || (wish != NULL && strcmp(wish, "avx2") == 0))
 		return &isa_avx2;
-	if (avx512)
+	if ((wish != NULL && strcmp(wish, "avx512") == 0) || !isa_has_amx())
 		return &isa_avx512;
-	return avx2 ? &isa_avx2 : &isa_generic;
+	return &isa_amx;
 }

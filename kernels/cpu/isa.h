@@ -47,6 +47,27 @@ typedef struct DsocrMatvecOps
 	void (*f32)(float *const *ys, const float *const *xs, int m, const void *w, size_t n, size_t k);
 } DsocrMatvecOps;
 
+/*
+ * Products in a matrix unit: the rows xs are packed once, rounded to bf16,
+ * and multiplied with rows of W as they lie.  An element depends on its two
+ * rows alone.
+ */
+typedef struct DsocrTileOps
+{
+	/* dst has dsocr_tile_k(k) * m elements */
+	void (*pack)(uint16_t *dst, const float *const *xs, int m, size_t k);
+	/* ys[i][0 .. n - 1] = X[i] @ W[n, k]^T for the m rows packed */
+	void (*product)(float *const *ys, const uint16_t *packed, int m, const void *w, size_t n,
+					size_t k);
+} DsocrTileOps;
+
+/* k rounded up as the packed rows are */
+static inline size_t
+dsocr_tile_k(size_t k)
+{
+	return (k + 31) / 32 * 32;
+}
+
 /* Some queries of one head against all its keys. */
 typedef struct DsocrAttend
 {
@@ -115,12 +136,14 @@ typedef struct DsocrIsa
 	const DsocrVecOps *vec;
 	const DsocrMatvecOps *matvec;
 	const DsocrAttendOps *attend;
+	const DsocrTileOps *tile; /* NULL: no matrix unit */
 } DsocrIsa;
 
 #define DSOCR_ISA_TABLES(isa)                                                                      \
 	extern const DsocrVecOps dsocr_vec_##isa;                                                      \
 	extern const DsocrMatvecOps dsocr_matvec_##isa;                                                \
-	extern const DsocrAttendOps dsocr_attend_##isa;
+	extern const DsocrAttendOps dsocr_attend_##isa;                                                \
+	extern const DsocrTileOps dsocr_tile_##isa;
 DSOCR_ISA_TABLES(generic)
 DSOCR_ISA_TABLES(avx2)
 DSOCR_ISA_TABLES(avx512)
@@ -132,7 +155,7 @@ DSOCR_ISA_TABLES(avx512)
 
 /*
  * The best set of this machine, or the one named by the environment variable
- * DSOCR_ISA (generic, avx2, avx512) when the machine has it.
+ * DSOCR_ISA (generic, avx2, avx512, amx) when the machine has it.
  */
 extern const DsocrIsa *dsocr_isa_choose(void);
 

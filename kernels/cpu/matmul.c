@@ -3,11 +3,13 @@
  * matmul.c
  *		Products with weight matrices.
  *
- * Rows of one image or sequence (DSOCR_ROWS_ONE) go through oneDNN in tiles
- * of at most DSOCR_TILE_ROWS x DSOCR_TILE_COLS outputs.  The rows of a tile
- * are rounded up to a few sizes, because the library compiles code for each
- * shape.  Rows of different sequences (DSOCR_ROWS_MIXED) go through our own
- * kernel, whose result for a row does not depend on the others.
+ * In bf16 on a processor with a matrix unit, all products go through it: it
+ * reads weights as they lie and its result for a row does not depend on the
+ * others.  Elsewhere the rows of one image or sequence (DSOCR_ROWS_ONE) go
+ * through oneDNN in tiles of at most DSOCR_TILE_ROWS x DSOCR_TILE_COLS
+ * outputs, their rows rounded up to a few sizes, because the library compiles
+ * code for each shape; and rows of different sequences (DSOCR_ROWS_MIXED)
+ * go through a kernel of our own that treats each row alike.
  *
  *-------------------------------------------------------------------------
  */
@@ -25,42 +27,64 @@ matmul_min(size_t a, size_t b)
 
 /* ---- tiles ---- */
 
-int
-dsocr_cpu_tile_rows(int m)
-{
-	int step = m <= 64 ? 16 : 64;
-
-	return (m + step - 1) / step * step;
-}
-
 static bool
 matmul_fp32(const DsocrCpu *cpu)
 {
 	return cpu->be.precision == DSOCR_PRECISION_FP32;
 }
 
-size_t
-dsocr_cpu_tile_x_size(const DsocrCpu *cpu, const DsocrMatrix *w)
+bool
+dsocr_cpu_has_unit(const DsocrCpu *cpu)
 {
-	return w->cols * (matmul_fp32(cpu) ? sizeof(float) : sizeof(uint16_t));
+	return cpu->isa->tile != NULL && !matmul_fp32(cpu);
+}
+
+int
+dsocr_cpu_rows_room(int m)
+{
+	int step = m <= 64 ? 16 : 64;
+
+	return (m + step - 1) / step * step;
+}
+
+size_t
+dsocr_cpu_rows_bytes(const DsocrCpu *cpu, int m, size_t k)
+{
+	if (dsocr_cpu_has_unit(cpu))
+		return (size_t) m * dsocr_tile_k(k) * sizeof(uint16_t);
+	return (size_t) dsocr_cpu_rows_room(m) * k *
+		   (matmul_fp32(cpu) ? sizeof(float) : sizeof(uint16_t));
 }
 
 void
-dsocr_cpu_tile_x(const DsocrCpu *cpu, const DsocrMatrix *w, void *dst, const float *src, size_t n)
+dsocr_cpu_rows_convert(const DsocrCpu *cpu, void *dst, const float *const *xs, int m, size_t k)
 {
-	if (matmul_fp32(cpu))
-		memcpy(dst, src, n * sizeof(float));
-	else
-		cpu->isa->vec->to_bf16(dst, src, n);
+	size_t row = k * (matmul_fp32(cpu) ? sizeof(float) : sizeof(uint16_t));
+
+	if (dsocr_cpu_has_unit(cpu))
+	{
+		cpu->isa->tile->pack(dst, xs, m, k);
+		return;
+	}
+	for (int r = 0; r < m; r++)
+	{
+		char *to = (char *) dst + (size_t) r * row;
+
+		if (matmul_fp32(cpu))
+			memcpy(to, xs[r], row);
+		else
+			cpu->isa->vec->to_bf16((uint16_t *) to, xs[r], k);
+	}
+	memset((char *) dst + (size_t) m * row, 0, (size_t) (dsocr_cpu_rows_room(m) - m) * row);
 }
 
-/* One product with rows of W that lie in one piece. */
+/* One product with rows of W that lie in one piece, by the library. */
 static bool
 matmul_piece(DsocrCpu *cpu, int worker, float *y, size_t y_stride, const void *x, int m,
 			 const DsocrMatrix *w, const void *rows, size_t n)
 {
 	DsocrGemm g = {.bf16 = !matmul_fp32(cpu),
-				   .m = dsocr_cpu_tile_rows(m),
+				   .m = dsocr_cpu_rows_room(m),
 				   .n = (int) n,
 				   .k = (int) w->cols,
 				   .lda = (int64_t) w->cols,
@@ -79,10 +103,37 @@ matmul_piece(DsocrCpu *cpu, int worker, float *y, size_t y_stride, const void *x
 	return dsocr_onednn_gemm(cpu->onednn, worker, &g, x, rows, y);
 }
 
+void
+dsocr_cpu_unit_product(const DsocrCpu *cpu, float *const *ys, const void *x, int m,
+					   const DsocrMatrix *w, size_t n_from, size_t n_to)
+{
+	for (size_t n = n_from; n < n_to;)
+	{
+		size_t left;
+		const void *rows = dsocr_cpu_matrix_row(w, n, &left);
+		size_t count = matmul_min(left, n_to - n);
+		float *to[DSOCR_TILE_ROWS];
+
+		for (int r = 0; r < m; r++)
+			to[r] = ys[r] + (n - n_from);
+		cpu->isa->tile->product(to, x, m, rows, count, w->cols);
+		n += count;
+	}
+}
+
 bool
 dsocr_cpu_tile(DsocrCpu *cpu, int worker, float *y, size_t y_stride, const void *x, int m,
 			   const DsocrMatrix *w, size_t n_from, size_t n_to)
 {
+	if (dsocr_cpu_has_unit(cpu))
+	{
+		float *ys[DSOCR_TILE_ROWS];
+
+		for (int r = 0; r < m; r++)
+			ys[r] = y + (size_t) r * y_stride;
+		dsocr_cpu_unit_product(cpu, ys, x, m, w, n_from, n_to);
+		return true;
+	}
 	for (size_t n = n_from; n < n_to;)
 	{
 		size_t left;
@@ -116,13 +167,16 @@ static void
 matmul_convert_task(void *arg, int task, int worker)
 {
 	MatmulOne *o = arg;
+	size_t k = o->w->cols;
 	size_t from = (size_t) task * DSOCR_TILE_ROWS;
-	size_t count = matmul_min(DSOCR_TILE_ROWS, o->rows - from);
-	size_t row = dsocr_cpu_tile_x_size(o->cpu, o->w);
-	char *to = o->input + from * row;
+	int count = (int) matmul_min(DSOCR_TILE_ROWS, o->rows - from);
+	const float *xs[DSOCR_TILE_ROWS];
 
-	dsocr_cpu_tile_x(o->cpu, o->w, to, o->x + from * o->w->cols, count * o->w->cols);
-	memset(to + count * row, 0, ((size_t) dsocr_cpu_tile_rows((int) count) - count) * row);
+	for (int r = 0; r < count; r++)
+		xs[r] = o->x + (from + (size_t) r) * k;
+	dsocr_cpu_rows_convert(
+		o->cpu, o->input + (size_t) task * dsocr_cpu_rows_bytes(o->cpu, DSOCR_TILE_ROWS, k), xs,
+		count, k);
 }
 
 static void
@@ -130,15 +184,18 @@ matmul_tile_task(void *arg, int task, int worker)
 {
 	MatmulOne *o = arg;
 	const DsocrMatrix *w = o->w;
-	size_t row = (size_t) task / o->col_tiles * DSOCR_TILE_ROWS;
+	size_t row_tile = (size_t) task / o->col_tiles;
+	size_t row = row_tile * DSOCR_TILE_ROWS;
 	size_t col = (size_t) task % o->col_tiles * DSOCR_TILE_COLS;
 	size_t rows = matmul_min(DSOCR_TILE_ROWS, o->rows - row);
 	size_t cols = matmul_min(DSOCR_TILE_COLS, w->rows - col);
 	float *tile = dsocr_cpu_scratch(o->cpu, worker, DSOCR_SLOT_Y_TILE, DSOCR_TILE_ROWS,
 									DSOCR_TILE_COLS * sizeof(float));
-	bool ok = tile != NULL && dsocr_cpu_tile(o->cpu, worker, tile, DSOCR_TILE_COLS,
-											 o->input + row * dsocr_cpu_tile_x_size(o->cpu, w),
-											 (int) rows, w, col, col + cols);
+	bool ok =
+		tile != NULL &&
+		dsocr_cpu_tile(o->cpu, worker, tile, DSOCR_TILE_COLS,
+					   o->input + row_tile * dsocr_cpu_rows_bytes(o->cpu, DSOCR_TILE_ROWS, w->cols),
+					   (int) rows, w, col, col + cols);
 
 	for (size_t r = 0; r < rows; r++)
 	{
@@ -159,10 +216,9 @@ static void
 matmul_one(DsocrCpu *cpu, MatmulOne *o)
 {
 	size_t row_tiles = (o->rows + DSOCR_TILE_ROWS - 1) / DSOCR_TILE_ROWS;
-	size_t padded = row_tiles * DSOCR_TILE_ROWS;
 
-	o->input =
-		dsocr_cpu_scratch(cpu, -1, DSOCR_SLOT_INPUT, padded, dsocr_cpu_tile_x_size(cpu, o->w));
+	o->input = dsocr_cpu_scratch(cpu, -1, DSOCR_SLOT_INPUT, row_tiles,
+								 dsocr_cpu_rows_bytes(cpu, DSOCR_TILE_ROWS, o->w->cols));
 	if (o->input == NULL)
 	{
 		memset(o->y, 0, o->rows * o->w->rows * sizeof(float));
@@ -206,6 +262,7 @@ typedef struct MatmulMixed
 	DsocrCpu *cpu;
 	float **ys;
 	const float **xs;
+	char *packed; /* the same for the matrix unit, in groups of 64 */
 	int rows;
 	const DsocrMatrix *w;
 	const float *bias;
@@ -229,7 +286,12 @@ matmul_mixed_task(void *arg, int task, int worker)
 
 		for (int r = 0; r < some; r++)
 			ys[r] = out[r];
-		dsocr_cpu_rows_product(o->cpu, ys, o->xs + r0, some, w, from, to);
+		if (o->packed != NULL)
+			dsocr_cpu_unit_product(o->cpu, ys,
+								   o->packed + dsocr_cpu_rows_bytes(o->cpu, r0, w->cols), some, w,
+								   from, to);
+		else
+			dsocr_cpu_rows_product(o->cpu, ys, o->xs + r0, some, w, from, to);
 		for (int r = 0; r < some; r++)
 			o->cpu->isa->vec->finish(
 				o->ys[r0 + r] + from, out[r], o->bias != NULL ? o->bias + from : NULL,
@@ -255,6 +317,17 @@ matmul_mixed(DsocrCpu *cpu, float *y, const float *x, MatmulMixed *o)
 	{
 		o->ys[r] = y + r * o->w->rows;
 		o->xs[r] = x + r * o->w->cols;
+	}
+	if (dsocr_cpu_has_unit(cpu))
+	{
+		o->packed = dsocr_cpu_scratch(cpu, -1, DSOCR_SLOT_INPUT,
+									  dsocr_cpu_rows_bytes(cpu, o->rows, o->w->cols), 1);
+		if (o->packed == NULL)
+		{
+			memset(y, 0, n * o->w->rows * sizeof(float));
+			return;
+		}
+		dsocr_cpu_rows_convert(cpu, o->packed, o->xs, o->rows, o->w->cols);
 	}
 	dsocr_pool_run(cpu->pool, (int) ((o->w->rows + MATMUL_MIXED_PIECE - 1) / MATMUL_MIXED_PIECE),
 				   matmul_mixed_task, o);

@@ -116,7 +116,9 @@ typedef struct Experts
 	const float **xs; /* [rows * k] input of each sorted pair */
 	float **hs;		  /* its activation */
 	float **ps;		  /* its output */
-	float *parts;	  /* [rows * k][hidden] in the order of pairs unsorted */
+	char *xs_packed;  /* for the matrix unit: the same inputs and activations */
+	char *hs_packed;
+	float *parts; /* [rows * k][hidden] in the order of pairs unsorted */
 } Experts;
 
 /* Sort the pairs; false when there is no memory. */
@@ -135,6 +137,15 @@ moe_group(Experts *o, const int32_t *ids, bool mixed)
 	o->parts = dsocr_cpu_scratch(o->cpu, -1, DSOCR_SLOT_PARTS, n * o->hidden, sizeof(float));
 	if (index == NULL || o->parts == NULL || (mixed && hidden == NULL))
 		return false;
+	if (mixed && dsocr_cpu_has_unit(o->cpu))
+	{
+		o->xs_packed = dsocr_cpu_scratch(o->cpu, -1, DSOCR_SLOT_INPUT,
+										 dsocr_cpu_rows_bytes(o->cpu, (int) n, o->hidden), 1);
+		o->hs_packed = dsocr_cpu_scratch(o->cpu, -1, DSOCR_SLOT_PACKED,
+										 dsocr_cpu_rows_bytes(o->cpu, (int) n, o->inter), 1);
+		if (o->xs_packed == NULL || o->hs_packed == NULL)
+			return false;
+	}
 	o->xs = (const float **) index;
 	o->hs = (float **) (o->xs + n);
 	o->ps = o->hs + n;
@@ -187,6 +198,59 @@ moe_sum(const Experts *o, size_t row, size_t from, size_t to)
 	}
 }
 
+/*
+ * ys[r][0 .. to - from - 1] of some of an expert's pairs, MOE_GROUP at most,
+ * through the matrix unit where there is one.
+ */
+static void
+moe_mixed_product(const Experts *o, float *const *ys, bool down, int e, int pair, int n,
+				  size_t from, size_t to)
+{
+	const DsocrMatrix *w = down ? o->down[e] : o->gate_up[e];
+	const char *packed = down ? o->hs_packed : o->xs_packed;
+
+	if (packed != NULL)
+		dsocr_cpu_unit_product(o->cpu, ys, packed + dsocr_cpu_rows_bytes(o->cpu, pair, w->cols), n,
+							   w, from, to);
+	else
+		dsocr_cpu_rows_product(o->cpu, ys, (down ? (const float *const *) o->hs : o->xs) + pair, n,
+							   w, from, to);
+}
+
+/* Pairs of one expert, MOE_GROUP at a time: every group is packed on its own. */
+static int
+moe_group_size(const Experts *o, int e, int pair)
+{
+	return o->start[e + 1] - pair < MOE_GROUP ? o->start[e + 1] - pair : MOE_GROUP;
+}
+
+static void
+moe_mixed_pack(const Experts *o, int e, bool down)
+{
+	size_t k = down ? o->inter : o->hidden;
+
+	for (int i = o->start[e]; i < o->start[e + 1]; i += MOE_GROUP)
+		dsocr_cpu_rows_convert(
+			o->cpu, (down ? o->hs_packed : o->xs_packed) + dsocr_cpu_rows_bytes(o->cpu, i, k),
+			(down ? (const float *const *) o->hs : o->xs) + i, moe_group_size(o, e, i), k);
+}
+
+static void
+moe_mixed_pack_x_task(void *arg, int task, int worker)
+{
+	const Experts *o = arg;
+
+	moe_mixed_pack(o, o->used[task], false);
+}
+
+static void
+moe_mixed_pack_h_task(void *arg, int task, int worker)
+{
+	const Experts *o = arg;
+
+	moe_mixed_pack(o, o->used[task], true);
+}
+
 /* silu(gate) * up of one expert, MOE_PIECE channels, all its rows. */
 static void
 moe_mixed_up_task(void *arg, int task, int worker)
@@ -200,7 +264,7 @@ moe_mixed_up_task(void *arg, int task, int worker)
 
 	for (int i = o->start[e]; i < o->start[e + 1]; i += MOE_GROUP)
 	{
-		int n = o->start[e + 1] - i < MOE_GROUP ? o->start[e + 1] - i : MOE_GROUP;
+		int n = moe_group_size(o, e, i);
 		float *ys[2][MOE_GROUP];
 
 		for (int r = 0; r < n; r++)
@@ -208,9 +272,8 @@ moe_mixed_up_task(void *arg, int task, int worker)
 			ys[0][r] = out[0][r];
 			ys[1][r] = out[1][r];
 		}
-		dsocr_cpu_rows_product(o->cpu, ys[0], o->xs + i, n, o->gate_up[e], from, to);
-		dsocr_cpu_rows_product(o->cpu, ys[1], o->xs + i, n, o->gate_up[e], o->inter + from,
-							   o->inter + to);
+		moe_mixed_product(o, ys[0], false, e, i, n, from, to);
+		moe_mixed_product(o, ys[1], false, e, i, n, o->inter + from, o->inter + to);
 		for (int r = 0; r < n; r++)
 			o->cpu->isa->vec->silu_mul(o->hs[i + r] + from, out[0][r], out[1][r], to - from);
 	}
@@ -230,13 +293,12 @@ moe_mixed_down_task(void *arg, int task, int worker)
 
 		for (int i = o->start[e]; i < o->start[e + 1]; i += MOE_GROUP)
 		{
-			int n = o->start[e + 1] - i < MOE_GROUP ? o->start[e + 1] - i : MOE_GROUP;
+			int n = moe_group_size(o, e, i);
 			float *ys[MOE_GROUP];
 
 			for (int r = 0; r < n; r++)
 				ys[r] = o->ps[i + r] + from;
-			dsocr_cpu_rows_product(o->cpu, ys, (const float *const *) o->hs + i, n, o->down[e],
-								   from, to);
+			moe_mixed_product(o, ys, true, e, i, n, from, to);
 		}
 	}
 	for (size_t r = 0; r < o->rows; r++)
@@ -248,20 +310,18 @@ static bool
 moe_tile(const Experts *o, int worker, int e, int first, int n)
 {
 	DsocrCpu *cpu = o->cpu;
-	int padded = dsocr_cpu_tile_rows(n);
-	size_t x_row = dsocr_cpu_tile_x_size(cpu, o->gate_up[e]);
-	size_t h_row = dsocr_cpu_tile_x_size(cpu, o->down[e]);
+	size_t room = (size_t) dsocr_cpu_rows_room(n);
 	size_t wide = 2 * o->inter > o->hidden ? 2 * o->inter : o->hidden;
-	char *x = dsocr_cpu_scratch(cpu, worker, DSOCR_SLOT_X_TILE, (size_t) padded, x_row);
-	char *h = dsocr_cpu_scratch(cpu, worker, DSOCR_SLOT_HIDDEN, (size_t) padded, h_row);
-	float *y =
-		dsocr_cpu_scratch(cpu, worker, DSOCR_SLOT_Y_TILE, (size_t) padded * wide, sizeof(float));
+	const float *rows[DSOCR_TILE_ROWS];
+	char *x = dsocr_cpu_scratch(cpu, worker, DSOCR_SLOT_X_TILE,
+								dsocr_cpu_rows_bytes(cpu, n, o->hidden), 1);
+	char *h = dsocr_cpu_scratch(cpu, worker, DSOCR_SLOT_HIDDEN,
+								dsocr_cpu_rows_bytes(cpu, n, o->inter), 1);
+	float *y = dsocr_cpu_scratch(cpu, worker, DSOCR_SLOT_Y_TILE, room * wide, sizeof(float));
 
 	if (x == NULL || h == NULL || y == NULL)
 		return false;
-	for (int r = 0; r < n; r++)
-		dsocr_cpu_tile_x(cpu, o->gate_up[e], x + (size_t) r * x_row, o->xs[first + r], o->hidden);
-	memset(x + (size_t) n * x_row, 0, (size_t) (padded - n) * x_row);
+	dsocr_cpu_rows_convert(cpu, x, o->xs + first, n, o->hidden);
 	if (!dsocr_cpu_tile(cpu, worker, y, 2 * o->inter, x, n, o->gate_up[e], 0, 2 * o->inter))
 		return false;
 	for (int r = 0; r < n; r++)
@@ -269,9 +329,9 @@ moe_tile(const Experts *o, int worker, int e, int first, int n)
 		float *row = y + (size_t) r * 2 * o->inter;
 
 		cpu->isa->vec->silu_mul(row, row, row + o->inter, o->inter);
-		dsocr_cpu_tile_x(cpu, o->down[e], h + (size_t) r * h_row, row, o->inter);
+		rows[r] = row;
 	}
-	memset(h + (size_t) n * h_row, 0, (size_t) (padded - n) * h_row);
+	dsocr_cpu_rows_convert(cpu, h, rows, n, o->inter);
 	if (!dsocr_cpu_tile(cpu, worker, y, o->hidden, h, n, o->down[e], 0, o->hidden))
 		return false;
 	for (int r = 0; r < n; r++)
@@ -330,7 +390,11 @@ dsocr_cpu_experts(DsocrBackend *be, void *y, const void *x, int rows, const int3
 		memset(y, 0, o.rows * o.hidden * sizeof(float));
 	else if (kind == DSOCR_ROWS_MIXED)
 	{
+		if (o.xs_packed != NULL)
+			dsocr_pool_run(o.cpu->pool, o.n_used, moe_mixed_pack_x_task, &o);
 		dsocr_pool_run(o.cpu->pool, (int) ((size_t) o.n_used * up_pieces), moe_mixed_up_task, &o);
+		if (o.hs_packed != NULL)
+			dsocr_pool_run(o.cpu->pool, o.n_used, moe_mixed_pack_h_task, &o);
 		dsocr_pool_run(o.cpu->pool, (int) down_pieces, moe_mixed_down_task, &o);
 	}
 	else

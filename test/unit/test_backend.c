@@ -680,10 +680,10 @@ run_all(const char *isa, DsocrPrecision precision)
 int
 main(void)
 {
-	static const char *const sets[] = {"generic", "avx2", "avx512"};
+	static const char *const sets[] = {"generic", "avx2", "avx512", "amx"};
 	int failed = 0;
 
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < 4; i++)
 	{
 		failed += run_all(sets[i], DSOCR_PRECISION_BF16);
 		failed += run_all(sets[i], DSOCR_PRECISION_FP32);

@@ -1,0 +1,317 @@
+/*-------------------------------------------------------------------------
+ *
+ * tile_isa.c
+ *		Products in the processor's matrix unit (AMX, bf16).
+ *
+ * The left operand L[n, k] is read as it lies, row-major bf16: weights from
+ * the mapping need no packing.  The right operand is packed in groups of up
+ * to 16 rows R[c, k]: [k / 2][c][2], pairs of k side by side.  The unit adds
+ * the products of an element in the order of k, whatever stands beside it:
+ * a result depends on its own two rows alone.
+ *
+ * Only the avx512 build has the unit; the other tables are empty.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "isa.h"
+#include "vec.h"
+
+#if DSOCR_VW == 16 && defined(__x86_64__)
+
+#include <immintrin.h>
+
+#define TILE_TARGET __attribute__((target("amx-tile,amx-bf16")))
+#define TILE_K 32 /* bf16 elements of a tile row */
+
+/* The unit's configuration, 64 bytes. */
+typedef struct TileConfig
+{
+	uint8_t palette;
+	uint8_t start_row;
+	uint8_t reserved[14];
+	uint16_t row_bytes[16];
+	uint8_t rows[16];
+} TileConfig;
+
+/* Registers: 0 to 3 results, 4 and 5 left, 6 and 7 right. */
+TILE_TARGET static void
+tile_configure(int cols)
+{
+	TileConfig c = {.palette = 1};
+
+	for (int i = 0; i < 8; i++)
+	{
+		c.rows[i] = 16;
+		c.row_bytes[i] = (uint16_t) (i == 4 || i == 5 ? 64 : 4 * cols);
+	}
+	/* The compiler believes that only the first bytes are read. */
+	__asm__ volatile("" : : "r"(&c) : "memory");
+	_tile_loadconfig(&c);
+}
+
+/* Transpose 16 x 16 elements of 32 bits: rows of r to columns. */
+VEC_INLINE void
+tile_transpose(__m512i r[16])
+{
+	__m512i t[16];
+
+#pragma GCC unroll 8
+	for (int i = 0; i < 8; i++)
+	{
+		t[2 * i] = _mm512_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
+		t[2 * i + 1] = _mm512_unpackhi_epi32(r[2 * i], r[2 * i + 1]);
+	}
+#pragma GCC unroll 4
+	for (int i = 0; i < 4; i++)
+	{
+		r[4 * i] = _mm512_unpacklo_epi64(t[4 * i], t[4 * i + 2]);
+		r[4 * i + 1] = _mm512_unpackhi_epi64(t[4 * i], t[4 * i + 2]);
+		r[4 * i + 2] = _mm512_unpacklo_epi64(t[4 * i + 1], t[4 * i + 3]);
+		r[4 * i + 3] = _mm512_unpackhi_epi64(t[4 * i + 1], t[4 * i + 3]);
+	}
+#pragma GCC unroll 4
+	for (int i = 0; i < 4; i++)
+	{
+		t[i] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0x88);
+		t[i + 4] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0xdd);
+		t[i + 8] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0x88);
+		t[i + 12] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0xdd);
+	}
+#pragma GCC unroll 4
+	for (int i = 0; i < 4; i++)
+	{
+		r[i] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0x88);
+		r[i + 8] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0xdd);
+		r[i + 4] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0x88);
+		r[i + 12] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0xdd);
+	}
+}
+
+/* ---- packing ---- */
+
+/* One group of cols <= 16 rows; k is padded with zeros to a multiple of 32. */
+static void
+tile_pack_group(uint16_t *dst, const float *const *xs, int cols, size_t k, size_t padded)
+{
+	for (size_t i = 0; i < padded; i += 32)
+	{
+		uint32_t pairs[16][16];
+		size_t left = k > i ? k - i : 0;
+
+		for (int c = 0; c < cols; c++)
+		{
+			size_t low = left < 16 ? left : 16;
+			size_t high = left < 32 ? left - low : 16;
+			VecHalf h[2];
+
+			h[0] = vec_to_bf16(low == 16 ? vec_load(xs[c] + i) : vec_load_some(xs[c] + i, low));
+			h[1] = vec_to_bf16(high == 16 ? vec_load(xs[c] + i + 16)
+										  : vec_load_some(xs[c] + i + low, high));
+			memcpy(pairs[c], h, sizeof(h));
+		}
+		if (cols == 16)
+		{
+			__m512i r[16];
+
+			memcpy(r, pairs, sizeof(r));
+			tile_transpose(r);
+			memcpy(dst, r, sizeof(r));
+		}
+		else
+			for (int p = 0; p < 16; p++)
+				for (int c = 0; c < cols; c++)
+					memcpy(dst + (p * cols + c) * 2, &pairs[c][p], sizeof(uint32_t));
+		dst += 32 * cols;
+	}
+}
+
+static void
+tile_pack(uint16_t *dst, const float *const *xs, int m, size_t k)
+{
+	size_t padded = dsocr_tile_k(k);
+
+	for (int c = 0; c < m; c += 16)
+	{
+		int cols = m - c < 16 ? m - c : 16;
+
+		tile_pack_group(dst, xs + c, cols, k, padded);
+		dst += padded * (size_t) cols;
+	}
+}
+
+/* ---- products ---- */
+
+typedef struct TileProduct
+{
+	const char *left; /* bf16 rows */
+	size_t stride;	  /* bytes from row to row */
+	size_t rows;
+	size_t k;
+	const uint16_t *right; /* packed */
+	int cols;
+	bool prefetch; /* the rows that follow, as far away as these */
+} TileProduct;
+
+/*
+ * Load 16 rows x 32 elements of the left operand into a register; what lies
+ * outside the matrix is zero and not touched.
+ */
+#define TILE_LOAD_LEFT(reg, p, row, kb)                                                            \
+	do                                                                                             \
+	{                                                                                              \
+		const char *at_ = (p)->left + (row) * (p)->stride + (kb) *2;                               \
+		if ((row) + 16 <= (p)->rows && (kb) + TILE_K <= (p)->k)                                    \
+			_tile_loadd(reg, at_, (p)->stride);                                                    \
+		else                                                                                       \
+		{                                                                                          \
+			uint16_t edge_[16][TILE_K];                                                            \
+			tile_edge(edge_, p, row, kb);                                                          \
+			_tile_loadd(reg, edge_, 64);                                                           \
+		}                                                                                          \
+	} while (0)
+
+static void __attribute__((noinline))
+tile_edge(uint16_t edge[16][TILE_K], const TileProduct *p, size_t row, size_t kb)
+{
+	size_t count = p->k - kb < TILE_K ? p->k - kb : TILE_K;
+
+	memset(edge, 0, 16 * sizeof(edge[0]));
+	for (size_t r = 0; r < 16 && row + r < p->rows; r++)
+		memcpy(edge[r], p->left + (row + r) * p->stride + kb * 2, count * 2);
+}
+
+VEC_INLINE void
+tile_prefetch(const TileProduct *p, size_t row, size_t kb)
+{
+	const char *next = p->left + (row + 32) * p->stride + kb * 2;
+
+#pragma GCC unroll 8
+	for (int i = 0; i < 32; i++)
+		_mm_prefetch(next + (size_t) i * p->stride, _MM_HINT_T0);
+}
+
+/* c[0..1][0..1] = 32 left rows x two groups of 16 */
+TILE_TARGET static void
+tile_block_22(float c[4][256], const TileProduct *p, size_t row, const uint16_t *right,
+			  bool prefetch)
+{
+	const uint16_t *second = right + dsocr_tile_k(p->k) * 16;
+
+	_tile_zero(0);
+	_tile_zero(1);
+	_tile_zero(2);
+	_tile_zero(3);
+	for (size_t kb = 0; kb < p->k; kb += TILE_K)
+	{
+		TILE_LOAD_LEFT(4, p, row, kb);
+		_tile_loadd(6, right + kb * 16, 64);
+		_tile_dpbf16ps(0, 4, 6);
+		_tile_loadd(7, second + kb * 16, 64);
+		_tile_dpbf16ps(1, 4, 7);
+		TILE_LOAD_LEFT(5, p, row + 16, kb);
+		_tile_dpbf16ps(2, 5, 6);
+		_tile_dpbf16ps(3, 5, 7);
+		if (prefetch)
+			tile_prefetch(p, row, kb);
+	}
+	_tile_stored(0, c[0], 64);
+	_tile_stored(1, c[1], 64);
+	_tile_stored(2, c[2], 64);
+	_tile_stored(3, c[3], 64);
+}
+
+/* c[0] and c[2] = 32 left rows x one group of cols */
+TILE_TARGET static void
+tile_block_21(float c[4][256], const TileProduct *p, size_t row, const uint16_t *right, int cols,
+			  bool prefetch)
+{
+	size_t stride = 4 * (size_t) cols;
+
+	_tile_zero(0);
+	_tile_zero(2);
+	for (size_t kb = 0; kb < p->k; kb += TILE_K)
+	{
+		_tile_loadd(6, right + kb * (size_t) cols, stride);
+		TILE_LOAD_LEFT(4, p, row, kb);
+		_tile_dpbf16ps(0, 4, 6);
+		TILE_LOAD_LEFT(5, p, row + 16, kb);
+		_tile_dpbf16ps(2, 5, 6);
+		if (prefetch)
+			tile_prefetch(p, row, kb);
+	}
+	_tile_stored(0, c[0], 64);
+	_tile_stored(2, c[2], 64);
+}
+
+/* Rows of the left operand become columns of ys. */
+VEC_INLINE void
+tile_put_columns(float *const *ys, size_t at, size_t rows, const float c[256], int cols)
+{
+	if (cols == 16 && rows == 16)
+	{
+		__m512i r[16];
+
+		memcpy(r, c, sizeof(r));
+		tile_transpose(r);
+		for (int i = 0; i < 16; i++)
+			_mm512_storeu_si512(ys[i] + at, r[i]);
+	}
+	else
+		for (int i = 0; i < cols; i++)
+			for (size_t r = 0; r < rows; r++)
+				ys[i][at + r] = c[r * 16 + (size_t) i];
+}
+
+static size_t
+tile_rows_left(const TileProduct *p, size_t row)
+{
+	if (row >= p->rows)
+		return 0;
+	return p->rows - row < 16 ? p->rows - row : 16;
+}
+
+TILE_TARGET static void
+tile_product(float *const *ys, const uint16_t *packed, int m, const void *w, size_t n, size_t k)
+{
+	TileProduct p = {.left = w, .stride = k * 2, .rows = n, .k = k};
+	size_t group = dsocr_tile_k(k) * 16;
+	_Alignas(64) float c[4][256];
+	int configured = 0;
+
+	for (size_t row = 0; row < n; row += 32)
+	{
+		size_t first = tile_rows_left(&p, row);
+		size_t second = tile_rows_left(&p, row + 16);
+
+		for (int col = 0; col < m;)
+		{
+			int cols = m - col < 16 ? m - col : 16;
+			const uint16_t *right = packed + (size_t) (col / 16) * group;
+			bool pair = m - col >= 32;
+
+			if (configured != cols)
+				tile_configure(configured = cols);
+			if (pair)
+				tile_block_22(c, &p, row, right, col == 0);
+			else
+				tile_block_21(c, &p, row, right, cols, col == 0);
+			tile_put_columns(ys + col, row, first, c[0], cols);
+			tile_put_columns(ys + col, row + 16, second, c[2], cols);
+			if (pair)
+			{
+				tile_put_columns(ys + col + 16, row, first, c[1], 16);
+				tile_put_columns(ys + col + 16, row + 16, second, c[3], 16);
+			}
+			col += pair ? 32 : 16;
+		}
+	}
+	_tile_release();
+}
+
+const DsocrTileOps DSOCR_ISA_NAME(dsocr_tile_) = {.pack = tile_pack, .product = tile_product};
+
+#else
+
+const DsocrTileOps DSOCR_ISA_NAME(dsocr_tile_) = {0};
+
+#endif
