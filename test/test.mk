@@ -7,7 +7,10 @@ REFERENCE_OBJ = $(patsubst %.c,$(BUILD)/%.o,$(wildcard test/reference/*.c))
 
 $(BUILD)/unit/%: test/unit/%.c $(REFERENCE_OBJ) $(BUILD)/libengine.a
 	@mkdir -p $(@D)
-	$(ENGINE_CC) $(ENGINE_CFLAGS) -o $@ $(filter %.c %.o %.a,$^) $(ENGINE_LIBS) -lcmocka
+	$(ENGINE_CC) $(ENGINE_CFLAGS) -o $@ $(filter %.c %.o,$^) $(filter %.a,$^) $(ENGINE_LIBS) -lcmocka
+
+# Reference cases on the reference backend: the code of `dsocr-engine check`.
+$(BUILD)/unit/test_model: $(patsubst %,$(BUILD)/src/engine/check_%.o,case stages generate)
 
 check-unit: $(UNIT_BIN) $(BUILD)/dsocr-engine golden
 	@export DSOCR_TEST_ENGINE=$(BUILD)/dsocr-engine DSOCR_TEST_MODEL=models/nano; rc=0; for t in $(UNIT_BIN); do echo "== $$t"; $$t || rc=1; done; exit $$rc
@@ -17,8 +20,8 @@ FUZZ_BIN = $(patsubst test/fuzz/%.c,build/fuzz/%,$(FUZZ_SRC))
 FUZZ_FLAGS = -std=gnu11 -D_GNU_SOURCE -O1 -g -fsanitize=fuzzer,address,undefined \
 	-fno-sanitize-recover=undefined -Isrc/engine
 # Each target links only what it tests; no device code.
-FUZZ_LIB = $(filter-out src/engine/engine.c src/engine/scheduler.c src/engine/encoder.c \
-	src/engine/decoder.c src/engine/serve.c src/engine/sandbox.c src/engine/kv_cache.c,$(ENGINE_LIB))
+FUZZ_LIB = $(filter-out $(patsubst %,src/engine/%.c,engine scheduler job sequence model load encoder \
+	decoder serve sandbox kv_cache),$(ENGINE_LIB))
 
 build/fuzz/%: test/fuzz/%.c $(FUZZ_LIB)
 	@mkdir -p $(@D)
