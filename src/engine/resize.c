@@ -73,6 +73,7 @@ kernel_free(Kernel *k)
 	dsocr_free(k->count);
 	dsocr_free(k->coef);
 	dsocr_free(k->split);
+	memset(k, 0, sizeof(*k));
 }
 
 /* Weights of one output in double, normalised; returns how many there are. */

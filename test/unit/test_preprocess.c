@@ -26,6 +26,23 @@ next_random(void)
 	return random_state >> 8;
 }
 
+/*
+ * Stands before the C library's: allocation number fail_at, counted from 0,
+ * fails.
+ */
+static long fail_at = -1;
+static long allocations;
+
+void *
+aligned_alloc(size_t alignment, size_t size)
+{
+	void *p;
+
+	if (allocations++ == fail_at || posix_memalign(&p, alignment, size) != 0)
+		return NULL;
+	return p;
+}
+
 static uint8_t *
 random_pixels(int width, int height, int kind)
 {
@@ -462,6 +479,47 @@ test_relative_positions(void **state)
 	assert_true(out[0] == 4 && out[1] == 20);
 }
 
+/* ---- memory ---- */
+
+/* Tiles, padding and both passes; false with DSOCR_E_MEMORY. */
+static bool
+everything(const DsocrImage *image, DsocrError *err)
+{
+	DsocrViewSpec spec = {.base_size = 96, .image_size = 64, .crop = true, .max_tiles = 4};
+	static const float table[8 * 8 * 2];
+	float positions[9 * 9 * 2];
+	DsocrPlan plan;
+	DsocrViews views;
+
+	memset(err, 0, sizeof(*err));
+	if (!dsocr_plan(image->width, image->height, &spec, &plan, err) ||
+		!dsocr_views_make(image, &plan, &views, err))
+		return false;
+	dsocr_views_free(&views);
+	return dsocr_resize_positions(table, 8, 2, 9, positions, err);
+}
+
+static void
+test_allocations_fail(void **state)
+{
+	DsocrImage image = {.width = 700, .height = 300, .rgb = random_pixels(700, 300, 0)};
+	DsocrError err;
+	long n;
+
+	allocations = 0;
+	assert_true(everything(&image, &err));
+	n = allocations;
+	assert_true(n > 15);
+	for (fail_at = 0; fail_at < n; fail_at++)
+	{
+		allocations = 0;
+		assert_false(everything(&image, &err));
+		assert_int_equal(err.code, DSOCR_E_MEMORY);
+	}
+	fail_at = -1;
+	free(image.rgb);
+}
+
 int
 main(void)
 {
@@ -477,6 +535,7 @@ main(void)
 		cmocka_unit_test(test_view_of_a_line),
 		cmocka_unit_test(test_positions),
 		cmocka_unit_test(test_relative_positions),
+		cmocka_unit_test(test_allocations_fail),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
