@@ -18,6 +18,7 @@
 
 #include <png.h>
 #include <setjmp.h>
+#include <stdlib.h>
 #include <string.h>
 #include <zlib.h>
 
@@ -319,6 +320,7 @@ typedef struct PngReader
 	const PngFile *file;
 	uint8_t *rgb;
 	uint64_t rows_left; /* rows of all passes that have a pixel */
+	bool no_memory;		/* an allocation of libpng or zlib failed */
 	uint8_t palette[256 * 3];
 	DsocrError *err;
 } PngReader;
@@ -328,13 +330,33 @@ on_error(png_structp png, png_const_charp message)
 {
 	PngReader *r = png_get_error_ptr(png);
 
-	dsocr_fail(r->err, DSOCR_E_IMAGE, "PNG image is damaged: %.100s", message);
+	if (r->no_memory)
+		dsocr_fail(r->err, DSOCR_E_MEMORY, "out of memory");
+	else
+		dsocr_fail(r->err, DSOCR_E_IMAGE, "PNG image is damaged: %.100s", message);
 	longjmp(r->jump, 1);
 }
 
 static void
 on_warning(png_structp png, png_const_charp message)
 {
+}
+
+/* libpng only says "damaged" when zlib gets no memory. */
+static png_voidp
+on_malloc(png_structp png, png_alloc_size_t size)
+{
+	PngReader *r = png_get_mem_ptr(png);
+	void *p = malloc(size);
+
+	r->no_memory = r->no_memory || p == NULL;
+	return p;
+}
+
+static void
+on_free(png_structp png, png_voidp p)
+{
+	free(p);
 }
 
 static void
@@ -510,7 +532,8 @@ dsocr_png_decode(const uint8_t *bytes, size_t len, uint64_t max_pixels, DsocrIma
 		return truncated(err);
 	if (!dsocr_mul(file.width, file.height, &pixels))
 		return dsocr_fail(err, DSOCR_E_MEMORY, "image is too large");
-	r.png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &r, on_error, on_warning);
+	r.png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, &r, on_error, on_warning, &r, on_malloc,
+									 on_free);
 	if (r.png != NULL)
 		r.info = png_create_info_struct(r.png);
 	if (r.info == NULL)
