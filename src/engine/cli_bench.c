@@ -1,6 +1,505 @@
+/*-------------------------------------------------------------------------
+ *
+ * cli_bench.c
+ *		dsocr-engine bench: how fast the model is, next to what the machine allows.
+ *
+ * The machine's limits are measured in the same run: the rate at which its
+ * cores read memory together, and the rate of one large matrix product.  One
+ * sequence decodes no faster than its weights can be read; encoding and
+ * prefill are no faster than their products.  All figures are medians.
+ *
+ *-------------------------------------------------------------------------
+ */
 #include "cli.h"
+
+#include <getopt.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "sequence.h"
+
+#define MAX_RUNS 101
+#define PROMPT 800		  /* positions prefilled */
+#define STEPS 24		  /* tokens decoded in a run */
+#define TOGETHER 8		  /* sequences of the second decoding figure */
+#define PRODUCT_ROWS 1024 /* the large product: [1024, 4096] x [4096, 4096] */
+#define PRODUCT_DIM 4096
+#define READ_BYTES ((size_t) 1 << 29)
+#define MAX_THREADS 256
+
+typedef struct Bench
+{
+	DsocrBackend *be;
+	DsocrModel *m;
+	DsocrKvCache *kv;
+	int runs;
+	int size; /* pixels of the page's global view */
+	double bytes_per_s;
+	double flops_per_s;
+	DsocrError err;
+} Bench;
+
+static const char usage[] = "usage: dsocr-engine bench [options]\n"
+							"  --model DIR        model folder (the embedded one)\n"
+							"  --mode NAME        page whose encoding is timed (base)\n"
+							"  --precision NAME   bf16 or fp32 (bf16)\n"
+							"  --threads N        0 = all cores (0)\n"
+							"  --runs N           of which the median counts (3)\n";
+
+static int
+compare_doubles(const void *a, const void *b)
+{
+	double x = *(const double *) a;
+	double y = *(const double *) b;
+
+	return (x > y) - (x < y);
+}
+
+static double
+median(double *values, int n)
+{
+	qsort(values, (size_t) n, sizeof(*values), compare_doubles);
+	return n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
+}
+
+static double
+seconds_since(int64_t start)
+{
+	return (double) (dsocr_now_us() - start) / 1e6;
+}
+
+/* ---- limits of the machine ---- */
+
+typedef uint64_t Wide __attribute__((vector_size(64)));
+
+typedef struct Reader
+{
+	pthread_t thread;
+	const Wide *from;
+	size_t n;
+	Wide sum;
+} Reader;
+
+static void *
+read_memory(void *arg)
+{
+	Reader *r = arg;
+	Wide a = {0};
+	Wide b = {0};
+	Wide c = {0};
+	Wide d = {0};
+
+	for (size_t i = 0; i + 4 <= r->n; i += 4)
+	{
+		a ^= r->from[i];
+		b ^= r->from[i + 1];
+		c ^= r->from[i + 2];
+		d ^= r->from[i + 3];
+	}
+	r->sum = a ^ b ^ c ^ d;
+	return NULL;
+}
+
+/* Bytes a second that all threads together read from memory. */
+static bool
+measure_reading(Bench *b)
+{
+	static Reader readers[MAX_THREADS];
+	int threads = b->be->threads < MAX_THREADS ? b->be->threads : MAX_THREADS;
+	double times[MAX_RUNS];
+	Wide *memory = dsocr_alloc(READ_BYTES, 1, &b->err);
+
+	if (memory == NULL)
+		return false;
+	memset(memory, 1, READ_BYTES);
+	for (int run = 0; run < b->runs; run++)
+	{
+		size_t part = READ_BYTES / sizeof(Wide) / (size_t) threads;
+		int64_t start = dsocr_now_us();
+		int started = 0;
+
+		while (started < threads)
+		{
+			readers[started].from = memory + (size_t) started * part;
+			readers[started].n = part;
+			if (pthread_create(&readers[started].thread, NULL, read_memory, &readers[started]) != 0)
+				break;
+			started++;
+		}
+		for (int i = 0; i < started; i++)
+			pthread_join(readers[i].thread, NULL);
+		times[run] = seconds_since(start);
+		if (started < threads)
+		{
+			dsocr_free(memory);
+			return dsocr_fail(&b->err, DSOCR_E_MEMORY, "could not start %d threads", threads);
+		}
+	}
+	b->bytes_per_s = (double) READ_BYTES / median(times, b->runs);
+	dsocr_free(memory);
+	return true;
+}
+
+/* Floating point operations a second of one large product. */
+static bool
+measure_product(Bench *b)
+{
+	const DsocrBackendOps *ops = b->be->ops;
+	size_t n = (size_t) PRODUCT_DIM * PRODUCT_DIM;
+	size_t rows = (size_t) PRODUCT_ROWS * PRODUCT_DIM;
+	uint16_t *values = dsocr_alloc(n, sizeof(*values), &b->err);
+	DsocrTensor tensor = {.name = "product",
+						  .dtype = DSOCR_BF16,
+						  .ndim = 2,
+						  .shape = {PRODUCT_DIM, PRODUCT_DIM},
+						  .count = (int64_t) n,
+						  .data = values};
+	const DsocrTensor *part = &tensor;
+	DsocrMatrix *w = NULL;
+	void *x = NULL;
+	void *y = NULL;
+	float *host = dsocr_alloc(rows, sizeof(float), &b->err);
+	double times[MAX_RUNS];
+
+	if (values != NULL && host != NULL)
+	{
+		for (size_t i = 0; i < n; i++)
+			values[i] = dsocr_f32_to_bf16((float) (i % 251) / 251.0f - 0.5f);
+		for (size_t i = 0; i < rows; i++)
+			host[i] = (float) (i % 241) / 241.0f - 0.5f;
+		w = ops->matrix(b->be, &part, 1, false, &b->err);
+		x = w != NULL ? ops->alloc(b->be, rows, &b->err) : NULL;
+		y = x != NULL ? ops->alloc(b->be, rows, &b->err) : NULL;
+	}
+	if (y != NULL)
+	{
+		ops->write(b->be, x, host, rows);
+		for (int run = -1; run < b->runs; run++) /* the first warms up */
+		{
+			int64_t start = dsocr_now_us();
+
+			ops->linear(b->be, y, x, PRODUCT_ROWS, w, NULL, DSOCR_ACT_NONE, NULL, DSOCR_ROWS_ONE);
+			ops->sync(b->be, &b->err);
+			if (run >= 0)
+				times[run] = seconds_since(start);
+		}
+		b->flops_per_s = 2.0 * PRODUCT_ROWS * (double) n / median(times, b->runs);
+	}
+	if (x != NULL)
+		ops->free(b->be, x);
+	if (y != NULL)
+		ops->free(b->be, y);
+	if (w != NULL)
+		ops->matrix_free(b->be, w);
+	dsocr_free(values);
+	dsocr_free(host);
+	return y != NULL;
+}
+
+/* ---- work of the model ---- */
+
+/* Operations of encoding one view of size pixels. */
+static double
+encode_flops(const DsocrConfig *c, int size)
+{
+	double side = size / c->patch;
+	double p = side * side;
+	double w = c->sam_width;
+	double windowed = pow(ceil(side / c->sam_window) * c->sam_window, 2);
+	double t = p / 16 + 1;
+	double neck = c->neck_channels;
+	double sum = 2 * p * w * 3 * c->patch * c->patch;
+
+	for (int i = 0; i < c->sam_layers; i++)
+		sum += 24 * p * w * w +
+			   4 * w * (c->sam_global[i] ? p * p : windowed * c->sam_window * c->sam_window);
+	sum += 2 * p * (w * neck + 9 * neck * neck);
+	sum += 2 * p / 4 * 9 * neck * c->net2_channels +
+		   2 * p / 16 * 9 * (double) c->net2_channels * c->net3_channels;
+	sum += c->clip_layers *
+		   (24 * t * c->clip_width * (double) c->clip_width + 4 * t * t * c->clip_width);
+	return sum + 2 * t * c->projector_in * (double) c->hidden;
+}
+
+/* Decoder weights that n rows of one step read, experts chosen at random; lm_head with them. */
+static double
+decoder_weights(const DsocrConfig *c, int n)
+{
+	double h = c->hidden;
+	double touched = c->experts > 0
+						 ? c->experts * (1 - pow(1 - (double) c->experts_per_token / c->experts, n))
+						 : 0;
+	double sum = h * c->vocab;
+
+	for (int i = 0; i < c->layers; i++)
+	{
+		sum += 4 * h * c->heads * c->head_dim;
+		if (i < c->first_dense)
+			sum += 3 * h * c->dense_inter;
+		else
+			sum += h * c->experts + 3 * h * c->expert_inter * (touched + c->shared_experts);
+	}
+	return sum;
+}
+
+/* ---- measurements ---- */
+
+static bool
+time_encode(Bench *b, double *seconds)
+{
+	size_t bytes = (size_t) b->size * (size_t) b->size * 3;
+	uint8_t *rgb = dsocr_alloc(bytes, 1, &b->err);
+	size_t side = (size_t) (b->size / b->m->config.patch + 3) / 4;
+	void *tokens = b->be->ops->alloc(b->be, side * side * (size_t) b->m->config.hidden, &b->err);
+	double times[MAX_RUNS];
+	bool ok = rgb != NULL && tokens != NULL;
+
+	for (size_t i = 0; ok && i < bytes; i++)
+		rgb[i] = (uint8_t) (i / 48 * 2654435761u >> 24); /* stripes: a page of any content */
+	for (int run = -1; ok && run < b->runs; run++)
+	{
+		int64_t start = dsocr_now_us();
+
+		ok = dsocr_encoder_run(b->m->encoder, rgb, b->size, tokens, NULL, NULL, &b->err);
+		if (run >= 0)
+			times[run] = seconds_since(start);
+	}
+	if (ok)
+		*seconds = median(times, b->runs);
+	dsocr_free(rgb);
+	if (tokens != NULL)
+		b->be->ops->free(b->be, tokens);
+	return ok;
+}
+
+static bool
+start_sequence(Bench *b, DsocrSequence *s, unsigned seed)
+{
+	int32_t ids[PROMPT];
+	const DsocrPlan no_image = {.views = 0};
+
+	for (int i = 0; i < PROMPT; i++)
+		ids[i] =
+			(int32_t) (((unsigned) i * 7919u + seed * 104729u) % (unsigned) b->m->config.vocab);
+	if (!dsocr_sequence_start(s, b->m, ids, PROMPT, PROMPT + STEPS * (b->runs + 1) + 1, -1,
+							  &no_image, &b->err))
+		return false;
+	if (!dsocr_sequence_reserve(s, b->kv))
+		return dsocr_fail(&b->err, DSOCR_E_MEMORY, "no pages for %d positions", s->cap);
+	return dsocr_sequence_embed(s, b->m, &b->err);
+}
+
+static bool
+prefill(Bench *b, DsocrSequence *s, double *seconds)
+{
+	DsocrWatch watch = {.tap = NULL};
+	int64_t start = dsocr_now_us();
+
+	while (s->filled < s->prompt_len)
+		if (!dsocr_sequence_prefill(s, b->m, &watch, &b->err))
+			return false;
+	*seconds = seconds_since(start);
+	return true;
+}
+
+/* One greedy token for each of n sequences. */
+static bool
+decode_step(Bench *b, DsocrSequence **list, int n, void *x)
+{
+	static const int32_t start[TOGETHER + 1];
+	const DsocrBans none = {.ids = start, .start = start};
+	DsocrWatch watch = {.tap = NULL};
+	int32_t ids[TOGETHER];
+	float logprobs[TOGETHER];
+
+	if (!dsocr_sequences_decode(list, n, x, b->m, &watch, &b->err))
+		return false;
+	b->be->ops->pick(b->be, ids, logprobs, dsocr_decoder_logits(b->m->decoder), n,
+					 b->m->config.vocab, &none);
+	for (int i = 0; i < n; i++)
+		dsocr_sequence_push(list[i], ids[i]);
+	return true;
+}
+
+/* Seconds of prefilling PROMPT positions and of one step of n sequences. */
+static bool
+time_decoder(Bench *b, int n, double *prefill_seconds, double *step_seconds)
+{
+	DsocrSequence s[TOGETHER] = {{0}};
+	DsocrSequence *list[TOGETHER];
+	double times[MAX_RUNS];
+	void *x = b->be->ops->alloc(b->be, TOGETHER * (size_t) b->m->config.hidden, &b->err);
+	bool ok = x != NULL;
+
+	for (int i = 0; ok && i < n; i++)
+	{
+		list[i] = &s[i];
+		ok = start_sequence(b, &s[i], (unsigned) i + 1) && prefill(b, &s[i], &times[i]);
+		if (ok)
+			dsocr_sequence_push(&s[i], 0);
+	}
+	if (ok)
+		*prefill_seconds = median(times, n);
+	for (int run = -1; ok && run < b->runs; run++)
+	{
+		int64_t start = dsocr_now_us();
+
+		for (int i = 0; ok && i < STEPS; i++)
+			ok = decode_step(b, list, n, x);
+		if (run >= 0)
+			times[run] = seconds_since(start) / STEPS;
+	}
+	if (ok)
+		*step_seconds = median(times, b->runs);
+	for (int i = 0; i < n; i++)
+		dsocr_sequence_end(&s[i], b->m);
+	if (x != NULL)
+		b->be->ops->free(b->be, x);
+	return ok;
+}
+
+static void
+line(const char *what, double value, const char *unit, double limit)
+{
+	printf("%-28s %10.4g %-9s limit %10.4g  %5.1f %%\n", what, value, unit, limit,
+		   unit[0] == 's' ? 100 * limit / value : 100 * value / limit);
+}
+
+static bool
+run_bench(Bench *b)
+{
+	const DsocrConfig *c = &b->m->config;
+	double kv_bytes = (double) dsocr_kv_page_bytes(b->be, c) / DSOCR_PAGE_TOKENS * (PROMPT + STEPS);
+	double encode = 0;
+	double fill = 0;
+	double one = 0;
+	double many = 0;
+	double ignored;
+	struct rusage usage;
+
+	if (!time_encode(b, &encode) || !time_decoder(b, 1, &fill, &one) ||
+		!time_decoder(b, TOGETHER, &ignored, &many))
+		return false;
+	getrusage(RUSAGE_SELF, &usage); /* before the memory that measuring the machine takes */
+	if (!measure_reading(b) || !measure_product(b))
+		return false;
+
+	printf("memory reading               %10.4g GB/s\n", b->bytes_per_s / 1e9);
+	printf("matrix product               %10.4g GFLOP/s\n", b->flops_per_s / 1e9);
+	line("encode a page", encode, "s", encode_flops(c, b->size) / b->flops_per_s);
+	/* a prompt needs all products of one token but those of lm_head */
+	line("prefill", PROMPT / fill, "tokens/s",
+		 b->flops_per_s / 2 / (decoder_weights(c, 1) - (double) c->hidden * c->vocab));
+	/* weights are bf16 in memory in either precision */
+	line("decode, 1 sequence", 1 / one, "tokens/s",
+		 b->bytes_per_s / (2 * decoder_weights(c, 1) + kv_bytes));
+	line("decode, 8 sequences", TOGETHER / many, "tokens/s",
+		 TOGETHER * b->bytes_per_s / (2 * decoder_weights(c, TOGETHER) + TOGETHER * kv_bytes));
+	printf("peak resident memory         %10.4g GiB\n", (double) usage.ru_maxrss / (1 << 20));
+	return true;
+}
+
+static bool
+open_bench(Bench *b, const char *model, const DsocrBackendOptions *options)
+{
+	int64_t start = dsocr_now_us();
+	int cap = PROMPT + STEPS * (b->runs + 1) + 1;
+
+	b->be = dsocr_cpu_open(options, &b->err);
+	if (b->be == NULL)
+		return false;
+	b->m = dsocr_model_open(b->be, model, NULL, &b->err);
+	if (b->m == NULL)
+		return false;
+	b->kv = dsocr_kv_cache_open(b->be, &b->m->config, TOGETHER * dsocr_kv_pages(cap), &b->err);
+	if (b->kv == NULL)
+		return false;
+	printf("%s on %s, %s, median of %d runs\n", b->m->config.name, b->be->description,
+		   options->precision == DSOCR_PRECISION_FP32 ? "fp32" : "bf16", b->runs);
+	printf("open                         %10.4g s\n", seconds_since(start));
+	return true;
+}
+
+static int
+read_options(int argc, char **argv, Bench *b, DsocrBackendOptions *backend, const char **model)
+{
+	static const struct option options[] = {{"model", required_argument, NULL, 'm'},
+											{"mode", required_argument, NULL, 'o'},
+											{"precision", required_argument, NULL, 'p'},
+											{"threads", required_argument, NULL, 't'},
+											{"runs", required_argument, NULL, 'r'},
+											{"help", no_argument, NULL, 'h'},
+											{NULL, 0, NULL, 0}};
+	long long number;
+	int mode = DSOCR_MODE_BASE;
+	int c;
+
+	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1)
+	{
+		bool ok = true;
+
+		if (c == 'm')
+			*model = optarg;
+		else if (c == 'o')
+		{
+			mode = dsocr_cli_name("mode", optarg, dsocr_mode_names, DSOCR_N_MODES);
+			ok = mode >= 0 && mode != DSOCR_MODE_AUTO;
+		}
+		else if (c == 'p')
+			ok = dsocr_cli_precision(optarg, &backend->precision);
+		else if (c == 't' && (ok = dsocr_cli_number("threads", optarg, 0, 1024, &number)))
+			backend->threads = (int) number;
+		else if (c == 'r' && (ok = dsocr_cli_number("runs", optarg, 1, MAX_RUNS, &number)))
+			b->runs = (int) number;
+		else if (c == 'h')
+		{
+			fputs(usage, stdout);
+			return 0;
+		}
+		else if (c == '?')
+			ok = false;
+		if (!ok)
+		{
+			fputs(usage, stderr);
+			return 2;
+		}
+	}
+	if (optind < argc)
+	{
+		fputs(usage, stderr);
+		return 2;
+	}
+	b->size = dsocr_mode_spec((DsocrMode) mode).base_size;
+	return -1;
+}
+
 int
 dsocr_cli_bench(int argc, char **argv)
 {
-	return 2;
+	DsocrBackendOptions backend = {.device = "cpu"};
+	Bench b = {.runs = 3};
+	const char *model = NULL;
+	char path[4096];
+	int status = read_options(argc, argv, &b, &backend, &model);
+	bool ok;
+
+	if (status >= 0)
+		return status;
+	if (model == NULL)
+	{
+		dsocr_cli_default_model(path, sizeof(path));
+		model = path;
+	}
+	ok = open_bench(&b, model, &backend) && run_bench(&b);
+	if (!ok)
+		fprintf(stderr, "dsocr-engine: %s\n", b.err.message);
+	dsocr_kv_cache_close(b.kv);
+	dsocr_model_close(b.m);
+	if (b.be != NULL)
+		b.be->ops->close(b.be);
+	return ok ? 0 : 1;
 }
