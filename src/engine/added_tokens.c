@@ -325,9 +325,12 @@ dsocr_added_split(const DsocrAddedTokens *a, bool normalized, const char *text, 
 		}
 		if (t->rstrip)
 			stop = spaces_behind(text, len, stop);
+		/* all of it went to the token before, with the white space behind that */
+		if (stop <= start)
+			continue;
 		if (done < start && !handler(arg, text + done, start - done, -1, err))
 			return false;
-		if (!handler(arg, text + start, stop > start ? stop - start : 0, t->id, err))
+		if (!handler(arg, text + start, stop - start, t->id, err))
 			return false;
 		done = stop;
 	}
