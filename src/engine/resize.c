@@ -16,7 +16,6 @@
  */
 #include "preprocess.h"
 
-#include <limits.h>
 #include <math.h>
 #include <string.h>
 
@@ -429,7 +428,7 @@ dsocr_resize_bicubic(const uint8_t *rgb, int in_w, int in_h, int width, int heig
 	*out = NULL;
 	if (in_w < 1 || in_h < 1 || width < 1 || height < 1)
 		return dsocr_fail(err, DSOCR_E_ARGUMENT, "image sizes must be at least 1 x 1");
-	if (!dsocr_mul((size_t) width, (size_t) height, &cells))
+	if (!dsocr_mul((size_t) width, (size_t) height, &cells) || cells > PTRDIFF_MAX / CHANNELS)
 		return dsocr_fail(err, DSOCR_E_MEMORY, "image is too large");
 	*out = dsocr_alloc(cells, CHANNELS, err);
 	if (*out == NULL)
