@@ -38,6 +38,10 @@
 /* Beside the coefficients: tables, row buffers, the library's own pools. */
 #define JPEG_BASE_MEMORY (16 * 1024 * 1024)
 
+/* Pixels times scans that any picture may cost, and scans that even the largest may have. */
+#define SCAN_PIXELS 2000000000
+#define MIN_SCANS 20
+
 typedef struct JpegFile
 {
 	uint32_t width;
@@ -61,6 +65,23 @@ is_sof(int marker)
 {
 	return marker >= M_SOF0 && marker <= M_SOF15 && marker != M_DHT && marker != M_JPG &&
 		   marker != M_DAC;
+}
+
+/* Every scan passes over all blocks, so large pictures get fewer. */
+static int
+max_scans(const JpegFile *file)
+{
+	uint64_t scans = SCAN_PIXELS / ((uint64_t) file->width * file->height);
+
+	return scans > DSOCR_JPEG_MAX_SCANS ? DSOCR_JPEG_MAX_SCANS
+		   : scans < MIN_SCANS			? MIN_SCANS
+										: (int) scans;
+}
+
+static bool
+too_many_scans(const JpegFile *file, DsocrError *err)
+{
+	return dsocr_fail(err, DSOCR_E_IMAGE, "JPEG image has more than %d scans", max_scans(file));
 }
 
 /*
@@ -221,21 +242,14 @@ on_output(j_common_ptr cinfo)
 {
 }
 
-static bool
-too_many_scans(DsocrError *err)
-{
-	return dsocr_fail(err, DSOCR_E_IMAGE, "JPEG image has more than %d scans",
-					  DSOCR_JPEG_MAX_SCANS);
-}
-
 static void
 on_progress(j_common_ptr cinfo)
 {
 	JpegReader *r = cinfo->client_data;
 
-	if (r->cinfo.input_scan_number > DSOCR_JPEG_MAX_SCANS)
+	if (r->cinfo.input_scan_number > max_scans(r->file))
 	{
-		too_many_scans(r->err);
+		too_many_scans(r->file, r->err);
 		longjmp(r->jump, 1);
 	}
 }
@@ -324,8 +338,8 @@ dsocr_jpeg_decode(const uint8_t *bytes, size_t len, uint64_t max_pixels, DsocrIm
 	read_markers(bytes, len, false, &file);
 	if (!check_file(&file, max_pixels, err))
 		return false;
-	if (file.scans > DSOCR_JPEG_MAX_SCANS)
-		return too_many_scans(err);
+	if (file.scans > max_scans(&file))
+		return too_many_scans(&file, err);
 	if (file.scans == 0)
 		return file.ended ? dsocr_fail(err, DSOCR_E_IMAGE, "JPEG image has no image data")
 						  : truncated(err);

@@ -623,11 +623,11 @@ test_png_pixel_bombs(void **state)
 
 /* A progressive picture whose last scan is repeated. */
 static void
-scans_jpeg(DsocrBuffer *b, int scans)
+scans_jpeg(DsocrBuffer *b, int side, int scans)
 {
-	static uint8_t samples[64 * 64];
-	MkJpeg jpeg = {.width = 64,
-				   .height = 64,
+	uint8_t *samples = calloc((size_t) side, (size_t) side);
+	MkJpeg jpeg = {.width = side,
+				   .height = side,
 				   .components = 1,
 				   .h_samp = 1,
 				   .v_samp = 1,
@@ -637,7 +637,9 @@ scans_jpeg(DsocrBuffer *b, int scans)
 	DsocrBuffer plain = {0};
 	char *last = NULL;
 
+	assert_non_null(samples);
 	assert_true(mk_jpeg(&plain, &jpeg));
+	free(samples);
 	for (size_t i = 0; i + 1 < plain.len; i++)
 		if ((uint8_t) plain.data[i] == 0xff && (uint8_t) plain.data[i + 1] == 0xda)
 		{
@@ -658,13 +660,17 @@ test_jpeg_scan_bomb(void **state)
 	DsocrBuffer b = {0};
 	DsocrError err;
 
-	scans_jpeg(&b, 100);
+	scans_jpeg(&b, 64, 100);
 	assert_true(decode(b.data, b.len, 0, &err));
 	dsocr_buffer_free(&b);
-	scans_jpeg(&b, 101);
+	scans_jpeg(&b, 64, 101);
 	expect_error(b.data, b.len, 0, "JPEG image has more than 100 scans");
 	dsocr_buffer_free(&b);
-	scans_jpeg(&b, 80000);
+	/* 36 million pixels: 55 times 36 million are below the limit, 56 above */
+	scans_jpeg(&b, 6000, 56);
+	expect_error(b.data, b.len, 0, "JPEG image has more than 55 scans");
+	dsocr_buffer_free(&b);
+	scans_jpeg(&b, 64, 80000);
 	check_bomb("80000 scans", &b, false);
 	dsocr_buffer_free(&b);
 }
