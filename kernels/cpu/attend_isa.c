@@ -7,6 +7,8 @@
  * the second-level cache): scores by columns of transposed keys, position
  * bias, softmax, product with the values.  All in fp32.
  *
+ * Packed keys are [head_dim][n padded], packed values [n][head_dim padded].
+ *
  *-------------------------------------------------------------------------
  */
 #include "isa.h"
@@ -20,29 +22,25 @@
 #define ATTEND_R 4
 #endif
 
-VEC_INLINE float
-attend_dot(const float *a, const float *b, int n)
-{
-	Vec sum = {0};
-	int i = 0;
+#define ATTEND_PAD 32 /* keys and values are padded to a multiple */
 
-	for (; i + DSOCR_VW <= n; i += DSOCR_VW)
-		sum += vec_load(a + i) * vec_load(b + i);
-	if (i < n)
-		sum += vec_load_some(a + i, (size_t) (n - i)) * vec_load_some(b + i, (size_t) (n - i));
-	return vec_sum(sum);
+static size_t
+attend_pad(size_t n)
+{
+	return (n + ATTEND_PAD - 1) / ATTEND_PAD * ATTEND_PAD;
 }
 
 /* s[rows][stride] = scale * q @ kt, columns in pairs of vectors; rows is constant */
 VEC_INLINE void
-attend_scores(float *s, const DsocrAttend *a, const float *q, size_t columns, int rows)
+attend_scores_rows(float *s, size_t stride, const float *const *q, int rows, const float *kt_all,
+				   size_t columns, int head_dim, float scale)
 {
 	for (size_t j = 0; j < columns; j += 2 * DSOCR_VW)
 	{
 		Vec acc[ATTEND_R][2] = {0};
-		const float *kt = a->kt + j;
+		const float *kt = kt_all + j;
 
-		for (int d = 0; d < a->head_dim; d++, kt += a->stride)
+		for (int d = 0; d < head_dim; d++, kt += stride)
 		{
 			Vec k0 = vec_load(kt);
 			Vec k1 = vec_load(kt + DSOCR_VW);
@@ -50,19 +48,31 @@ attend_scores(float *s, const DsocrAttend *a, const float *q, size_t columns, in
 #pragma GCC unroll 8
 			for (int r = 0; r < rows; r++)
 			{
-				float f = q[(size_t) r * a->q_stride + (size_t) d];
-
-				acc[r][0] += f * k0;
-				acc[r][1] += f * k1;
+				acc[r][0] += q[r][d] * k0;
+				acc[r][1] += q[r][d] * k1;
 			}
 		}
 #pragma GCC unroll 8
 		for (int r = 0; r < rows; r++)
 		{
-			vec_store(s + (size_t) r * a->stride + j, acc[r][0] * a->scale);
-			vec_store(s + (size_t) r * a->stride + j + DSOCR_VW, acc[r][1] * a->scale);
+			vec_store(s + (size_t) r * stride + j, acc[r][0] * scale);
+			vec_store(s + (size_t) r * stride + j + DSOCR_VW, acc[r][1] * scale);
 		}
 	}
+}
+
+static void
+attend_scores(float *s, size_t stride, const DsocrAttend *a, const void *keys, size_t columns,
+			  float scale)
+{
+	int r = 0;
+
+	for (; r + ATTEND_R <= a->rows; r += ATTEND_R)
+		attend_scores_rows(s + (size_t) r * stride, stride, a->q + r, ATTEND_R, keys, columns,
+						   a->head_dim, scale);
+	for (; r < a->rows; r++)
+		attend_scores_rows(s + (size_t) r * stride, stride, a->q + r, 1, keys, columns, a->head_dim,
+						   scale);
 }
 
 /* out[4 rows][2 vectors] += p[4][n] @ v[n][..]; rows is constant */
@@ -94,24 +104,27 @@ attend_values(float *out, size_t out_stride, const float *p, size_t p_stride, co
 	}
 }
 
-/* Decomposed position bias of one row: two small products, then their outer sum. */
+/* Add the decomposed position bias of every row: products with both tables, then sums. */
 static void
-attend_bias(float *s, const DsocrAttend *a, int row, float *by_y, float *by_x)
+attend_bias(float *s, size_t stride, const DsocrAttend *a, float *table)
 {
-	const float *q = a->q + (size_t) row * a->q_stride;
 	int side = a->side;
-	int y = a->cells[row] / side;
-	int x = a->cells[row] % side;
-	size_t d = (size_t) a->head_dim;
+	size_t width = attend_pad(2 * (size_t) side - 1);
+	float *by_h = table;
+	float *by_w = table + (size_t) a->rows * width;
 
-	for (int j = 0; j < side; j++)
+	attend_scores(by_h, width, a, a->rel_h, width, 1);
+	attend_scores(by_w, width, a, a->rel_w, width, 1);
+	for (int r = 0; r < a->rows; r++)
 	{
-		by_y[j] = attend_dot(q, a->rel_h + (size_t) (y - j + side - 1) * d, a->head_dim);
-		by_x[j] = attend_dot(q, a->rel_w + (size_t) (x - j + side - 1) * d, a->head_dim);
+		const float *h = by_h + (size_t) r * width + (side - 1 - a->cells[r] / side);
+		const float *w = by_w + (size_t) r * width + (side - 1 - a->cells[r] % side);
+		float *row = s + (size_t) r * stride;
+
+		for (int i = 0; i < side; i++)
+			for (int j = 0; j < side; j++)
+				row[i * side + j] += h[i] + w[j];
 	}
-	for (int i = 0; i < side; i++)
-		for (int j = 0; j < side; j++)
-			s[i * side + j] += by_y[i] + by_x[j];
 }
 
 /* exp(s - top) over n scores, zeros behind them up to stride; returns the sum */
@@ -141,43 +154,89 @@ attend_exp(float *s, size_t n, size_t stride)
 static void
 attend_block(const DsocrAttend *a)
 {
-	float *s = a->scores;
-	float *wide = s + (size_t) a->rows * a->stride; /* [rows][v_stride] */
-	float *by_y = wide + (size_t) a->rows * a->v_stride;
+	size_t stride = attend_pad((size_t) a->n);
+	size_t v_stride = attend_pad((size_t) a->head_dim);
+	float *s = a->scratch;
+	float *wide = s + (size_t) a->rows * stride; /* [rows][v_stride] */
 	float scale[DSOCR_ATTEND_ROWS];
 	size_t seen = (size_t) a->n;
-	int r = 0;
+	int r;
 
 	if (a->causal > 0 && (size_t) (a->causal + a->rows - 1) < seen)
 		seen = (size_t) (a->causal + a->rows - 1);
-	for (; r + ATTEND_R <= a->rows; r += ATTEND_R)
-		attend_scores(s + (size_t) r * a->stride, a, a->q + (size_t) r * a->q_stride,
-					  dsocr_attend_pad(seen), ATTEND_R);
-	for (; r < a->rows; r++)
-		attend_scores(s + (size_t) r * a->stride, a, a->q + (size_t) r * a->q_stride,
-					  dsocr_attend_pad(seen), 1);
+	attend_scores(s, stride, a, a->keys, attend_pad(seen), a->scale);
+	if (a->side > 0)
+		attend_bias(s, stride, a, wide + (size_t) a->rows * v_stride);
 	for (r = 0; r < a->rows; r++)
 	{
 		size_t n = a->causal > 0 ? (size_t) (a->causal + r) : (size_t) a->n;
 
-		if (a->side > 0)
-			attend_bias(s + (size_t) r * a->stride, a, r, by_y, by_y + a->side);
-		scale[r] = 1.0f / attend_exp(s + (size_t) r * a->stride, n, dsocr_attend_pad(seen));
+		scale[r] = 1.0f / attend_exp(s + (size_t) r * stride, n, attend_pad(seen));
 	}
-	for (size_t d = 0; d < a->v_stride; d += 2 * DSOCR_VW)
+	for (size_t d = 0; d < v_stride; d += 2 * DSOCR_VW)
 	{
+		const float *v = (const float *) a->values + d;
+
 		for (r = 0; r + ATTEND_R <= a->rows; r += ATTEND_R)
-			attend_values(wide + (size_t) r * a->v_stride + d, a->v_stride,
-						  s + (size_t) r * a->stride, a->stride, a->v + d, a->v_stride, seen,
-						  ATTEND_R);
+			attend_values(wide + (size_t) r * v_stride + d, v_stride, s + (size_t) r * stride,
+						  stride, v, v_stride, seen, ATTEND_R);
 		for (; r < a->rows; r++)
-			attend_values(wide + (size_t) r * a->v_stride + d, a->v_stride,
-						  s + (size_t) r * a->stride, a->stride, a->v + d, a->v_stride, seen, 1);
+			attend_values(wide + (size_t) r * v_stride + d, v_stride, s + (size_t) r * stride,
+						  stride, v, v_stride, seen, 1);
 	}
 	for (r = 0; r < a->rows; r++)
 		for (int d = 0; d < a->head_dim; d++)
-			a->out[(size_t) r * a->out_stride + (size_t) d] =
-				wide[(size_t) r * a->v_stride + (size_t) d] * scale[r];
+			a->out[r][d] = wide[(size_t) r * v_stride + (size_t) d] * scale[r];
+}
+
+static size_t
+attend_keys_bytes(size_t n, size_t head_dim)
+{
+	return head_dim * attend_pad(n) * sizeof(float);
+}
+
+static size_t
+attend_values_bytes(size_t n, size_t head_dim)
+{
+	return n * attend_pad(head_dim) * sizeof(float);
+}
+
+static size_t
+attend_scratch(size_t n, size_t head_dim, size_t side)
+{
+	return DSOCR_ATTEND_ROWS *
+		   (attend_pad(n) + attend_pad(head_dim) + (side > 0 ? 2 * attend_pad(2 * side - 1) : 0));
+}
+
+static void
+attend_pack_keys(void *dst, const float *const *rows, size_t n, size_t head_dim)
+{
+	size_t stride = attend_pad(n);
+	float *kt = dst;
+
+	/* Blocks of 16 x 16 keep both sides in the first-level cache. */
+	for (size_t r0 = 0; r0 < n; r0 += 16)
+		for (size_t c0 = 0; c0 < head_dim; c0 += 16)
+			for (size_t c = c0; c < head_dim && c < c0 + 16; c++)
+				for (size_t r = r0; r < n && r < r0 + 16; r++)
+					kt[c * stride + r] = rows[r][c];
+	for (size_t c = 0; c < head_dim; c++)
+		for (size_t r = n; r < stride; r++)
+			kt[c * stride + r] = 0;
+}
+
+static void
+attend_pack_values(void *dst, const float *const *rows, size_t n, size_t head_dim)
+{
+	size_t stride = attend_pad(head_dim);
+
+	for (size_t r = 0; r < n; r++)
+	{
+		float *to = (float *) dst + r * stride;
+
+		memcpy(to, rows[r], head_dim * sizeof(float));
+		memset(to + head_dim, 0, (stride - head_dim) * sizeof(float));
+	}
 }
 
 VEC_INLINE Vec
@@ -282,8 +341,8 @@ attend_paged_any(float *out, const float *q, const DsocrPaged *p, float *s, int 
 		attend_paged_values(out, s, p, scale, d, 1, fp32);
 }
 
-static void
-attend_paged(float *out, const float *q, const DsocrPaged *p, float *scores)
+void
+DSOCR_ISA_NAME(dsocr_paged_)(float *out, const float *q, const DsocrPaged *p, float *scores)
 {
 	if (p->fp32)
 		attend_paged_any(out, q, p, scores, 1);
@@ -291,20 +350,9 @@ attend_paged(float *out, const float *q, const DsocrPaged *p, float *scores)
 		attend_paged_any(out, q, p, scores, 0);
 }
 
-static void
-attend_transpose(float *dst, size_t stride, const float *src, size_t src_stride, size_t rows,
-				 size_t cols)
-{
-	/* Blocks of 16 x 16 keep both sides in the first-level cache. */
-	for (size_t r0 = 0; r0 < rows; r0 += 16)
-		for (size_t c0 = 0; c0 < cols; c0 += 16)
-			for (size_t c = c0; c < cols && c < c0 + 16; c++)
-				for (size_t r = r0; r < rows && r < r0 + 16; r++)
-					dst[c * stride + r] = src[r * src_stride + c];
-	for (size_t c = 0; c < cols; c++)
-		for (size_t r = rows; r < stride; r++)
-			dst[c * stride + r] = 0;
-}
-
-const DsocrAttendOps DSOCR_ISA_NAME(dsocr_attend_) = {
-	.block = attend_block, .paged = attend_paged, .transpose = attend_transpose};
+const DsocrAttendOps DSOCR_ISA_NAME(dsocr_attend_) = {.keys_bytes = attend_keys_bytes,
+													  .values_bytes = attend_values_bytes,
+													  .scratch = attend_scratch,
+													  .pack_keys = attend_pack_keys,
+													  .pack_values = attend_pack_values,
+													  .block = attend_block};

@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define CPU_PACK_BUDGET ((size_t) 1 << 30)
 #define CPU_COPY_PIECE 262144 /* elements a task */
 
 /* ---- memory ---- */
@@ -216,7 +215,6 @@ dsocr_cpu_open(const DsocrBackendOptions *options, DsocrError *err)
 	be->act_size = sizeof(float);
 	be->threads = cpu_threads(options->threads);
 	cpu->isa = dsocr_isa_choose();
-	cpu->pack_budget = CPU_PACK_BUDGET;
 	cpu->scratch = dsocr_zalloc((size_t) be->threads + 1, sizeof(*cpu->scratch), err);
 	if (cpu->scratch == NULL || (cpu->onednn = dsocr_onednn_open(be->threads, err)) == NULL ||
 		(cpu->pool = dsocr_pool_open(be->threads, err)) == NULL)

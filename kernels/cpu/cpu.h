@@ -55,7 +55,6 @@ typedef struct DsocrCpu
 	const DsocrIsa *isa;
 	DsocrPool *pool;
 	DsocrOnednn *onednn;
-	size_t pack_budget;		  /* bytes of weights that may still be packed */
 	DsocrCpuScratch *scratch; /* [1 + threads]: shared, then one a worker */
 	int broken;				  /* set (atomically) when scratch could not grow */
 	float *rope;			  /* [rope_positions, head_dim]: cosines, then sines */
@@ -77,12 +76,9 @@ struct DsocrMatrix
 	size_t rows; /* N */
 	size_t cols; /* K */
 	bool fp32;	 /* elements are fp32, else bf16 */
-	bool pack;	 /* may be packed on first use */
 	int n_parts;
 	DsocrCpuPart *parts;
-	void *owned;		 /* converted elements, or NULL */
-	void *packed;		 /* tiles in the library's own layout, or NULL */
-	size_t packed_bytes; /* taken from the budget */
+	void *owned; /* converted elements, or NULL */
 };
 
 struct DsocrVector
@@ -170,6 +166,7 @@ extern void dsocr_cpu_im2col3(DsocrBackend *be, void *out, const void *x, int h,
 							  int channels, int stride);
 
 /* attention.c */
+extern const DsocrAttendOps *dsocr_cpu_attend(const DsocrCpu *cpu);
 extern void dsocr_cpu_grid_attention(DsocrBackend *be, void *out, const void *qkv, int side,
 									 int heads, int head_dim, int window, const DsocrVector *rel_h,
 									 const DsocrVector *rel_w, const DsocrVector *qkv_bias);

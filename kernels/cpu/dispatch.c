@@ -16,14 +16,17 @@
 #define ISA_REQ_XCOMP_PERM 0x1023 /* arch_prctl: ask for a large register state */
 #define ISA_XTILEDATA 18
 
-static const DsocrIsa isa_generic = {"generic", &dsocr_vec_generic, &dsocr_matvec_generic,
-									 &dsocr_attend_generic, NULL};
-static const DsocrIsa isa_avx2 = {"avx2", &dsocr_vec_avx2, &dsocr_matvec_avx2, &dsocr_attend_avx2,
-								  NULL};
-static const DsocrIsa isa_avx512 = {"avx512", &dsocr_vec_avx512, &dsocr_matvec_avx512,
-									&dsocr_attend_avx512, NULL};
-static const DsocrIsa isa_amx = {"amx", &dsocr_vec_avx512, &dsocr_matvec_avx512,
-								 &dsocr_attend_avx512, &dsocr_tile_avx512};
+#define ISA_COMMON(isa)                                                                            \
+	.vec = &dsocr_vec_##isa, .matvec = &dsocr_matvec_##isa, .attend = &dsocr_attend_##isa,         \
+	.paged = dsocr_paged_##isa
+
+static const DsocrIsa isa_generic = {.name = "generic", ISA_COMMON(generic)};
+static const DsocrIsa isa_avx2 = {.name = "avx2", ISA_COMMON(avx2)};
+static const DsocrIsa isa_avx512 = {.name = "avx512", ISA_COMMON(avx512)};
+static const DsocrIsa isa_amx = {.name = "amx",
+								 ISA_COMMON(avx512),
+								 .tile = &dsocr_tile_avx512,
+								 .tile_attend = &dsocr_tile_attend_avx512};
 
 /* The matrix unit with bf16, and the kernel's permission for this process to use it. */
 static bool

@@ -71,40 +71,23 @@ dsocr_tile_k(size_t k)
 /* Some queries of one head against all its keys. */
 typedef struct DsocrAttend
 {
-	const float *q; /* rows of head_dim elements */
-	size_t q_stride;
-	int rows;
+	const float *const *q; /* [rows] head_dim elements each */
+	float *const *out;	   /* [rows] head_dim elements each */
+	int rows;			   /* at most DSOCR_ATTEND_ROWS */
 	int head_dim;
-	float scale;	 /* of q.k */
-	const float *kt; /* keys transposed [head_dim][stride]: 0 behind n */
-	size_t stride;	 /* n rounded up to DSOCR_ATTEND_PAD */
-	const float *v;	 /* [n][v_stride]: 0 behind head_dim */
-	size_t v_stride; /* head_dim rounded up to DSOCR_ATTEND_PAD */
-	int n;
-	int causal;			/* row r sees causal + r keys at most; 0: all see all n */
+	float scale;		/* of q.k */
+	const void *keys;	/* as pack_keys leaves them */
+	const void *values; /* as pack_values leaves them */
+	int n;				/* keys */
+	int causal;			/* row r sees its first causal + r keys; 0: all see all n */
 	int side;			/* of the grid when there is a position bias, else 0 */
-	const float *rel_h; /* [2 * side - 1][head_dim] */
-	const float *rel_w;
+	const void *rel_h;	/* pack_keys of the 2 * side - 1 rows of the table, last row first */
+	const void *rel_w;
 	const int *cells; /* [rows] place of each query on the grid */
-	float *scores;	  /* scratch, dsocr_attend_scores() floats */
-	float *out;
-	size_t out_stride;
+	float *scratch;	  /* scratch(n, head_dim, side) floats */
 } DsocrAttend;
 
-#define DSOCR_ATTEND_PAD 32
-#define DSOCR_ATTEND_ROWS 32 /* most rows of one call */
-
-static inline size_t
-dsocr_attend_pad(size_t n)
-{
-	return (n + DSOCR_ATTEND_PAD - 1) / DSOCR_ATTEND_PAD * DSOCR_ATTEND_PAD;
-}
-
-static inline size_t
-dsocr_attend_scores(size_t stride, size_t v_stride, int side)
-{
-	return DSOCR_ATTEND_ROWS * (stride + v_stride + 2 * (size_t) side);
-}
+#define DSOCR_ATTEND_ROWS 32
 
 /* Pages of one sequence for one query row: keys and values at [token][head_dim]. */
 typedef struct DsocrPaged
@@ -122,13 +105,18 @@ typedef struct DsocrPaged
 
 typedef struct DsocrAttendOps
 {
+	/* Bytes of packed keys and values, floats of scratch. */
+	size_t (*keys_bytes)(size_t n, size_t head_dim);
+	size_t (*values_bytes)(size_t n, size_t head_dim);
+	size_t (*scratch)(size_t n, size_t head_dim, size_t side);
+	/* Pack rows of head_dim elements given by pointer. */
+	void (*pack_keys)(void *dst, const float *const *rows, size_t n, size_t head_dim);
+	void (*pack_values)(void *dst, const float *const *rows, size_t n, size_t head_dim);
 	void (*block)(const DsocrAttend *a);
-	/* one query over paged keys; scores has room for n floats */
-	void (*paged)(float *out, const float *q, const DsocrPaged *p, float *scores);
-	/* dst[c][stride] = src[r][c] for rows x cols elements, columns up to stride zeroed */
-	void (*transpose)(float *dst, size_t stride, const float *src, size_t src_stride, size_t rows,
-					  size_t cols);
 } DsocrAttendOps;
+
+/* out = one query's attention over paged keys; scores has room for n floats. */
+typedef void (*DsocrPagedAttend)(float *out, const float *q, const DsocrPaged *p, float *scores);
 
 typedef struct DsocrIsa
 {
@@ -136,14 +124,18 @@ typedef struct DsocrIsa
 	const DsocrVecOps *vec;
 	const DsocrMatvecOps *matvec;
 	const DsocrAttendOps *attend;
-	const DsocrTileOps *tile; /* NULL: no matrix unit */
+	DsocrPagedAttend paged;
+	const DsocrTileOps *tile;		   /* NULL: no matrix unit */
+	const DsocrAttendOps *tile_attend; /* in bf16, for the matrix unit */
 } DsocrIsa;
 
 #define DSOCR_ISA_TABLES(isa)                                                                      \
 	extern const DsocrVecOps dsocr_vec_##isa;                                                      \
 	extern const DsocrMatvecOps dsocr_matvec_##isa;                                                \
 	extern const DsocrAttendOps dsocr_attend_##isa;                                                \
-	extern const DsocrTileOps dsocr_tile_##isa;
+	extern void dsocr_paged_##isa(float *out, const float *q, const DsocrPaged *p, float *scores); \
+	extern const DsocrTileOps dsocr_tile_##isa;                                                    \
+	extern const DsocrAttendOps dsocr_tile_attend_##isa;
 DSOCR_ISA_TABLES(generic)
 DSOCR_ISA_TABLES(avx2)
 DSOCR_ISA_TABLES(avx512)

@@ -211,11 +211,10 @@ typedef struct Causal
 	DsocrKv *kv;
 	char *layer;
 	size_t dim;
-	int n; /* keys of the last row */
-	size_t stride;
-	size_t v_stride;
-	float *keys; /* [heads][head_dim][stride] */
-	float *values;
+	const DsocrAttendOps *ops;
+	int n;		/* keys of the last row */
+	char *keys; /* [heads] packed */
+	char *values;
 } Causal;
 
 static void
@@ -240,86 +239,94 @@ kv_row_task(void *arg, int task, int worker)
 					.head_dim = s->head_dim};
 
 	if (scores != NULL)
-		c->cpu->isa->attend->paged(out, c->qkv + row * 3 * c->dim + at, &p, scores);
+		c->cpu->isa->paged(out, c->qkv + row * 3 * c->dim + at, &p, scores);
 	else
 		memset(out, 0, (size_t) s->head_dim * sizeof(float));
 }
 
-/* Keys and values of one head of the sequence out of its pages. */
+/*
+ * Pointers to the keys (part 0) or values (part 1) of one head of the
+ * sequence, which fp32 pages hold and bf16 pages are widened for.
+ */
 static void
-kv_gather_task(void *arg, int task, int worker)
+kv_gather(const Causal *c, int head, int part, const float **rows, float *wide)
 {
-	const Causal *c = arg;
 	const DsocrKvShape *s = &c->kv->shape;
 	size_t head_dim = (size_t) s->head_dim;
 	size_t tokens = (size_t) s->page_tokens;
-	size_t head_bytes = kv_head_bytes(c->kv);
-	float *kt = c->keys + (size_t) task * head_dim * c->stride;
-	float *values = c->values + (size_t) task * (size_t) c->n * c->v_stride;
-	float *rows =
-		dsocr_cpu_scratch(c->cpu, worker, DSOCR_SLOT_W_KEYS, 2 * tokens * head_dim, sizeof(float));
 
-	if (rows == NULL)
-		return;
 	for (size_t from = 0; from < (size_t) c->n; from += tokens)
 	{
 		const char *page = c->layer +
 						   (size_t) c->rows->pages[0][from / tokens] * c->kv->page_bytes +
-						   2 * (size_t) task * head_bytes;
+						   (2 * (size_t) head + (size_t) part) * kv_head_bytes(c->kv);
 		size_t count = (size_t) c->n - from < tokens ? (size_t) c->n - from : tokens;
+		const float *first = (const float *) page;
 
-		if (c->kv->element == sizeof(float))
+		if (c->kv->element != sizeof(float))
 		{
-			memcpy(rows, page, count * head_dim * sizeof(float));
-			memcpy(rows + tokens * head_dim, page + head_bytes, count * head_dim * sizeof(float));
-		}
-		else
-		{
-			c->cpu->isa->vec->to_f32(rows, page, count * head_dim);
-			c->cpu->isa->vec->to_f32(rows + tokens * head_dim, page + head_bytes, count * head_dim);
+			c->cpu->isa->vec->to_f32(wide + from * head_dim, page, count * head_dim);
+			first = wide + from * head_dim;
 		}
 		for (size_t t = 0; t < count; t++)
-		{
-			float *to = values + (from + t) * c->v_stride;
-
-			for (size_t d = 0; d < head_dim; d++)
-				kt[d * c->stride + from + t] = rows[t * head_dim + d];
-			memcpy(to, rows + (tokens + t) * head_dim, head_dim * sizeof(float));
-			memset(to + head_dim, 0, (c->v_stride - head_dim) * sizeof(float));
-		}
+			rows[from + t] = first + t * head_dim;
 	}
-	for (size_t d = 0; d < head_dim; d++)
-		memset(kt + d * c->stride + c->n, 0, (c->stride - (size_t) c->n) * sizeof(float));
+}
+
+static void
+kv_pack_task(void *arg, int task, int worker)
+{
+	const Causal *c = arg;
+	size_t n = (size_t) c->n;
+	size_t head_dim = (size_t) c->kv->shape.head_dim;
+	const float **rows = dsocr_cpu_scratch(c->cpu, worker, DSOCR_SLOT_X_TILE, n, sizeof(*rows));
+	float *wide = dsocr_cpu_scratch(c->cpu, worker, DSOCR_SLOT_W_KEYS, n * head_dim, sizeof(float));
+
+	if (rows == NULL || wide == NULL)
+		return;
+	kv_gather(c, task, 0, rows, wide);
+	c->ops->pack_keys(c->keys + (size_t) task * c->ops->keys_bytes(n, head_dim), rows, n, head_dim);
+	kv_gather(c, task, 1, rows, wide);
+	c->ops->pack_values(c->values + (size_t) task * c->ops->values_bytes(n, head_dim), rows, n,
+						head_dim);
 }
 
 static void
 kv_block_task(void *arg, int task, int worker)
 {
 	const Causal *c = arg;
-	const DsocrKvShape *s = &c->kv->shape;
 	int blocks = (c->rows->n + DSOCR_ATTEND_ROWS - 1) / DSOCR_ATTEND_ROWS;
 	size_t head = (size_t) (task / blocks);
 	int from = task % blocks * DSOCR_ATTEND_ROWS;
 	int left = c->rows->n - from;
-	size_t head_dim = (size_t) s->head_dim;
-	DsocrAttend b = {.q = c->qkv + (size_t) from * 3 * c->dim + head * head_dim,
-					 .q_stride = 3 * c->dim,
+	size_t n = (size_t) c->n;
+	size_t head_dim = (size_t) c->kv->shape.head_dim;
+	const float *q[DSOCR_ATTEND_ROWS];
+	float *out[DSOCR_ATTEND_ROWS];
+	DsocrAttend b = {.q = q,
+					 .out = out,
 					 .rows = left < DSOCR_ATTEND_ROWS ? left : DSOCR_ATTEND_ROWS,
-					 .head_dim = s->head_dim,
-					 .scale = 1.0f / sqrtf((float) s->head_dim),
-					 .kt = c->keys + head * head_dim * c->stride,
-					 .stride = c->stride,
-					 .v = c->values + head * (size_t) c->n * c->v_stride,
-					 .v_stride = c->v_stride,
+					 .head_dim = (int) head_dim,
+					 .scale = 1.0f / sqrtf((float) head_dim),
+					 .keys = c->keys + head * c->ops->keys_bytes(n, head_dim),
+					 .values = c->values + head * c->ops->values_bytes(n, head_dim),
 					 .n = c->n,
-					 .causal = c->rows->positions[from] + 1,
-					 .out = c->out + (size_t) from * c->dim + head * head_dim,
-					 .out_stride = c->dim};
+					 .causal = c->rows->positions[from] + 1};
 
-	b.scores = dsocr_cpu_scratch(c->cpu, worker, DSOCR_SLOT_SCORES,
-								 dsocr_attend_scores(c->stride, c->v_stride, 0), sizeof(float));
-	if (b.scores != NULL)
-		c->cpu->isa->attend->block(&b);
+	for (int r = 0; r < b.rows; r++)
+	{
+		size_t row = (size_t) (from + r);
+
+		q[r] = c->qkv + row * 3 * c->dim + head * head_dim;
+		out[r] = c->out + row * c->dim + head * head_dim;
+	}
+	b.scratch = dsocr_cpu_scratch(c->cpu, worker, DSOCR_SLOT_SCORES,
+								  c->ops->scratch(n, head_dim, 0), sizeof(float));
+	if (b.scratch != NULL)
+		c->ops->block(&b);
+	else
+		for (int r = 0; r < b.rows; r++)
+			memset(out[r], 0, head_dim * sizeof(float));
 }
 
 /* Consecutive positions of one sequence: its keys are shared by blocks of queries. */
@@ -329,20 +336,21 @@ kv_attend_sequence(Causal *c)
 	size_t heads = (size_t) c->kv->shape.heads;
 	size_t head_dim = (size_t) c->kv->shape.head_dim;
 	int blocks = (c->rows->n + DSOCR_ATTEND_ROWS - 1) / DSOCR_ATTEND_ROWS;
+	size_t n;
 
+	c->ops = dsocr_cpu_attend(c->cpu);
 	c->n = c->rows->positions[c->rows->n - 1] + 1;
-	c->stride = dsocr_attend_pad((size_t) c->n);
-	c->v_stride = dsocr_attend_pad(head_dim);
+	n = (size_t) c->n;
 	c->keys =
-		dsocr_cpu_scratch(c->cpu, -1, DSOCR_SLOT_KEYS, heads * head_dim * c->stride, sizeof(float));
-	c->values = dsocr_cpu_scratch(c->cpu, -1, DSOCR_SLOT_VALUES,
-								  heads * (size_t) c->n * c->v_stride, sizeof(float));
+		dsocr_cpu_scratch(c->cpu, -1, DSOCR_SLOT_KEYS, heads, c->ops->keys_bytes(n, head_dim));
+	c->values =
+		dsocr_cpu_scratch(c->cpu, -1, DSOCR_SLOT_VALUES, heads, c->ops->values_bytes(n, head_dim));
 	if (c->keys == NULL || c->values == NULL)
 	{
 		memset(c->out, 0, (size_t) c->rows->n * c->dim * sizeof(float));
 		return;
 	}
-	dsocr_pool_run(c->cpu->pool, (int) heads, kv_gather_task, c);
+	dsocr_pool_run(c->cpu->pool, (int) heads, kv_pack_task, c);
 	dsocr_pool_run(c->cpu->pool, (int) heads * blocks, kv_block_task, c);
 }
 

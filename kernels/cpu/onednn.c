@@ -126,8 +126,8 @@ dsocr_onednn_isa(void)
 static bool
 onednn_same(const DsocrGemm *a, const DsocrGemm *b)
 {
-	return a->bf16 == b->bf16 && a->packed == b->packed && a->m == b->m && a->n == b->n &&
-		   a->k == b->k && a->lda == b->lda && a->ldb == b->ldb && a->ldc == b->ldc;
+	return a->bf16 == b->bf16 && a->m == b->m && a->n == b->n && a->k == b->k && a->lda == b->lda &&
+		   a->ldb == b->ldb && a->ldc == b->ldc;
 }
 
 static bool
@@ -153,16 +153,8 @@ onednn_make(DsocrOnednn *d, OnednnEntry *e)
 	bool ok;
 
 	if (!onednn_matrix_desc(&a, type, g->m, g->k, g->lda, 1) ||
+		!onednn_matrix_desc(&b, type, g->k, g->n, 1, g->ldb) ||
 		!onednn_matrix_desc(&c, dnnl_f32, g->m, g->n, g->ldc, 1))
-		return false;
-	if (g->packed)
-	{
-		const dnnl_dims_t dims = {g->k, g->n};
-
-		if (dnnl_memory_desc_init_by_tag(&b, 2, dims, type, dnnl_format_tag_any) != dnnl_success)
-			return false;
-	}
-	else if (!onednn_matrix_desc(&b, type, g->k, g->n, 1, g->ldb))
 		return false;
 	if (dnnl_primitive_attr_create(&attr) != dnnl_success)
 		return false;
@@ -255,59 +247,5 @@ dsocr_onednn_gemm(DsocrOnednn *d, int worker, const DsocrGemm *g, const void *a,
 	}
 	for (int i = 0; i < made; i++)
 		dnnl_memory_destroy(args[i].memory);
-	return ok;
-}
-
-static OnednnEntry *
-onednn_find_packed(DsocrOnednn *d, int m, int n, int k)
-{
-	DsocrGemm g = {.bf16 = true, .packed = true, .m = m, .n = n, .k = k, .lda = k, .ldc = n};
-
-	return onednn_find(d, &g);
-}
-
-size_t
-dsocr_onednn_packed_size(DsocrOnednn *d, int m, int n, int k)
-{
-	OnednnEntry *e = onednn_find_packed(d, m, n, k);
-
-	return e == NULL ? 0 : dnnl_memory_desc_get_size(onednn_md(e, dnnl_query_weights_md));
-}
-
-bool
-dsocr_onednn_pack(DsocrOnednn *d, void *dst, const void *b, int m, int n, int k)
-{
-	OnednnEntry *e = onednn_find_packed(d, m, n, k);
-	dnnl_memory_desc_t plain;
-	dnnl_primitive_desc_t desc = NULL;
-	dnnl_primitive_t reorder = NULL;
-	dnnl_memory_t from = NULL;
-	dnnl_memory_t to = NULL;
-	bool ok = false;
-
-	if (e == NULL || !onednn_matrix_desc(&plain, dnnl_bf16, k, n, 1, k))
-		return false;
-	omp_set_num_threads(1);
-	if (dnnl_reorder_primitive_desc_create(&desc, &plain, d->engine,
-										   onednn_md(e, dnnl_query_weights_md), d->engine,
-										   NULL) == dnnl_success &&
-		dnnl_primitive_create(&reorder, desc) == dnnl_success &&
-		dnnl_memory_create(&from, &plain, d->engine, (void *) b) == dnnl_success &&
-		dnnl_memory_create(&to, onednn_md(e, dnnl_query_weights_md), d->engine, dst) ==
-			dnnl_success)
-	{
-		dnnl_exec_arg_t args[2] = {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}};
-
-		ok = dnnl_primitive_execute(reorder, d->workers[0].stream, 2, args) == dnnl_success &&
-			 dnnl_stream_wait(d->workers[0].stream) == dnnl_success;
-	}
-	if (from != NULL)
-		dnnl_memory_destroy(from);
-	if (to != NULL)
-		dnnl_memory_destroy(to);
-	if (reorder != NULL)
-		dnnl_primitive_destroy(reorder);
-	if (desc != NULL)
-		dnnl_primitive_desc_destroy(desc);
 	return ok;
 }

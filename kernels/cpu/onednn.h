@@ -18,8 +18,7 @@ typedef struct DsocrOnednn DsocrOnednn;
 
 typedef struct DsocrGemm
 {
-	bool bf16;	 /* operands are bf16, else fp32; C is fp32 */
-	bool packed; /* B is in the layout of dsocr_onednn_pack() */
+	bool bf16; /* operands are bf16, else fp32; C is fp32 */
 	int m;
 	int n;
 	int k;
@@ -37,12 +36,5 @@ extern const char *dsocr_onednn_isa(void);
 /* C[m,n] = A[m,k] @ B[n,k]^T. false when the library fails. */
 extern bool dsocr_onednn_gemm(DsocrOnednn *d, int worker, const DsocrGemm *g, const void *a,
 							  const void *b, float *c);
-
-/*
- * Bytes of a packed bf16 B[n,k] for products of m rows, 0 when the library
- * prefers the plain layout; and the packing.
- */
-extern size_t dsocr_onednn_packed_size(DsocrOnednn *d, int m, int n, int k);
-extern bool dsocr_onednn_pack(DsocrOnednn *d, void *dst, const void *b, int m, int n, int k);
 
 #endif /* DSOCR_CPU_ONEDNN_H */

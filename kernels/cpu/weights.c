@@ -108,7 +108,6 @@ DsocrMatrix *
 dsocr_cpu_matrix(DsocrBackend *be, const DsocrTensor *const *parts, int n_parts, bool channel_last,
 				 DsocrError *err)
 {
-	DsocrCpu *cpu = (DsocrCpu *) be;
 	DsocrMatrix *m = dsocr_zalloc(1, sizeof(*m), err);
 	bool refer = true;
 	bool all_bf16 = true;
@@ -130,13 +129,6 @@ dsocr_cpu_matrix(DsocrBackend *be, const DsocrTensor *const *parts, int n_parts,
 		dsocr_cpu_matrix_free(be, m);
 		return NULL;
 	}
-	/* Decided here, by the order of loading: use must not change results. */
-	m->packed_bytes = m->rows * m->cols * sizeof(uint16_t);
-	if (be->precision == DSOCR_PRECISION_BF16 && m->packed_bytes <= cpu->pack_budget)
-	{
-		m->pack = true;
-		cpu->pack_budget -= m->packed_bytes;
-	}
 	return m;
 }
 
@@ -145,11 +137,8 @@ dsocr_cpu_matrix_free(DsocrBackend *be, DsocrMatrix *m)
 {
 	if (m == NULL)
 		return;
-	if (m->pack)
-		((DsocrCpu *) be)->pack_budget += m->packed_bytes;
 	dsocr_free(m->parts);
 	dsocr_free(m->owned);
-	dsocr_free(m->packed);
 	dsocr_free(m);
 }
 
