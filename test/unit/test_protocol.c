@@ -421,6 +421,38 @@ test_hostile_strings(void **state)
 	dsocr_buffer_free(&b);
 }
 
+/* A text that is as long as its field has no room for the NUL. */
+static void
+test_long_fields(void **state)
+{
+	DsocrModelInfo in = {.weights = "123456789012345"};
+	DsocrModelInfo out;
+	DsocrBuffer b = {0};
+	DsocrBuffer longer = {0};
+	DsocrError err = {0};
+	DsocrFrameHeader h;
+	const uint32_t size = sizeof(in.weights);
+	size_t at;
+	char *text;
+
+	assert_true(dsocr_frame_ready(&b, &in, &err));
+	text = memmem(b.data, b.len, in.weights, strlen(in.weights));
+	assert_non_null(text);
+	at = (size_t) (text - b.data);
+	/* the same frame with one byte more in that field */
+	assert_true(dsocr_buffer_append(&longer, b.data, at, &err));
+	memcpy(longer.data + at - sizeof(size), &size, sizeof(size));
+	assert_true(dsocr_buffer_append(&longer, "x", 1, &err));
+	assert_true(dsocr_buffer_append(&longer, b.data + at, b.len - at, &err));
+	h = header_of(&b);
+	assert_true(dsocr_parse_ready(&h, body_of(&b), &out, &err));
+	h.length++;
+	assert_false(dsocr_parse_ready(&h, body_of(&longer), &out, &err));
+	assert_int_equal(err.code, DSOCR_E_INTERNAL);
+	dsocr_buffer_free(&b);
+	dsocr_buffer_free(&longer);
+}
+
 static void
 test_hostile_enums(void **state)
 {
@@ -502,6 +534,7 @@ main(void)
 		cmocka_unit_test(test_cut_bodies),
 		cmocka_unit_test(test_hostile_counts),
 		cmocka_unit_test(test_hostile_strings),
+		cmocka_unit_test(test_long_fields),
 		cmocka_unit_test(test_hostile_enums),
 		cmocka_unit_test(test_headers),
 	};

@@ -29,6 +29,7 @@
 /* ---- an engine that does as the image tells it ---- */
 
 #define MAX_JOBS 4096
+#define TOGETHER 4 /* jobs of one step */
 
 typedef struct Job
 {
@@ -58,8 +59,8 @@ dsocr_engine_open(const DsocrEngineOptions *options, DsocrError *err)
 	}
 	if (strcmp(options->model, "slow") == 0)
 		sleep(60);
-	fake.info =
-		(DsocrModelInfo){.name = "fake", .device = "cpu", .weights = "bf16", .max_sequences = 4};
+	fake.info = (DsocrModelInfo){
+		.name = "fake", .device = "cpu", .weights = "bf16", .max_sequences = TOGETHER};
 	return &fake;
 }
 
@@ -144,7 +145,7 @@ long_step(int ms, const DsocrEvents *events, Job *j)
 bool
 dsocr_engine_step(DsocrEngine *e, const DsocrEvents *events, DsocrError *err)
 {
-	for (int i = 0; i < e->n; i++)
+	for (int i = 0, done = 0; i < e->n && done < TOGETHER; i++, done++)
 	{
 		Job *j = &e->jobs[i];
 		DsocrProgress p = {j->id, 1, 2, 3, 4};
@@ -167,7 +168,9 @@ dsocr_engine_step(DsocrEngine *e, const DsocrEvents *events, DsocrError *err)
 			continue;
 		else
 			answer(j, events);
-		e->jobs[i--] = e->jobs[--e->n];
+		e->n--;
+		memmove(&e->jobs[i], &e->jobs[i + 1], (size_t) (e->n - i) * sizeof(Job));
+		i--;
 	}
 	return e->n > 0;
 }
@@ -188,6 +191,16 @@ static int
 child_main(int fd, void *arg)
 {
 	DsocrServeOptions o = {.fd = fd, .max_pixels = 1000, .log = log_nothing, .quit = quit};
+
+	o.engine.model = arg;
+	return dsocr_serve(&o);
+}
+
+/* With little memory to spare. */
+static int
+small_child_main(int fd, void *arg)
+{
+	DsocrServeOptions o = {.fd = fd, .memory_limit = 100 << 20, .log = log_nothing, .quit = quit};
 
 	o.engine.model = arg;
 	return dsocr_serve(&o);
@@ -457,16 +470,17 @@ test_slow_reader(void **state)
 {
 	Peer p = start_ready();
 	int cancelled = 0;
+	long before;
 
-	/* one at a time, so that a step answers one */
 	for (int i = 0; i < 400; i++)
-	{
 		ask(&p, (uint64_t) i, "big=1000000");
-		if (i < 200)
-			usleep(2000);
-	}
-	usleep(500000);
-	assert_true(resident(p.pid) < 300L << 20);
+	/* until it has stopped to grow */
+	do
+	{
+		before = resident(p.pid);
+		usleep(200000);
+	} while (resident(p.pid) > before);
+	assert_true(before < 150L << 20);
 	dsocr_peer_say(&p, DSOCR_FRAME_CANCEL, 399);
 	for (int i = 0; i < 400; i++)
 	{
@@ -479,6 +493,28 @@ test_slow_reader(void **state)
 		dsocr_result_free(&f.result);
 	}
 	assert_int_equal(cancelled, 1);
+	dsocr_peer_finish(&p);
+}
+
+/* An image that finds no memory is answered, and the next request served. */
+static void
+test_no_memory(void **state)
+{
+	const size_t size = (size_t) 200 << 20;
+	Peer p = dsocr_peer_start(small_child_main, "fake", 30);
+	char *image = calloc(1, size);
+	Frame f;
+
+	assert_int_equal(dsocr_peer_next(&p, false).header.type, DSOCR_FRAME_READY);
+	dsocr_peer_ask(&p, 1, image, size, 0);
+	f = dsocr_peer_next(&p, true);
+	assert_int_equal(f.header.id, 1);
+	assert_int_equal(f.status.code, DSOCR_E_MEMORY);
+	ask(&p, 2, "small");
+	f = dsocr_peer_next(&p, true);
+	assert_int_equal(f.status.code, DSOCR_OK);
+	dsocr_result_free(&f.result);
+	free(image);
 	dsocr_peer_finish(&p);
 }
 
@@ -553,8 +589,8 @@ main(void)
 		cmocka_unit_test(test_many),		cmocka_unit_test(test_progress),
 		cmocka_unit_test(test_cancel),		cmocka_unit_test(test_end_of_stream),
 		cmocka_unit_test(test_malformed),	cmocka_unit_test(test_large_image),
-		cmocka_unit_test(test_slow_reader), cmocka_unit_test(test_device),
-		cmocka_unit_test(test_parent_dies),
+		cmocka_unit_test(test_slow_reader), cmocka_unit_test(test_no_memory),
+		cmocka_unit_test(test_device),		cmocka_unit_test(test_parent_dies),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
