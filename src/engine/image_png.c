@@ -18,7 +18,6 @@
 
 #include <png.h>
 #include <setjmp.h>
-#include <stdlib.h>
 #include <string.h>
 #include <zlib.h>
 
@@ -347,7 +346,7 @@ static png_voidp
 on_malloc(png_structp png, png_alloc_size_t size)
 {
 	PngReader *r = png_get_mem_ptr(png);
-	void *p = malloc(size);
+	void *p = dsocr_alloc(size, 1, NULL);
 
 	r->no_memory = r->no_memory || p == NULL;
 	return p;
@@ -356,7 +355,7 @@ on_malloc(png_structp png, png_alloc_size_t size)
 static void
 on_free(png_structp png, png_voidp p)
 {
-	free(p);
+	dsocr_free(p);
 }
 
 static void
