@@ -25,6 +25,7 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
+#include "utils/guc.h"
 #include "utils/rangetypes.h"
 #include "utils/syscache.h"
 #include "encoding.h"
@@ -133,8 +134,8 @@ fill_image(Datum datum, DsocrRequest *request, struct varlena **detoasted, Dsocr
 	if (size > (Size) dsocr_max_image_bytes * 1024)
 	{
 		dsocr_fail(err, DSOCR_E_IMAGE,
-				   "document has %zu bytes, more than dsocr.max_image_bytes (%d kB)", (size_t) size,
-				   dsocr_max_image_bytes);
+				   "document has %zu bytes, more than dsocr.max_image_bytes (%s)", (size_t) size,
+				   GetConfigOptionByName("dsocr.max_image_bytes", NULL, false));
 		return dsocr_hint(
 			err, "Store a smaller image, or ask an administrator to raise dsocr.max_image_bytes.");
 	}

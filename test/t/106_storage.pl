@@ -38,7 +38,7 @@ is(sql($node, q{CREATE FUNCTION f() RETURNS text LANGUAGE plpgsql AS $$ DECLARE 
 
 # too large is refused before it is fetched
 my ($out, $err) = try_sql($node, "SET dsocr.max_image_bytes = '2MB'; SELECT dsocr_text(image) FROM doc");
-like($err, qr/ERROR:  document has 3000000 bytes, more than dsocr.max_image_bytes \(2048 kB\)\nHINT:  Store a smaller image/, 'limit');
+like($err, qr/ERROR:  document has 3000000 bytes, more than dsocr.max_image_bytes \(2MB\)\nHINT:  Store a smaller image/, 'limit');
 
 # large documents: what the backend holds after, and while it waits
 my $peak = q{CREATE FUNCTION peak_kb() RETURNS int LANGUAGE plpgsql AS $$ BEGIN
