@@ -178,7 +178,8 @@ note_failure(Worker *w, const DsocrError *why, bool until_reload)
 	schedule_start(w);
 	if (worth_logging(w))
 		ereport(LOG, (errmsg("dsocr worker %s: %s", w->engine.device, why->message),
-					  why->hint[0] != '\0' ? errhint("%s", why->hint) : 0));
+					  why->code != DSOCR_E_DEVICE && why->hint[0] != '\0' ? errhint("%s", why->hint)
+																		  : 0));
 }
 
 static void
