@@ -457,7 +457,9 @@ read_json(Reader *r, bool optional)
 	if (ok)
 	{
 		r->root = json_loadb(text.data, text.len, JSON_REJECT_DUPLICATES, &error);
-		if (r->root == NULL)
+		if (r->root == NULL && json_error_code(&error) == json_error_out_of_memory)
+			ok = dsocr_fail(r->err, DSOCR_E_MEMORY, "out of memory for %s", r->file);
+		else if (r->root == NULL)
 		{
 			char shown[48];
 

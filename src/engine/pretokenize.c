@@ -238,7 +238,9 @@ compile(const char *pattern, DsocrError *err)
 		code =
 			pcre2_compile((PCRE2_SPTR) translated.data, translated.len,
 						  PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &number, &offset, NULL);
-		if (code == NULL)
+		if (code == NULL && number == PCRE2_ERROR_HEAP_FAILED)
+			dsocr_fail(err, DSOCR_E_MEMORY, "out of memory for a pre-tokenizer pattern");
+		else if (code == NULL)
 		{
 			char text[120];
 

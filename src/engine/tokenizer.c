@@ -93,7 +93,9 @@ read_json(const char *path, DsocrError *err)
 	if (dsocr_read_file(path, MAX_TOKENIZER_BYTES, &text, err))
 	{
 		root = json_loadb(text.data, text.len, JSON_REJECT_DUPLICATES, &error);
-		if (root == NULL)
+		if (root == NULL && json_error_code(&error) == json_error_out_of_memory)
+			dsocr_fail(err, DSOCR_E_MEMORY, "out of memory");
+		else if (root == NULL)
 			dsocr_fail(err, DSOCR_E_MODEL, "not valid JSON in line %d", error.line);
 		else if (!json_is_object(root))
 		{
