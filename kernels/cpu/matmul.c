@@ -18,6 +18,7 @@
 #include <string.h>
 
 #define MATMUL_MIXED_PIECE 64 /* rows of W a task, mixed rows */
+#define MATMUL_UNIT_PIECE 64  /* columns finished at once after the matrix unit */
 
 static size_t
 matmul_min(size_t a, size_t b)
@@ -179,27 +180,17 @@ matmul_convert_task(void *arg, int task, int worker)
 		count, k);
 }
 
+/* Rows and columns of one piece of a tile: product, then bias and the rest while it is cached. */
 static void
-matmul_tile_task(void *arg, int task, int worker)
+matmul_tile_piece(const MatmulOne *o, int worker, float *tile, const char *input, size_t row,
+				  size_t rows, size_t col, size_t cols)
 {
-	MatmulOne *o = arg;
-	const DsocrMatrix *w = o->w;
-	size_t row_tile = (size_t) task / o->col_tiles;
-	size_t row = row_tile * DSOCR_TILE_ROWS;
-	size_t col = (size_t) task % o->col_tiles * DSOCR_TILE_COLS;
-	size_t rows = matmul_min(DSOCR_TILE_ROWS, o->rows - row);
-	size_t cols = matmul_min(DSOCR_TILE_COLS, w->rows - col);
-	float *tile = dsocr_cpu_scratch(o->cpu, worker, DSOCR_SLOT_Y_TILE, DSOCR_TILE_ROWS,
-									DSOCR_TILE_COLS * sizeof(float));
-	bool ok =
-		tile != NULL &&
-		dsocr_cpu_tile(o->cpu, worker, tile, DSOCR_TILE_COLS,
-					   o->input + row_tile * dsocr_cpu_rows_bytes(o->cpu, DSOCR_TILE_ROWS, w->cols),
-					   (int) rows, w, col, col + cols);
+	bool ok = tile != NULL && dsocr_cpu_tile(o->cpu, worker, tile, DSOCR_TILE_COLS, input,
+											 (int) rows, o->w, col, col + cols);
 
 	for (size_t r = 0; r < rows; r++)
 	{
-		size_t at = (row + r) * w->rows + col;
+		size_t at = (row + r) * o->w->rows + col;
 
 		if (ok)
 			o->cpu->isa->vec->finish(o->y + at, tile + r * DSOCR_TILE_COLS,
@@ -210,6 +201,25 @@ matmul_tile_task(void *arg, int task, int worker)
 	}
 	if (!ok)
 		__atomic_store_n(&o->cpu->broken, 1, __ATOMIC_RELAXED);
+}
+
+static void
+matmul_tile_task(void *arg, int task, int worker)
+{
+	MatmulOne *o = arg;
+	size_t row_tile = (size_t) task / o->col_tiles;
+	size_t row = row_tile * DSOCR_TILE_ROWS;
+	size_t col = (size_t) task % o->col_tiles * DSOCR_TILE_COLS;
+	size_t rows = matmul_min(DSOCR_TILE_ROWS, o->rows - row);
+	size_t end = matmul_min(col + DSOCR_TILE_COLS, o->w->rows);
+	size_t piece = dsocr_cpu_has_unit(o->cpu) ? MATMUL_UNIT_PIECE : DSOCR_TILE_COLS;
+	const char *input =
+		o->input + row_tile * dsocr_cpu_rows_bytes(o->cpu, DSOCR_TILE_ROWS, o->w->cols);
+	float *tile = dsocr_cpu_scratch(o->cpu, worker, DSOCR_SLOT_Y_TILE, DSOCR_TILE_ROWS,
+									DSOCR_TILE_COLS * sizeof(float));
+
+	for (; col < end; col += piece)
+		matmul_tile_piece(o, worker, tile, input, row, rows, col, matmul_min(piece, end - col));
 }
 
 static void

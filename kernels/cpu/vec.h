@@ -118,16 +118,25 @@ vec_min(Vec a, Vec b)
 	return vec_select(a < b, a, b);
 }
 
+/* Halves added until four lanes are left. */
 VEC_INLINE float
 vec_sum(Vec v)
 {
-	float f[DSOCR_VW];
+#if DSOCR_VW == 16
+	typedef float Eight __attribute__((vector_size(32)));
+	Eight e = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
+			  __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
+#elif DSOCR_VW == 8
+	Vec e = v;
+#endif
+	typedef float Four __attribute__((vector_size(16)));
+#if DSOCR_VW >= 8
+	Four f = __builtin_shufflevector(e, e, 0, 1, 2, 3) + __builtin_shufflevector(e, e, 4, 5, 6, 7);
+#else
+	Four f = v;
+#endif
 
-	memcpy(f, &v, sizeof(f));
-	for (int width = DSOCR_VW / 2; width > 0; width /= 2)
-		for (int i = 0; i < width; i++)
-			f[i] += f[i + width];
-	return f[0];
+	return (f[0] + f[2]) + (f[1] + f[3]);
 }
 
 VEC_INLINE float
