@@ -22,7 +22,7 @@ typedef struct DsocrServeOptions
 	void (*log)(const char *message);
 
 	/* End the process at once, from wherever it is: the worker is gone. */
-	void (*quit)(int status) __attribute__((noreturn));
+	__attribute__((noreturn)) void (*quit)(int status);
 } DsocrServeOptions;
 
 /*
