@@ -170,7 +170,7 @@ def rule_prefix(f):
         if not m or line.rstrip().endswith(";") or number < 2:
             continue
         above = f.lines[number - 2].strip()
-        if re.match(r"(static|[A-Z_]*INLINE)\b", above) or above == "" or above.endswith((";", ")", ",")):
+        if re.search(r"\b(static|[A-Z_]*INLINE)\b", above) or above == "" or above.endswith((";", ")", ",")):
             continue
         if above.startswith("#") or not re.match(r"[A-Za-z_]", above):
             continue
