@@ -332,6 +332,57 @@ test_png_orientation_precedence(void **state)
 	}
 }
 
+/* One IFD entry behind another tag; value is what stands in the entry, more what follows. */
+static void
+check_exif_entry(int type, uint32_t count, uint32_t value, const char *more, size_t more_len,
+				 bool turned)
+{
+	static const uint16_t samples[] = {1, 2, 3, 4, 5, 6};
+	MkPng png = {.width = 3, .height = 2, .depth = 8, .color = 0, .samples = samples};
+	DsocrBuffer exif = {0};
+	DsocrBuffer b = {0};
+	DsocrImage image;
+
+	mk_bytes(&exif, "MM\0*\0\0\0\b\0\2\1\0\0\4\0\0\0\1\0\0\0\7\1\22", 24);
+	mk_be16(&exif, (uint32_t) type);
+	mk_be32(&exif, count);
+	mk_be32(&exif, value);
+	mk_be32(&exif, 0);
+	mk_bytes(&exif, more, more_len);
+	mk_signature(&b);
+	mk_ihdr(&b, &png);
+	mk_chunk(&b, "eXIf", exif.data, exif.len);
+	mk_idat(&b, &png);
+	mk_chunk(&b, "IEND", NULL, 0);
+	decode_ok("EXIF entry", &b, &image);
+	if ((image.width == 2) != turned)
+		fail_msg("type %d, count %u, value %08x: turned %d", type, count, value, !turned);
+	dsocr_image_free(&image);
+	dsocr_buffer_free(&b);
+	dsocr_buffer_free(&exif);
+}
+
+static void
+test_exif_entries(void **state)
+{
+	check_exif_entry(3, 1, 6 << 16, NULL, 0, true);
+	check_exif_entry(4, 1, 6, NULL, 0, true);
+	check_exif_entry(6, 1, 6u << 24, NULL, 0, true);
+	check_exif_entry(8, 1, 6 << 16, NULL, 0, true);
+	check_exif_entry(9, 1, 6, NULL, 0, true);
+	check_exif_entry(11, 1, 0x40c00000, NULL, 0, true);			  /* 6.0 */
+	check_exif_entry(11, 1, 0x40d00000, NULL, 0, false);		  /* 6.5 */
+	check_exif_entry(5, 1, 38, "\0\0\0\f\0\0\0\2", 8, true);	  /* 12/2 */
+	check_exif_entry(5, 1, 38, "\0\0\0\6\0\0\0\0", 8, false);	  /* 6/0 */
+	check_exif_entry(3, 3, 38, "\0\6\0\1\0\1", 6, true);		  /* the first counts */
+	check_exif_entry(3, 3, 38, "\0\6\0\1\0", 5, false);			  /* a byte short */
+	check_exif_entry(3, 3, 0xfffffff0, "\0\6\0\1\0\1", 6, false); /* far outside */
+	check_exif_entry(3, 0xffffffff, 38, "\0\6", 2, false);
+	check_exif_entry(3, 0, 6 << 16, NULL, 0, false);
+	check_exif_entry(1, 1, 6u << 24, NULL, 0, false); /* bytes are no number to Pillow */
+	check_exif_entry(99, 1, 6 << 16, NULL, 0, false);
+}
+
 /* ---- JPEG ---- */
 
 /* libjpeg's own samples; CMYK as stored. */
@@ -458,7 +509,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_png_kinds),		cmocka_unit_test(test_png_ignored_chunks),
 		cmocka_unit_test(test_png_orientation), cmocka_unit_test(test_png_orientation_precedence),
-		cmocka_unit_test(test_jpeg_kinds),
+		cmocka_unit_test(test_exif_entries),	cmocka_unit_test(test_jpeg_kinds),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
