@@ -248,6 +248,7 @@ dsocr_cpu_open(const DsocrBackendOptions *options, DsocrError *err)
 		cpu_close(be);
 		return NULL;
 	}
+	cpu->onednn_bf16 = dsocr_onednn_has_bf16();
 	snprintf(be->description, sizeof(be->description), "cpu (%s%s%s, %d thread%s)", cpu->isa->name,
 			 dsocr_cpu_has_unit(cpu) ? "" : ", oneDNN ",
 			 dsocr_cpu_has_unit(cpu) ? "" : dsocr_onednn_isa(), be->threads,

@@ -55,6 +55,7 @@ typedef struct DsocrCpu
 	const DsocrIsa *isa;
 	DsocrPool *pool;
 	DsocrOnednn *onednn;
+	bool onednn_bf16;		  /* the library has bf16 products here */
 	DsocrCpuScratch *scratch; /* [1 + threads]: shared, then one a worker */
 	int broken;				  /* set (atomically) when scratch could not grow */
 	float *rope;			  /* [rope_positions, head_dim]: cosines, then sines */

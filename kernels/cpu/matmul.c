@@ -28,16 +28,17 @@ matmul_min(size_t a, size_t b)
 
 /* ---- tiles ---- */
 
+/* Operands of library products: fp32 for parity, and where the library has no bf16. */
 static bool
 matmul_fp32(const DsocrCpu *cpu)
 {
-	return cpu->be.precision == DSOCR_PRECISION_FP32;
+	return cpu->be.precision == DSOCR_PRECISION_FP32 || !cpu->onednn_bf16;
 }
 
 bool
 dsocr_cpu_has_unit(const DsocrCpu *cpu)
 {
-	return cpu->isa->tile != NULL && !matmul_fp32(cpu);
+	return cpu->isa->tile != NULL && cpu->be.precision == DSOCR_PRECISION_BF16;
 }
 
 int

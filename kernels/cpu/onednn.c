@@ -123,6 +123,21 @@ dsocr_onednn_isa(void)
 	}
 }
 
+bool
+dsocr_onednn_has_bf16(void)
+{
+	switch (dnnl_get_effective_cpu_isa())
+	{
+		case dnnl_cpu_isa_avx512_core_amx:
+		case dnnl_cpu_isa_avx512_core_bf16:
+		case dnnl_cpu_isa_avx512_core_vnni:
+		case dnnl_cpu_isa_avx512_core:
+			return true;
+		default:
+			return false;
+	}
+}
+
 static bool
 onednn_same(const DsocrGemm *a, const DsocrGemm *b)
 {

@@ -33,6 +33,9 @@ extern void dsocr_onednn_close(DsocrOnednn *d);
 /* Instruction set in use, for the description: "avx512_core_bf16". */
 extern const char *dsocr_onednn_isa(void);
 
+/* bf16 products need AVX-512; the library refuses them elsewhere. */
+extern bool dsocr_onednn_has_bf16(void);
+
 /* C[m,n] = A[m,k] @ B[n,k]^T. false when the library fails. */
 extern bool dsocr_onednn_gemm(DsocrOnednn *d, int worker, const DsocrGemm *g, const void *a,
 							  const void *b, float *c);
