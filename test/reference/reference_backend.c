@@ -9,29 +9,10 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "backend.h"
+#include "reference.h"
 
 #include <math.h>
 #include <string.h>
-
-struct DsocrMatrix
-{
-	size_t rows;
-	size_t cols;
-	float *w; /* [rows, cols] */
-};
-
-struct DsocrVector
-{
-	size_t n;
-	float *v;
-};
-
-struct DsocrKv
-{
-	DsocrKvShape shape;
-	float *data; /* [layers, pages, page_tokens, 2, heads * head_dim] */
-};
 
 static void
 ref_close(DsocrBackend *be)
@@ -169,16 +150,6 @@ ref_vector_free(DsocrBackend *be, DsocrVector *v)
 /* ---- dense operations ---- */
 
 static double
-ref_dot(const float *a, const float *b, size_t n)
-{
-	double sum = 0;
-
-	for (size_t i = 0; i < n; i++)
-		sum += (double) a[i] * b[i];
-	return sum;
-}
-
-static double
 ref_silu(double x)
 {
 	return x / (1 + exp(-x));
@@ -191,7 +162,7 @@ ref_linear(DsocrBackend *be, void *y, const void *x, int rows, const DsocrMatrix
 	for (size_t r = 0; r < (size_t) rows; r++)
 		for (size_t n = 0; n < w->rows; n++)
 		{
-			double v = ref_dot((const float *) x + r * w->cols, w->w + n * w->cols, w->cols);
+			double v = dsocr_ref_dot((const float *) x + r * w->cols, w->w + n * w->cols, w->cols);
 
 			if (bias != NULL)
 				v += bias->v[n];
@@ -235,7 +206,7 @@ ref_rms_norm(DsocrBackend *be, void *y, const void *x, int rows, int dim, const 
 	{
 		const float *in = (const float *) x + r * (size_t) dim;
 		float *out = (float *) y + r * (size_t) dim;
-		double scale = 1 / sqrt(ref_dot(in, in, (size_t) dim) / dim + eps);
+		double scale = 1 / sqrt(dsocr_ref_dot(in, in, (size_t) dim) / dim + eps);
 
 		for (int i = 0; i < dim; i++)
 			out[i] = (float) (in[i] * scale * weight->v[i]);
@@ -307,252 +278,12 @@ ref_im2col3(DsocrBackend *be, void *out, const void *x, int h, int w, int channe
 					}
 }
 
-/* ---- attention ---- */
-
-/* scores[n] to probabilities */
-static void
-ref_softmax(double *scores, int n)
-{
-	double top = -INFINITY;
-	double sum = 0;
-
-	for (int i = 0; i < n; i++)
-		top = fmax(top, scores[i]);
-	for (int i = 0; i < n; i++)
-		sum += scores[i] = exp(scores[i] - top);
-	for (int i = 0; i < n; i++)
-		scores[i] /= sum;
-}
-
-/* One query of one head over n keys; keys[i] and values[i] point to head_dim floats. */
-static void
-ref_attend(float *out, const float *q, const float *const *keys, const float *const *values,
-		   const double *bias, double *scores, int n, int head_dim)
-{
-	for (int i = 0; i < n; i++)
-		scores[i] = ref_dot(q, keys[i], (size_t) head_dim) / sqrt((double) head_dim) +
-					(bias != NULL ? bias[i] : 0);
-	ref_softmax(scores, n);
-	for (int d = 0; d < head_dim; d++)
-	{
-		double v = 0;
-
-		for (int i = 0; i < n; i++)
-			v += scores[i] * values[i][d];
-		out[d] = (float) v;
-	}
-}
-
-typedef struct RefKeys
-{
-	const float **keys; /* [n] */
-	const float **values;
-	double *scores;
-	double *bias;
-} RefKeys;
-
-static bool
-ref_keys_open(RefKeys *k, size_t n)
-{
-	k->keys = dsocr_alloc(n, sizeof(*k->keys), NULL);
-	k->values = dsocr_alloc(n, sizeof(*k->values), NULL);
-	k->scores = dsocr_alloc(n, sizeof(*k->scores), NULL);
-	k->bias = dsocr_alloc(n, sizeof(*k->bias), NULL);
-	return k->keys != NULL && k->values != NULL && k->scores != NULL && k->bias != NULL;
-}
-
-static void
-ref_keys_close(RefKeys *k)
-{
-	dsocr_free(k->keys);
-	dsocr_free(k->values);
-	dsocr_free(k->scores);
-	dsocr_free(k->bias);
-}
-
-static void
-ref_grid_attention(DsocrBackend *be, void *out, const void *qkv, int side, int heads, int head_dim,
-				   int window, const DsocrVector *rel_h, const DsocrVector *rel_w,
-				   const DsocrVector *qkv_bias)
-{
-	int q = window > 0 ? window : side;
-	size_t dim = (size_t) heads * head_dim;
-	const float *in = qkv;
-	RefKeys k;
-
-	if (!ref_keys_open(&k, (size_t) q * q))
-	{
-		ref_keys_close(&k);
-		return;
-	}
-	for (int t = 0; t < side * side; t++)
-		for (int h = 0; h < heads; h++)
-		{
-			int iy = t / side % q;
-			int ix = t % side % q;
-			const float *query = in + (size_t) t * 3 * dim + (size_t) h * head_dim;
-
-			for (int j = 0; j < q * q; j++)
-			{
-				int jy = j / q;
-				int jx = j % q;
-				int y = t / side / q * q + jy;
-				int x = t % side / q * q + jx;
-				const float *token =
-					y < side && x < side ? in + ((size_t) y * side + x) * 3 * dim : qkv_bias->v;
-
-				k.keys[j] = token + dim + (size_t) h * head_dim;
-				k.values[j] = token + 2 * dim + (size_t) h * head_dim;
-				k.bias[j] =
-					ref_dot(query, rel_h->v + (size_t) (iy - jy + q - 1) * head_dim, head_dim) +
-					ref_dot(query, rel_w->v + (size_t) (ix - jx + q - 1) * head_dim, head_dim);
-			}
-			ref_attend((float *) out + (size_t) t * dim + (size_t) h * head_dim, query, k.keys,
-					   k.values, k.bias, k.scores, q * q, head_dim);
-		}
-	ref_keys_close(&k);
-}
-
-static void
-ref_attention(DsocrBackend *be, void *out, const void *qkv, int n, int heads, int head_dim)
-{
-	size_t dim = (size_t) heads * head_dim;
-	const float *in = qkv;
-	RefKeys k;
-
-	if (ref_keys_open(&k, (size_t) n))
-		for (int t = 0; t < n; t++)
-			for (int h = 0; h < heads; h++)
-			{
-				for (int j = 0; j < n; j++)
-				{
-					k.keys[j] = in + (size_t) j * 3 * dim + dim + (size_t) h * head_dim;
-					k.values[j] = k.keys[j] + dim;
-				}
-				ref_attend((float *) out + (size_t) t * dim + (size_t) h * head_dim,
-						   in + (size_t) t * 3 * dim + (size_t) h * head_dim, k.keys, k.values,
-						   NULL, k.scores, n, head_dim);
-			}
-	ref_keys_close(&k);
-}
-
 static void
 ref_embed(DsocrBackend *be, void *out, const DsocrMatrix *table, const int32_t *ids, int n)
 {
 	for (size_t i = 0; i < (size_t) n; i++)
 		memcpy((float *) out + i * table->cols, table->w + (size_t) ids[i] * table->cols,
 			   table->cols * sizeof(float));
-}
-
-static size_t
-ref_kv_bytes(const DsocrBackend *be, const DsocrKvShape *s)
-{
-	return (size_t) s->layers * s->pages * s->page_tokens * 2 * s->heads * s->head_dim *
-		   sizeof(float);
-}
-
-static DsocrKv *
-ref_kv_open(DsocrBackend *be, const DsocrKvShape *shape, DsocrError *err)
-{
-	DsocrKv *kv = dsocr_alloc(1, sizeof(*kv), err);
-
-	if (kv == NULL)
-		return NULL;
-	kv->shape = *shape;
-	kv->data = dsocr_alloc(ref_kv_bytes(be, shape), 1, err);
-	if (kv->data == NULL)
-	{
-		dsocr_free(kv);
-		return NULL;
-	}
-	return kv;
-}
-
-static void
-ref_kv_close(DsocrBackend *be, DsocrKv *kv)
-{
-	if (kv != NULL)
-		dsocr_free(kv->data);
-	dsocr_free(kv);
-}
-
-/* Key of a position; its value lies heads * head_dim behind. */
-static float *
-ref_kv_at(DsocrKv *kv, int layer, const int32_t *pages, int position)
-{
-	const DsocrKvShape *s = &kv->shape;
-	size_t page = (size_t) layer * s->pages + (size_t) pages[position / s->page_tokens];
-	size_t token = page * s->page_tokens + (size_t) (position % s->page_tokens);
-
-	return kv->data + token * 2 * s->heads * s->head_dim;
-}
-
-static void
-ref_rotate(float *x, int head_dim, int position, float theta)
-{
-	int half = head_dim / 2;
-
-	for (int i = 0; i < half; i++)
-	{
-		float frequency = 1.0f / powf(theta, 2.0f * (float) i / (float) head_dim);
-		float angle = (float) position * frequency;
-		double c = cos((double) angle);
-		double s = sin((double) angle);
-		float a = x[i];
-		float b = x[i + half];
-
-		x[i] = (float) (a * c - b * s);
-		x[i + half] = (float) (b * c + a * s);
-	}
-}
-
-static void
-ref_rope_store(DsocrBackend *be, void *qkv, const DsocrRows *rows, DsocrKv *kv, int layer,
-			   float theta)
-{
-	int head_dim = kv->shape.head_dim;
-	size_t dim = (size_t) kv->shape.heads * head_dim;
-
-	for (int r = 0; r < rows->n; r++)
-	{
-		float *q = (float *) qkv + (size_t) r * 3 * dim;
-		float *slot = ref_kv_at(kv, layer, rows->pages[r], rows->positions[r]);
-
-		memcpy(slot, q + dim, 2 * dim * sizeof(float));
-		for (int h = 0; h < kv->shape.heads; h++)
-		{
-			ref_rotate(q + (size_t) h * head_dim, head_dim, rows->positions[r], theta);
-			ref_rotate(slot + (size_t) h * head_dim, head_dim, rows->positions[r], theta);
-		}
-	}
-}
-
-static void
-ref_causal_attention(DsocrBackend *be, void *out, const void *qkv, const DsocrRows *rows,
-					 DsocrKv *kv, int layer)
-{
-	int head_dim = kv->shape.head_dim;
-	size_t dim = (size_t) kv->shape.heads * head_dim;
-
-	for (int r = 0; r < rows->n; r++)
-	{
-		int n = rows->positions[r] + 1;
-		RefKeys k;
-
-		if (ref_keys_open(&k, (size_t) n))
-			for (int h = 0; h < kv->shape.heads; h++)
-			{
-				for (int j = 0; j < n; j++)
-				{
-					k.keys[j] = ref_kv_at(kv, layer, rows->pages[r], j) + (size_t) h * head_dim;
-					k.values[j] = k.keys[j] + dim;
-				}
-				ref_attend((float *) out + (size_t) r * dim + (size_t) h * head_dim,
-						   (const float *) qkv + (size_t) r * 3 * dim + (size_t) h * head_dim,
-						   k.keys, k.values, NULL, k.scores, n, head_dim);
-			}
-		ref_keys_close(&k);
-	}
 }
 
 /* ---- decoder ---- */
@@ -580,12 +311,12 @@ ref_router(DsocrBackend *be, int32_t *ids, float *weights, float *logits, const 
 	{
 		for (int e = 0; e < experts; e++)
 		{
-			p[e] = ref_dot((const float *) x + r * gate->cols, gate->w + (size_t) e * gate->cols,
-						   gate->cols);
+			p[e] = dsocr_ref_dot((const float *) x + r * gate->cols,
+								 gate->w + (size_t) e * gate->cols, gate->cols);
 			if (logits != NULL)
 				logits[r * gate->rows + (size_t) e] = (float) p[e];
 		}
-		ref_softmax(p, experts);
+		dsocr_ref_softmax(p, experts);
 		for (int c = 0; c < k; c++)
 		{
 			int best = 0;
@@ -708,14 +439,14 @@ static const DsocrBackendOps ref_ops = {.name = "reference",
 										.concat = ref_concat,
 										.patches = ref_patches,
 										.im2col3 = ref_im2col3,
-										.grid_attention = ref_grid_attention,
-										.attention = ref_attention,
+										.grid_attention = dsocr_ref_grid_attention,
+										.attention = dsocr_ref_attention,
 										.embed = ref_embed,
-										.kv_open = ref_kv_open,
-										.kv_close = ref_kv_close,
-										.kv_bytes = ref_kv_bytes,
-										.rope_store = ref_rope_store,
-										.causal_attention = ref_causal_attention,
+										.kv_open = dsocr_ref_kv_open,
+										.kv_close = dsocr_ref_kv_close,
+										.kv_bytes = dsocr_ref_kv_bytes,
+										.rope_store = dsocr_ref_rope_store,
+										.causal_attention = dsocr_ref_causal_attention,
 										.silu_mul = ref_silu_mul,
 										.router = ref_router,
 										.routing_alloc = ref_routing_alloc,

@@ -1,0 +1,48 @@
+/*-------------------------------------------------------------------------
+ *
+ * reference.h
+ *		What the files of the reference backend share.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DSOCR_TEST_REFERENCE_H
+#define DSOCR_TEST_REFERENCE_H
+
+#include "backend.h"
+
+struct DsocrMatrix
+{
+	size_t rows;
+	size_t cols;
+	float *w; /* [rows, cols] */
+};
+
+struct DsocrVector
+{
+	size_t n;
+	float *v;
+};
+
+struct DsocrKv
+{
+	DsocrKvShape shape;
+	float *data; /* [layers, pages, page_tokens, 2, heads * head_dim] */
+};
+
+extern double dsocr_ref_dot(const float *a, const float *b, size_t n);
+extern void dsocr_ref_softmax(double *scores, int n);
+
+extern void dsocr_ref_grid_attention(DsocrBackend *be, void *out, const void *qkv, int side,
+									 int heads, int head_dim, int window, const DsocrVector *rel_h,
+									 const DsocrVector *rel_w, const DsocrVector *qkv_bias);
+extern void dsocr_ref_attention(DsocrBackend *be, void *out, const void *qkv, int n, int heads,
+								int head_dim);
+extern size_t dsocr_ref_kv_bytes(const DsocrBackend *be, const DsocrKvShape *s);
+extern DsocrKv *dsocr_ref_kv_open(DsocrBackend *be, const DsocrKvShape *shape, DsocrError *err);
+extern void dsocr_ref_kv_close(DsocrBackend *be, DsocrKv *kv);
+extern void dsocr_ref_rope_store(DsocrBackend *be, void *qkv, const DsocrRows *rows, DsocrKv *kv,
+								 int layer, float theta);
+extern void dsocr_ref_causal_attention(DsocrBackend *be, void *out, const void *qkv,
+									   const DsocrRows *rows, DsocrKv *kv, int layer);
+
+#endif /* DSOCR_TEST_REFERENCE_H */
