@@ -18,6 +18,8 @@ PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-f
 REGRESS = setup $(filter-out setup,$(patsubst test/sql/%.sql,%,$(sort $(wildcard test/sql/*.sql))))
 # Tests in test/sql, what they must print in expected.
 REGRESS_OPTS = --inputdir=test
+ISOLATION = $(patsubst test/specs/%.spec,%,$(sort $(wildcard test/specs/*.spec)))
+ISOLATION_OPTS = --inputdir=test --outputdir=.
 EXTRA_CLEAN = sql/dsocr--$(DSOCR_VERSION).sql build dsocr-engine results
 
 .DEFAULT_GOAL := all
