@@ -22,6 +22,9 @@
 /* Of so many picks, one goes to the oldest request whatever its class. */
 #define FAIR_PICK 4
 
+/* A suspect that waited so long lets the engines run empty. */
+#define SUSPECT_PATIENCE_MS 10000
+
 static uint64 picks = 0;
 
 /* The slot of a request this worker has; NULL when it has moved on. */
@@ -85,6 +88,7 @@ return_slot(DsocrSlot *slot, bool blame)
 		else
 		{
 			slot->state = DSOCR_SLOT_QUEUED;
+			slot->returned = GetCurrentTimestamp();
 			slot->device = -1;
 			slot->started = 0;
 			memset(&slot->progress, 0, sizeof(slot->progress));
@@ -188,6 +192,9 @@ dsocr_dispatch_take(int device, int in_flight, DsocrWork *work)
 	}
 	if (suspect != NULL && in_flight == 0)
 		next = suspect;
+	else if (suspect != NULL && TimestampDifferenceExceeds(suspect->returned, GetCurrentTimestamp(),
+														   SUSPECT_PATIENCE_MS))
+		next = NULL; /* it has waited long enough for an engine without work */
 	if (next == NULL)
 	{
 		LWLockRelease(dsocr_queue_lock);

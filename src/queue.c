@@ -25,8 +25,8 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-/* How often a waiting backend looks whether any worker is there at all. */
-#define WORKER_CHECK_MS 5000
+/* A waiting backend looks around at least so often: is any worker there? */
+#define WAIT_LIMIT_MS 5000
 #define WORKER_ABSENT_MS 15000
 
 #define ID_SLOT_BITS 16
@@ -161,7 +161,6 @@ slot_of(DsocrHandle h)
 typedef struct Admission
 {
 	Size bytes;			   /* of the payload */
-	bool wait;			   /* false: now or never */
 	uint64 after;		   /* only when so many slots have been freed */
 	bool no_memory;		   /* the wait is for memory, not for a slot */
 	TimestampTz give_up;   /* dsocr.queue_timeout, 0 = none */
@@ -270,10 +269,7 @@ take_slot(Admission *a)
 	return NULL;
 }
 
-/*
- * Find a slot, standing in line for it if that is allowed.  NULL when it is
- * not and there is none.
- */
+/* Find a slot, standing in line for it. */
 static DsocrSlot *
 admit(Admission *a)
 {
@@ -285,14 +281,14 @@ admit(Admission *a)
 		LWLockAcquire(dsocr_queue_lock, LW_EXCLUSIVE);
 		limited = role_limit_reached(GetUserId());
 		slot = limited ? NULL : take_slot(a);
-		if (slot != NULL || limited || !a->wait)
-			dsocr_line_leave(dsocr_my_procno);
-		else
+		in_line = slot == NULL && !limited;
+		if (in_line)
 			dsocr_line_enter(dsocr_my_procno, MyProcPid);
-		in_line = slot == NULL && !limited && a->wait;
+		else
+			dsocr_line_leave(dsocr_my_procno);
 		LWLockRelease(dsocr_queue_lock);
 
-		if (slot != NULL || !a->wait)
+		if (slot != NULL)
 			return slot;
 		if (limited)
 			ereport(ERROR, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
@@ -306,7 +302,7 @@ admit(Admission *a)
 			raise_not_admitted(a);
 
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 time_left(a->give_up, a->deadline, WORKER_CHECK_MS), wait_event_slot());
+						 time_left(a->give_up, a->deadline, WAIT_LIMIT_MS), wait_event_slot());
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}
@@ -352,11 +348,12 @@ fill(DsocrSlot *slot, const DsocrRequest *r, Size bytes)
 	return true;
 }
 
-static bool
-submit(DsocrRequest *request, bool wait, DsocrHandle *h)
+DsocrHandle
+dsocr_queue_submit(DsocrRequest *request)
 {
-	Admission a = {.wait = wait, .submitted = GetCurrentTimestamp()};
+	Admission a = {.submitted = GetCurrentTimestamp()};
 	DsocrSlot *slot;
+	DsocrHandle h;
 
 	prepare_backend();
 	a.bytes = payload_size(request);
@@ -368,52 +365,29 @@ submit(DsocrRequest *request, bool wait, DsocrHandle *h)
 		raise_not_admitted(&a);
 	}
 
-	while ((slot = admit(&a)) != NULL)
+	for (;;)
 	{
-		h->slot = slot - dsocr_slots;
-		h->generation = slot->generation;
-		request->id = (h->generation << ID_SLOT_BITS) | h->slot;
+		slot = admit(&a);
+		h.slot = slot - dsocr_slots;
+		h.generation = slot->generation;
+		request->id = (h.generation << ID_SLOT_BITS) | h.slot;
 		if (fill(slot, request, a.bytes))
 			break;
 
 		/* The area is too scattered: go on when somebody has freed something. */
-		give_up(h->slot);
+		give_up(h.slot);
 		LWLockAcquire(dsocr_queue_lock, LW_SHARED);
 		a.after = dsocr_shared->releases + 1;
 		LWLockRelease(dsocr_queue_lock);
 		a.no_memory = true;
 	}
-	if (slot == NULL)
-		return false;
 
 	LWLockAcquire(dsocr_queue_lock, LW_EXCLUSIVE);
 	slot->sequence = ++dsocr_shared->next_sequence;
 	slot->state = DSOCR_SLOT_QUEUED;
 	dsocr_slot_wake_workers();
 	LWLockRelease(dsocr_queue_lock);
-	return true;
-}
-
-DsocrHandle
-dsocr_queue_submit(DsocrRequest *request)
-{
-	DsocrHandle h = {-1, 0};
-
-	(void) submit(request, true, &h);
 	return h;
-}
-
-bool
-dsocr_queue_try_submit(DsocrRequest *request, DsocrHandle *h)
-{
-	return submit(request, false, h);
-}
-
-void
-dsocr_queue_keep(DsocrHandle h)
-{
-	(void) slot_of(h);
-	own_slots[h.slot].subxid = InvalidSubTransactionId;
 }
 
 /* ---- wait and fetch ---- */
@@ -485,7 +459,7 @@ dsocr_queue_wait_any(const DsocrHandle *handles, int n)
 							 "leave room for one worker per entry of dsocr.devices.")));
 
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 time_left(deadline, 0, WORKER_CHECK_MS), wait_event_result());
+						 time_left(deadline, 0, WAIT_LIMIT_MS), wait_event_result());
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}

@@ -31,16 +31,6 @@ typedef struct DsocrHandle
  */
 extern DsocrHandle dsocr_queue_submit(DsocrRequest *request);
 
-/*
- * The same without waiting: false when there is no free slot or memory now,
- * or the role has reached its limit.  For reading ahead: who holds slots must
- * not wait for more of them.
- */
-extern bool dsocr_queue_try_submit(DsocrRequest *request, DsocrHandle *h);
-
-/* Let a request outlive the transaction: only the end of the backend frees it. */
-extern void dsocr_queue_keep(DsocrHandle h);
-
 /* Has it ended?  Never blocks. */
 extern bool dsocr_queue_poll(DsocrHandle h);
 
@@ -63,7 +53,8 @@ extern void dsocr_queue_cancel(DsocrHandle h);
 /*
  * The slots of this backend are also freed at transaction abort, subtransaction
  * abort (those submitted inside it), commit (those not fetched) and backend
- * exit: callers need no PG_TRY.
+ * exit: callers need no PG_TRY.  Those submitted outside of transactions live
+ * until then.
  */
 
 #endif /* DSOCR_QUEUE_H */

@@ -49,6 +49,7 @@ typedef struct DsocrSlot
 	TimestampTz submitted;	/* queue */
 	TimestampTz started;	/* queue; handed to an engine, 0 = not yet */
 	TimestampTz deadline;	/* queue; 0 = none */
+	TimestampTz returned;	/* queue; when an engine died on it, 0 = never */
 	DsocrRequest request;	/* set in FILLING, then constant; its pointers are NULL */
 	DsocrProgress progress; /* queue */
 	dsa_pointer payload;	/* prompt, NUL, image; set in FILLING, taken by who frees it (queue) */
