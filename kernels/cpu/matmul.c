@@ -186,15 +186,15 @@ static void
 matmul_tile_piece(const MatmulOne *o, int worker, float *tile, const char *input, size_t row,
 				  size_t rows, size_t col, size_t cols)
 {
-	bool ok = tile != NULL && dsocr_cpu_tile(o->cpu, worker, tile, DSOCR_TILE_COLS, input,
-											 (int) rows, o->w, col, col + cols);
+	bool ok = tile != NULL &&
+			  dsocr_cpu_tile(o->cpu, worker, tile, cols, input, (int) rows, o->w, col, col + cols);
 
 	for (size_t r = 0; r < rows; r++)
 	{
 		size_t at = (row + r) * o->w->rows + col;
 
 		if (ok)
-			o->cpu->isa->vec->finish(o->y + at, tile + r * DSOCR_TILE_COLS,
+			o->cpu->isa->vec->finish(o->y + at, tile + r * cols,
 									 o->bias != NULL ? o->bias + col : NULL,
 									 o->residual != NULL ? o->residual + at : NULL, cols, o->act);
 		else

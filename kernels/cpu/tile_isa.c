@@ -20,6 +20,8 @@
 
 #include "tile.h"
 
+#define TILE_MANY 128 /* right rows that hide the reading of the left */
+
 typedef struct TileProduct
 {
 	const char *left; /* bf16 rows */
@@ -171,9 +173,9 @@ tile_product(float *const *ys, const uint16_t *packed, int m, const void *w, siz
 			if (configured != cols)
 				tile_configure(configured = cols);
 			if (pair)
-				tile_block_22(c, &p, row, right, col == 0);
+				tile_block_22(c, &p, row, right, col == 0 && m < TILE_MANY);
 			else
-				tile_block_21(c, &p, row, right, cols, col == 0);
+				tile_block_21(c, &p, row, right, cols, col == 0 && m < TILE_MANY);
 			tile_put_columns(ys + col, row, first, c[0], cols);
 			tile_put_columns(ys + col, row + 16, second, c[2], cols);
 			if (pair)
