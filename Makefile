@@ -61,6 +61,8 @@ help:
 	@echo 'make install         into the server of PG_CONFIG ($(PG_CONFIG))'
 	@echo 'make check-unit      unit tests of the engine'
 	@echo 'make check-golden    reference data of the official model code'
+	@echo 'make check-synth     the same for a model of full size: 8 GB of disk'
+	@echo 'make check-tap       scenarios against servers of their own'
 	@echo 'make check-fuzz      fuzz targets, FUZZ_SECONDS=$(FUZZ_SECONDS) each'
 	@echo 'make installcheck    regression tests against a running server'
 	@echo 'make lint format     layout, include rules, static checks'

@@ -215,10 +215,33 @@ def tracked_files(root):
     return sorted(f for f in out if f and os.path.isfile(os.path.join(root, f)))
 
 
+VERSIONS = {
+    "Makefile": r"^DSOCR_VERSION = (\S+)",
+    "dsocr.control": r"^default_version = '(.+)'",
+    "src/dsocr.h": r'#define DSOCR_VERSION "(.+)"',
+    "src/engine/main.c": r'#define DSOCR_VERSION "(.+)"',
+    "META.json": r'"version": "([^"]+)"',
+    "CHANGELOG.md": r"^## (\S+)",
+}
+
+
+def versions_agree(root):
+    """The release is named alike wherever it is named."""
+    found = {}
+    for path, pattern in VERSIONS.items():
+        m = re.search(pattern, open(os.path.join(root, path), encoding="utf-8").read(), re.M)
+        found[path] = m.group(1) if m else "none"
+    if len(set(found.values())) == 1:
+        return True
+    print("version: " + ", ".join(f"{path} says {version}" for path, version in found.items()))
+    return False
+
+
 def lint(root):
     tracked = tracked_files(root)
     rules, headers = read_include_rules(), own_headers(tracked)
-    passed = failed = 0
+    passed = int(versions_agree(root))
+    failed = 1 - passed
     for path in tracked:
         if not path.endswith(SOURCE + (".sql", ".mk", ".pl", ".pm", ".py")):
             continue
