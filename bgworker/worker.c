@@ -19,9 +19,7 @@
 #include "dsocr.h"
 #include "worker.h"
 
-#include "dispatch.h"
-#include "engine_process.h"
-#include "stats.h"
+#include "pump.h"
 
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -31,8 +29,6 @@
 #include "utils/guc.h"
 #include "utils/timestamp.h"
 
-#define MAX_IN_FLIGHT 64 /* requests inside an engine */
-#define SPARE_REQUESTS 2 /* given to an engine beyond what it decodes together */
 #define WORKER_RESTART_S 5
 #define SWEEP_MS 5000 /* how often dead owners are looked for */
 #define IDLE_WAIT_MS 5000
@@ -43,23 +39,11 @@
 #define LOG_FAILURES 5		  /* failures in a row that are all logged */
 #define LOG_INTERVAL_MS 60000 /* between later ones */
 
-/* A request inside the engine. */
-typedef struct InFlight
-{
-	DsocrHandle handle;
-	uint64 id;			   /* on the wire */
-	bool suspect;		   /* runs alone */
-	TimestampTz cancelled; /* when the engine was told to stop it, 0 = it was not */
-	int32 tokens;		   /* of its last progress report */
-} InFlight;
-
 typedef struct Worker
 {
 	int device;
 	DsocrEngineProcess engine;
-	InFlight flight[MAX_IN_FLIGHT];
-	int n_flight;
-	int sending;	   /* index in flight of the request being written, -1 none */
+	DsocrPump pump;
 	DsocrDevice shown; /* what was published last */
 	DsocrDevice now;   /* the same, up to date */
 
@@ -78,7 +62,6 @@ typedef struct Worker
 	TimestampTz last_logged;
 	TimestampTz last_sweep;
 	TimestampTz rate_since;
-	int64 rate_tokens;
 } Worker;
 
 /* Pauses before the next start, by failures in a row. */
@@ -103,7 +86,7 @@ show(Worker *w)
 	d->refuses = w->wait_for_reload ||
 				 (w->failures >= REFUSE_AFTER && w->engine.state != DSOCR_ENGINE_READY);
 	d->engine_pid = w->engine.pid;
-	d->running = w->n_flight;
+	d->running = w->pump.n_flight;
 	d->started_at = w->engine.pid != 0 ? w->engine.started : 0;
 	if (memcmp(&w->shown, d, sizeof(DsocrDevice)) == 0)
 		return;
@@ -111,25 +94,6 @@ show(Worker *w)
 		pgstat_report_activity(d->running > 0 ? STATE_RUNNING : STATE_IDLE, NULL);
 	w->shown = *d;
 	dsocr_dispatch_publish(w->device, d);
-}
-
-/* Text from the engine goes to views and logs of any encoding: keep it ASCII. */
-static void
-clean(char *text)
-{
-	for (; *text != '\0'; text++)
-	{
-		if (*text < ' ' || *text > '~')
-			*text = '?';
-	}
-}
-
-static void
-note_tokens(Worker *w, InFlight *f, int32 tokens)
-{
-	if (tokens > f->tokens)
-		w->rate_tokens += tokens - f->tokens;
-	f->tokens = tokens;
 }
 
 static void
@@ -140,9 +104,9 @@ update_rate(Worker *w, TimestampTz now)
 
 	if (seconds * 1000 < RATE_MS)
 		return;
-	rate = 0.5 * w->now.tokens_per_second + 0.5 * w->rate_tokens / seconds;
+	rate = 0.5 * w->now.tokens_per_second + 0.5 * w->pump.tokens / seconds;
 	w->now.tokens_per_second = rate < 0.05 ? 0 : rate;
-	w->rate_tokens = 0;
+	w->pump.tokens = 0;
 	w->rate_since = now;
 }
 
@@ -210,30 +174,15 @@ start_engine(Worker *w)
 	w->was_started = true;
 }
 
-static void
-forget_flight(Worker *w, int i)
-{
-	w->flight[i] = w->flight[--w->n_flight];
-	if (w->sending == i)
-		w->sending = -1;
-	else if (w->sending == w->n_flight)
-		w->sending = i;
-}
-
 /* Give up the engine: what it had goes back to the queue. */
 static void
 lose_engine(Worker *w, bool now, const char *why)
 {
-	bool unsent = w->sending >= 0 && !dsocr_link_sending_begun(&w->engine.link);
-
 	if (why != NULL)
 		ereport(LOG, (errmsg("dsocr worker %s: engine (PID %d) %s", w->engine.device,
 							 (int) w->engine.pid, why)));
+	dsocr_pump_return(&w->pump, !w->expected);
 	dsocr_process_lose(&w->engine, now);
-	for (int i = 0; i < w->n_flight; i++)
-		dsocr_dispatch_return(w->flight[i].handle, !w->expected && !(unsent && i == w->sending));
-	w->n_flight = 0;
-	w->sending = -1;
 }
 
 /* The engine has gone: why, and when to try again. */
@@ -280,7 +229,7 @@ reconsider(Worker *w, bool forced)
 static void
 drain_engine(Worker *w)
 {
-	if (!w->drain || w->n_flight > 0 ||
+	if (!w->drain || w->pump.n_flight > 0 ||
 		(w->engine.state != DSOCR_ENGINE_READY && w->engine.state != DSOCR_ENGINE_STARTING))
 		return;
 	w->expected = true;
@@ -288,241 +237,83 @@ drain_engine(Worker *w)
 	dsocr_process_stop(&w->engine);
 }
 
-/* ---- frames from the engine ---- */
+/* ---- the engine at work ---- */
 
-static int
-find_flight(const Worker *w, uint64 id)
+static void
+note_ready(Worker *w)
 {
-	for (int i = 0; i < w->n_flight; i++)
-	{
-		if (w->flight[i].id == id)
-			return i;
-	}
-	return -1;
-}
-
-static bool
-take_ready(Worker *w, const DsocrFrameHeader *h, const void *body, DsocrError *err)
-{
-	DsocrModelInfo info;
-
-	if (!dsocr_parse_ready(h, body, &info, err))
-		return false;
+	w->pump.ready = false;
 	if (w->engine.state != DSOCR_ENGINE_STARTING)
-		return true;
-	clean(info.name);
-	clean(info.fingerprint);
-	clean(info.device);
-	clean(info.weights);
-	clean(info.sandbox);
-	w->now.info = info;
+		return;
+	w->now.info = w->pump.info;
 	memset(&w->now.error, 0, sizeof(w->now.error));
 	w->engine.state = DSOCR_ENGINE_READY;
 	if (worth_logging(w))
 		ereport(LOG, (errmsg("dsocr worker %s: engine (PID %d) is ready with model \"%s\"",
-							 w->engine.device, (int) w->engine.pid, info.name)));
-	return true;
+							 w->engine.device, (int) w->engine.pid, w->now.info.name)));
 }
 
+/* Read from the engine and heed what it said; false when it was given up. */
 static bool
-take_failed(Worker *w, const DsocrFrameHeader *h, const void *body, DsocrError *err)
+listen_to(Worker *w)
 {
-	DsocrError why = {0};
+	DsocrPumpState state = dsocr_pump_in(&w->pump);
 
-	if (!dsocr_parse_failed(h, body, &why, err))
-		return false;
-	clean(why.message);
-	clean(why.hint);
-	w->gave_reason = true;
-
-	/* Memory and devices may be there later; a model does not get better by itself. */
-	note_failure(w, &why, why.code == DSOCR_E_MODEL || why.code == DSOCR_E_ARGUMENT);
-	return true;
-}
-
-static bool
-take_result(Worker *w, const DsocrFrameHeader *h, const void *body, DsocrError *err)
-{
-	DsocrError status = {0};
-	DsocrResult result = {0};
-	int i = find_flight(w, h->id);
-
-	if (!dsocr_parse_result(body, h->length, &status, &result, err))
-		return false;
-	if (i >= 0 && i != w->sending)
+	if (w->pump.ready)
+		note_ready(w);
+	if (w->pump.failed)
 	{
-		note_tokens(w, &w->flight[i], result.text_tokens);
-		if (w->flight[i].cancelled != 0)
-			dsocr_dispatch_drop(w->flight[i].handle);
-		else
-			dsocr_dispatch_finish(w->flight[i].handle, body, h->length, &status, &result,
-								  w->now.info.name);
-		forget_flight(w, i);
-		if (status.code == DSOCR_OK)
-			w->failures = 0; /* an engine that has answered is a good one */
+		/* Memory and devices may be there later; a model does not get better by itself. */
+		w->pump.failed = false;
+		w->gave_reason = true;
+		note_failure(w, &w->pump.reason,
+					 w->pump.reason.code == DSOCR_E_MODEL ||
+						 w->pump.reason.code == DSOCR_E_ARGUMENT);
 	}
-	dsocr_result_free(&result);
-	return true;
-}
-
-static bool
-take_frame(Worker *w, const DsocrFrameHeader *h, const void *body, DsocrError *err)
-{
-	DsocrProgress progress;
-	int i;
-
-	w->engine.heard = GetCurrentTimestamp();
-	switch (h->type)
+	if (w->pump.answered)
 	{
-		case DSOCR_FRAME_READY:
-			return take_ready(w, h, body, err);
-		case DSOCR_FRAME_FAILED:
-			return take_failed(w, h, body, err);
-		case DSOCR_FRAME_RESULT:
-			return take_result(w, h, body, err);
-		case DSOCR_FRAME_PROGRESS:
-			if (!dsocr_parse_progress(h, body, &progress, err))
-				return false;
-			i = find_flight(w, h->id);
-			if (i >= 0)
-			{
-				note_tokens(w, &w->flight[i], progress.text_tokens);
-				dsocr_dispatch_progress(w->flight[i].handle, &progress);
-			}
-			return true;
+		/* An engine that has answered is a good one. */
+		w->pump.answered = false;
+		w->failures = 0;
 	}
-	return dsocr_fail(err, DSOCR_E_INTERNAL, "frame of type %u is not for the worker", h->type);
+	if (state != DSOCR_PUMP_OPEN)
+		lose_engine(w, state == DSOCR_PUMP_BROKEN, NULL);
+	return state == DSOCR_PUMP_OPEN;
 }
 
-/* Read and handle what the engine has sent. */
+/* Is the engine well?  Gives it up if not. */
 static void
-pump_in(Worker *w)
+watch(Worker *w)
 {
-	bool open = dsocr_link_read(&w->engine.link);
+	TimestampTz now = GetCurrentTimestamp();
 
-	for (;;)
+	if (w->engine.state == DSOCR_ENGINE_STARTING)
 	{
-		DsocrFrameHeader header;
-		const void *body;
-		DsocrError err = {0};
-		int got = dsocr_link_next(&w->engine.link, &header, &body, &err);
-
-		if (got == 0)
-			break;
-		if (got < 0 || !take_frame(w, &header, body, &err))
-		{
-			clean(err.message);
-			ereport(LOG, (errmsg("dsocr worker %s: engine does not keep to the protocol: %s",
-								 w->engine.device, err.message)));
-			lose_engine(w, true, NULL);
-			return;
-		}
+		if (TimestampDifferenceExceeds(w->engine.heard, now, dsocr_engine_timeout))
+			lose_engine(w, true, "did not become ready within dsocr.engine_timeout");
 	}
-	if (!open)
-		lose_engine(w, false, NULL);
+	else if (dsocr_pump_late(&w->pump, dsocr_engine_timeout))
+		lose_engine(w, true, "did not answer within dsocr.engine_timeout");
+	else if (TimestampDifferenceExceeds(w->engine.started, now, HEALTHY_MS))
+		w->failures = 0;
 }
 
-/* ---- requests to the engine ---- */
-
-/* Tell the engine about requests that nobody wants any more. */
+/* One round with an engine that is loading or ready. */
 static void
-pump_cancels(Worker *w)
+work_with(Worker *w)
 {
-	for (int i = 0; i < w->n_flight; i++)
-	{
-		InFlight *f = &w->flight[i];
-
-		if (f->cancelled != 0 || dsocr_dispatch_wanted(f->handle))
-			continue;
-		if (i == w->sending && !dsocr_link_sending_begun(&w->engine.link))
-		{
-			dsocr_link_withdraw(&w->engine.link);
-			dsocr_dispatch_drop(f->handle);
-			forget_flight(w, i--);
-			continue;
-		}
-		if (i == w->sending)
-			continue; /* its frame has to be finished first */
-		if (dsocr_link_send_simple(&w->engine.link, DSOCR_FRAME_CANCEL, f->id, NULL))
-			f->cancelled = GetCurrentTimestamp();
-	}
-}
-
-static bool
-may_take(const Worker *w)
-{
-	int limit = Min(Max(w->now.info.max_sequences, 1) + SPARE_REQUESTS, MAX_IN_FLIGHT);
-
-	if (w->engine.state != DSOCR_ENGINE_READY || w->drain || w->sending >= 0 ||
-		w->n_flight >= limit)
-		return false;
-	return w->n_flight == 0 || !w->flight[0].suspect;
-}
-
-static void
-take_work(Worker *w)
-{
-	DsocrWork work;
-	DsocrError err = {0};
-	InFlight *f;
-
-	if (!may_take(w) || !dsocr_dispatch_take(w->device, w->n_flight, &work))
+	if (!listen_to(w))
 		return;
-	if (!dsocr_link_send_request(&w->engine.link, &work.request, &err))
+	if (w->engine.state == DSOCR_ENGINE_READY &&
+		dsocr_pump_out(&w->pump, !w->drain) != DSOCR_PUMP_OPEN)
 	{
-		ereport(LOG, (errmsg("dsocr worker %s: %s", w->engine.device, err.message)));
-		dsocr_dispatch_return(work.handle, true);
+		/* It may have left an answer behind. */
+		if (listen_to(w))
+			lose_engine(w, false, NULL);
 		return;
 	}
-
-	/* Silence counts from here when it had nothing to do. */
-	if (w->n_flight == 0)
-		w->engine.heard = GetCurrentTimestamp();
-	w->sending = w->n_flight++;
-	f = &w->flight[w->sending];
-	memset(f, 0, sizeof(*f));
-	f->handle = work.handle;
-	f->id = work.request.id;
-	f->suspect = work.suspect;
-}
-
-/* Write what the socket takes; false when the engine has gone. */
-static bool
-pump_out(Worker *w)
-{
-	for (int i = 0; i < MAX_IN_FLIGHT; i++)
-	{
-		take_work(w);
-		if (!dsocr_link_write(&w->engine.link))
-		{
-			/* It may have left an answer behind. */
-			pump_in(w);
-			if (w->engine.state == DSOCR_ENGINE_READY)
-				lose_engine(w, false, NULL);
-			return false;
-		}
-		if (w->sending < 0 || dsocr_link_sending(&w->engine.link))
-			break;
-		w->sending = -1;
-	}
-	return true;
-}
-
-/* Has the engine been silent, or sat on a cancelled request, for too long? */
-static void
-watch(Worker *w, TimestampTz now)
-{
-	bool busy = w->engine.state == DSOCR_ENGINE_STARTING || w->n_flight > 0;
-	bool late = busy && TimestampDifferenceExceeds(w->engine.heard, now, dsocr_engine_timeout);
-
-	for (int i = 0; i < w->n_flight && !late; i++)
-		late = w->flight[i].cancelled != 0 &&
-			   TimestampDifferenceExceeds(w->flight[i].cancelled, now, dsocr_engine_timeout);
-	if (late)
-		lose_engine(w, true,
-					w->engine.state == DSOCR_ENGINE_STARTING
-						? "did not become ready within dsocr.engine_timeout"
-						: "did not answer within dsocr.engine_timeout");
+	watch(w);
+	drain_engine(w);
 }
 
 /* ---- the loop ---- */
@@ -542,18 +333,7 @@ step(Worker *w)
 			break;
 		case DSOCR_ENGINE_STARTING:
 		case DSOCR_ENGINE_READY:
-			pump_in(w);
-			if (w->engine.state == DSOCR_ENGINE_READY)
-			{
-				pump_cancels(w);
-				(void) pump_out(w);
-			}
-			if (w->engine.state == DSOCR_ENGINE_READY && w->failures > 0 &&
-				TimestampDifferenceExceeds(w->engine.started, now, HEALTHY_MS))
-				w->failures = 0;
-			if (w->engine.state == DSOCR_ENGINE_READY || w->engine.state == DSOCR_ENGINE_STARTING)
-				watch(w, now);
-			drain_engine(w);
+			work_with(w);
 			break;
 		case DSOCR_ENGINE_STOPPING:
 			if (!dsocr_link_read(&w->engine.link) || !dsocr_link_write(&w->engine.link))
@@ -590,7 +370,7 @@ patience(const Worker *w)
 			break;
 		case DSOCR_ENGINE_STARTING:
 		case DSOCR_ENGINE_READY:
-			if (w->n_flight > 0 || w->engine.state == DSOCR_ENGINE_STARTING)
+			if (w->pump.n_flight > 0 || w->engine.state == DSOCR_ENGINE_STARTING)
 				wait = Min(wait, dsocr_engine_timeout);
 			if (w->now.tokens_per_second > 0)
 				wait = Min(wait, RATE_MS);
@@ -624,9 +404,9 @@ dsocr_worker_main(Datum arg)
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 
 	w->device = DatumGetInt32(arg);
-	w->sending = -1;
 	w->last_sweep = w->rate_since = GetCurrentTimestamp();
 	dsocr_process_init(&w->engine, dsocr_shared->devices[w->device].name);
+	dsocr_pump_init(&w->pump, w->device, &w->engine);
 	this_worker = w;
 	before_shmem_exit(worker_exit, (Datum) 0);
 	dsocr_dispatch_attach(w->device);

@@ -1,0 +1,282 @@
+/*-------------------------------------------------------------------------
+ *
+ * pump.c
+ *		Moves requests into an engine and its answers out.
+ *
+ * An engine is given a few requests more than it decodes together; the rest
+ * stays in the queue, where priorities count.  A suspect is given to it only
+ * when it is empty, and nothing beside it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "dsocr.h"
+#include "pump.h"
+
+#include "utils/timestamp.h"
+
+#define SPARE_REQUESTS 2 /* given to an engine beyond what it decodes together */
+
+void
+dsocr_pump_init(DsocrPump *p, int device, DsocrEngineProcess *engine)
+{
+	memset(p, 0, sizeof(*p));
+	p->device = device;
+	p->engine = engine;
+	p->sending = -1;
+}
+
+void
+dsocr_pump_clean(char *text)
+{
+	for (; *text != '\0'; text++)
+	{
+		if (*text < ' ' || *text > '~')
+			*text = '?';
+	}
+}
+
+/* ---- what is inside the engine ---- */
+
+static int
+find_flight(const DsocrPump *p, uint64 id)
+{
+	for (int i = 0; i < p->n_flight; i++)
+	{
+		if (p->flight[i].id == id)
+			return i;
+	}
+	return -1;
+}
+
+static void
+forget_flight(DsocrPump *p, int i)
+{
+	p->flight[i] = p->flight[--p->n_flight];
+	if (p->sending == i)
+		p->sending = -1;
+	else if (p->sending == p->n_flight)
+		p->sending = i;
+}
+
+static void
+note_tokens(DsocrPump *p, DsocrInFlight *f, int32 tokens)
+{
+	if (tokens > f->tokens)
+		p->tokens += tokens - f->tokens;
+	f->tokens = tokens;
+}
+
+/* ---- frames from the engine ---- */
+
+static bool
+take_ready(DsocrPump *p, const DsocrFrameHeader *h, const void *body, DsocrError *err)
+{
+	DsocrModelInfo info;
+
+	if (!dsocr_parse_ready(h, body, &info, err))
+		return false;
+	dsocr_pump_clean(info.name);
+	dsocr_pump_clean(info.fingerprint);
+	dsocr_pump_clean(info.device);
+	dsocr_pump_clean(info.weights);
+	dsocr_pump_clean(info.sandbox);
+	p->ready = true;
+	p->info = info;
+	p->max_sequences = Min(Max(info.max_sequences, 1), DSOCR_MAX_IN_FLIGHT - SPARE_REQUESTS);
+	return true;
+}
+
+static bool
+take_failed(DsocrPump *p, const DsocrFrameHeader *h, const void *body, DsocrError *err)
+{
+	if (!dsocr_parse_failed(h, body, &p->reason, err))
+		return false;
+	dsocr_pump_clean(p->reason.message);
+	dsocr_pump_clean(p->reason.hint);
+	p->failed = true;
+	return true;
+}
+
+static bool
+take_result(DsocrPump *p, const DsocrFrameHeader *h, const void *body, DsocrError *err)
+{
+	DsocrError status = {0};
+	DsocrResult result = {0};
+	int i = find_flight(p, h->id);
+
+	if (!dsocr_parse_result(body, h->length, &status, &result, err))
+		return false;
+	if (i >= 0 && i != p->sending)
+	{
+		note_tokens(p, &p->flight[i], result.text_tokens);
+		if (p->flight[i].cancelled != 0)
+			dsocr_dispatch_drop(p->flight[i].handle);
+		else
+			dsocr_dispatch_finish(p->flight[i].handle, body, h->length, &status, &result,
+								  p->info.name);
+		forget_flight(p, i);
+		if (status.code == DSOCR_OK)
+			p->answered = true;
+	}
+	dsocr_result_free(&result);
+	return true;
+}
+
+static bool
+take_progress(DsocrPump *p, const DsocrFrameHeader *h, const void *body, DsocrError *err)
+{
+	DsocrProgress progress;
+	int i = find_flight(p, h->id);
+
+	if (!dsocr_parse_progress(h, body, &progress, err))
+		return false;
+	if (i >= 0)
+	{
+		note_tokens(p, &p->flight[i], progress.text_tokens);
+		dsocr_dispatch_progress(p->flight[i].handle, &progress);
+	}
+	return true;
+}
+
+static bool
+take_frame(DsocrPump *p, const DsocrFrameHeader *h, const void *body, DsocrError *err)
+{
+	p->engine->heard = GetCurrentTimestamp();
+	switch (h->type)
+	{
+		case DSOCR_FRAME_READY:
+			return take_ready(p, h, body, err);
+		case DSOCR_FRAME_FAILED:
+			return take_failed(p, h, body, err);
+		case DSOCR_FRAME_RESULT:
+			return take_result(p, h, body, err);
+		case DSOCR_FRAME_PROGRESS:
+			return take_progress(p, h, body, err);
+	}
+	return dsocr_fail(err, DSOCR_E_INTERNAL, "frame of type %u is not for the worker", h->type);
+}
+
+DsocrPumpState
+dsocr_pump_in(DsocrPump *p)
+{
+	bool open = dsocr_link_read(&p->engine->link);
+
+	for (;;)
+	{
+		DsocrFrameHeader header;
+		const void *body;
+		DsocrError err = {0};
+		int got = dsocr_link_next(&p->engine->link, &header, &body, &err);
+
+		if (got == 0)
+			return open ? DSOCR_PUMP_OPEN : DSOCR_PUMP_CLOSED;
+		if (got < 0 || !take_frame(p, &header, body, &err))
+		{
+			dsocr_pump_clean(err.message);
+			ereport(LOG, (errmsg("dsocr worker %s: engine does not keep to the protocol: %s",
+								 p->engine->device, err.message)));
+			return DSOCR_PUMP_BROKEN;
+		}
+	}
+}
+
+/* ---- requests to the engine ---- */
+
+/* Tell the engine about requests that nobody wants any more. */
+static void
+cancel_unwanted(DsocrPump *p)
+{
+	for (int i = 0; i < p->n_flight; i++)
+	{
+		DsocrInFlight *f = &p->flight[i];
+
+		if (f->cancelled != 0 || dsocr_dispatch_wanted(f->handle))
+			continue;
+		if (i == p->sending && !dsocr_link_sending_begun(&p->engine->link))
+		{
+			dsocr_link_withdraw(&p->engine->link);
+			dsocr_dispatch_drop(f->handle);
+			forget_flight(p, i--);
+			continue;
+		}
+		if (i == p->sending)
+			continue; /* its frame has to be finished first */
+		if (dsocr_link_send_simple(&p->engine->link, DSOCR_FRAME_CANCEL, f->id, NULL))
+			f->cancelled = GetCurrentTimestamp();
+	}
+}
+
+static void
+take_work(DsocrPump *p)
+{
+	DsocrWork work;
+	DsocrError err = {0};
+	DsocrInFlight *f;
+
+	if (p->sending >= 0 || p->n_flight >= p->max_sequences + SPARE_REQUESTS ||
+		(p->n_flight > 0 && p->flight[0].suspect) ||
+		!dsocr_dispatch_take(p->device, p->n_flight, &work))
+		return;
+	if (!dsocr_link_send_request(&p->engine->link, &work.request, &err))
+	{
+		ereport(LOG, (errmsg("dsocr worker %s: %s", p->engine->device, err.message)));
+		dsocr_dispatch_return(work.handle, true);
+		return;
+	}
+
+	/* Silence counts from here when it had nothing to do. */
+	if (p->n_flight == 0)
+		p->engine->heard = GetCurrentTimestamp();
+	p->sending = p->n_flight++;
+	f = &p->flight[p->sending];
+	memset(f, 0, sizeof(*f));
+	f->handle = work.handle;
+	f->id = work.request.id;
+	f->suspect = work.suspect;
+}
+
+DsocrPumpState
+dsocr_pump_out(DsocrPump *p, bool take)
+{
+	cancel_unwanted(p);
+	for (int i = 0; i < DSOCR_MAX_IN_FLIGHT; i++)
+	{
+		if (take)
+			take_work(p);
+		if (!dsocr_link_write(&p->engine->link))
+			return DSOCR_PUMP_CLOSED;
+		if (p->sending < 0 || dsocr_link_sending(&p->engine->link))
+			break;
+		p->sending = -1;
+	}
+	return DSOCR_PUMP_OPEN;
+}
+
+/* ---- the end ---- */
+
+bool
+dsocr_pump_late(const DsocrPump *p, int timeout_ms)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (p->n_flight > 0 && TimestampDifferenceExceeds(p->engine->heard, now, timeout_ms))
+		return true;
+	for (int i = 0; i < p->n_flight; i++)
+	{
+		if (p->flight[i].cancelled != 0 &&
+			TimestampDifferenceExceeds(p->flight[i].cancelled, now, timeout_ms))
+			return true;
+	}
+	return false;
+}
+
+void
+dsocr_pump_return(DsocrPump *p, bool blame)
+{
+	bool unsent = p->sending >= 0 && !dsocr_link_sending_begun(&p->engine->link);
+
+	for (int i = 0; i < p->n_flight; i++)
+		dsocr_dispatch_return(p->flight[i].handle, blame && !(unsent && i == p->sending));
+	p->n_flight = 0;
+	p->sending = -1;
+}

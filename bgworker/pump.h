@@ -1,0 +1,74 @@
+/*-------------------------------------------------------------------------
+ *
+ * pump.h
+ *		Moves requests into an engine and its answers out.
+ *
+ * Knows what is inside the engine; what becomes of the engine is the
+ * worker's decision.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DSOCR_PUMP_H
+#define DSOCR_PUMP_H
+
+#include "dispatch.h"
+#include "engine_process.h"
+
+#define DSOCR_MAX_IN_FLIGHT 64 /* requests inside an engine */
+
+/* A request inside the engine. */
+typedef struct DsocrInFlight
+{
+	DsocrHandle handle;
+	uint64 id;			   /* on the wire */
+	bool suspect;		   /* runs alone */
+	TimestampTz cancelled; /* when the engine was told to stop it, 0 = it was not */
+	int32 tokens;		   /* of its last progress report */
+} DsocrInFlight;
+
+typedef struct DsocrPump
+{
+	int device;
+	DsocrEngineProcess *engine;
+	DsocrInFlight flight[DSOCR_MAX_IN_FLIGHT];
+	int n_flight;
+	int sending;	   /* index in flight of the request being written, -1 none */
+	int max_sequences; /* decoded together, as the engine said */
+
+	/* what the engine said since the worker looked last */
+	bool ready; /* it has loaded its model: info */
+	DsocrModelInfo info;
+	bool failed; /* it cannot: reason */
+	DsocrError reason;
+	bool answered; /* it has read an image */
+	int64 tokens;  /* it wrote so many */
+} DsocrPump;
+
+typedef enum DsocrPumpState
+{
+	DSOCR_PUMP_OPEN,
+	DSOCR_PUMP_CLOSED, /* the engine has closed its end */
+	DSOCR_PUMP_BROKEN  /* it does not keep to the protocol: was logged */
+} DsocrPumpState;
+
+extern void dsocr_pump_init(DsocrPump *p, int device, DsocrEngineProcess *engine);
+
+/* Read and handle what the engine has sent. */
+extern DsocrPumpState dsocr_pump_in(DsocrPump *p);
+
+/* Cancel what nobody wants, take new requests if allowed, write what goes. */
+extern DsocrPumpState dsocr_pump_out(DsocrPump *p, bool take);
+
+/* Has the engine been silent, or sat on a cancelled request, for so long? */
+extern bool dsocr_pump_late(const DsocrPump *p, int timeout_ms);
+
+/*
+ * The engine is given up, its link still open: hand back what it had.  With
+ * blame, what it was given may be why it died.
+ */
+extern void dsocr_pump_return(DsocrPump *p, bool blame);
+
+/* Text for views and logs of any encoding: what is not ASCII becomes '?'. */
+extern void dsocr_pump_clean(char *text);
+
+#endif /* DSOCR_PUMP_H */
