@@ -14,6 +14,12 @@
 DO LANGUAGE plpgsql $do$
 BEGIN
 	IF '@extschema@' OPERATOR(pg_catalog.<>) 'dsocr' THEN
+		PERFORM FROM pg_catalog.pg_namespace AS n WHERE n.nspname OPERATOR(pg_catalog.=) 'dsocr';
+		IF FOUND THEN
+			RAISE 'schema "dsocr" already exists' USING
+				ERRCODE = '42P06',
+				HINT = 'Drop or rename the schema, or install into it: CREATE EXTENSION dsocr SCHEMA dsocr.';
+		END IF;
 		CREATE SCHEMA dsocr;
 		COMMENT ON SCHEMA dsocr IS 'what dsocr is doing: workers, requests, statistics';
 		GRANT USAGE ON SCHEMA dsocr TO PUBLIC;

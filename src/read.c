@@ -166,6 +166,7 @@ run_request(DsocrRequest *request, Datum document, struct varlena *detoasted, Ds
 		pfree(detoasted);
 	dsocr_queue_wait_any(&handle, 1);
 	dsocr_queue_fetch(handle, &outcome->status, &outcome->result, outcome->model);
+	dsocr_error_redact(&outcome->status);
 }
 
 /* What becomes of a failure.  Returns only if the answer is NULL. */

@@ -10,9 +10,11 @@
  */
 #include "result.h"
 
+#include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "encoding.h"
@@ -90,6 +92,18 @@ bool
 dsocr_error_is_of_document(DsocrCode code)
 {
 	return code == DSOCR_E_IMAGE || code == DSOCR_E_TOO_LONG;
+}
+
+void
+dsocr_error_redact(DsocrError *error)
+{
+	if ((error->code == DSOCR_E_MODEL || error->code == DSOCR_E_IO) &&
+		!has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_SETTINGS))
+	{
+		dsocr_fail(error, error->code, "the model could not be loaded");
+		dsocr_hint(error,
+				   "An administrator finds the reason in dsocr.workers and in the server log.");
+	}
 }
 
 void

@@ -32,6 +32,12 @@ extern int dsocr_error_sqlstate(DsocrCode code);
 /* Is the document itself to blame?  Only then dsocr.on_error has a say. */
 extern bool dsocr_error_is_of_document(DsocrCode code);
 
+/*
+ * Trouble with the model names files of the server.  Who may not see settings
+ * like dsocr.model is only told that there is trouble.
+ */
+extern void dsocr_error_redact(DsocrError *error);
+
 /* Raise the error, or warn of it. */
 extern void dsocr_error_report(int elevel, const DsocrError *error);
 

@@ -10,6 +10,7 @@
  *-------------------------------------------------------------------------
  */
 #include "dsocr.h"
+#include "result.h"
 #include "shmem.h"
 #include "slots.h"
 #include "stats.h"
@@ -171,6 +172,7 @@ dsocr_workers(PG_FUNCTION_ARGS)
 		queued = count_slots(DSOCR_SLOT_QUEUED);
 		LWLockRelease(dsocr_queue_lock);
 
+		dsocr_error_redact(&d.error);
 		put_text(&row, d.name);
 		put_text(&row, device_states[d.state]);
 		put_pid(&row, d.worker_pid);

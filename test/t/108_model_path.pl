@@ -63,5 +63,20 @@ for my $path ('/etc/passwd', 'file:///etc/passwd', 'http://localhost/', '\\\\ser
 }
 is(sql($node, 'SELECT state FROM dsocr.workers'), 'ready', 'the engine still runs');
 is(sql($node, 'SELECT restarts FROM dsocr.workers'), '0', 'and was never replaced');
+
+# nor do errors tell ordinary users where the model should be
+$node->append_conf('postgresql.conf', "dsocr.model = '/secret/place'");
+$node->reload;
+ok($node->poll_query_until('postgres', q{SELECT state = 'failed' FROM dsocr.workers}), 'model is missing');
+my $where = q{SELECT error FROM dsocr.workers; SELECT error FROM dsocr_try('x'); SELECT dsocr_text('x')};
+($out, $err) = try_sql($node, $where, user => 'app');
+like("$out $err", qr/^the model could not be loaded\nthe model could not be loaded .*ERROR:  the model could not be loaded\nHINT:  An administrator/s, 'app: what');
+unlike("$out $err", qr/secret/, 'app: not where');
+sql($node, 'CREATE ROLE watcher LOGIN IN ROLE pg_monitor');
+for my $role ('watcher', undef)
+{
+	($out, $err) = try_sql($node, $where, user => $role);
+	is(scalar(() = "$out $err" =~ m{"/secret/place"}g), 3, ($role // 'administrator') . ': where');
+}
 $node->stop;
 done_testing();
