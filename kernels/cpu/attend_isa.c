@@ -239,63 +239,89 @@ attend_pack_values(void *dst, const float *const *rows, size_t n, size_t head_di
 	}
 }
 
+/* Count elements from i on; whole says that count is never less than a vector. */
 VEC_INLINE Vec
-attend_load(const char *p, int i, int count, int fp32)
+attend_load(const char *p, int i, int count, int fp32, int whole)
 {
-	if (count >= DSOCR_VW)
+	if (whole || count >= DSOCR_VW)
 		return fp32 ? vec_load(p + (size_t) i * 4) : vec_load_bf16(p + (size_t) i * 2);
 	return fp32 ? vec_load_some(p + (size_t) i * 4, (size_t) count)
 				: vec_load_some_bf16(p + (size_t) i * 2, (size_t) count);
 }
 
-VEC_INLINE Vec
-attend_load_q(const float *q, int i, int count)
+/* Keys (or, at an offset, values) of the head in page i of the sequence. */
+VEC_INLINE const char *
+attend_page(const DsocrPaged *p, int i, size_t offset)
 {
-	return count >= DSOCR_VW ? vec_load(q + i) : vec_load_some(q + i, (size_t) count);
+	return p->layer + (size_t) p->pages[i] * p->page_bytes + p->head_offset + offset;
+}
+
+/*
+ * Where to prefetch while page i is read: the page after it, or page i itself
+ * at the end.  Pages lie anywhere, so the hardware cannot know.
+ */
+VEC_INLINE const char *
+attend_next_page(const DsocrPaged *p, int i, size_t offset)
+{
+	return attend_page(p, (i + 1) * p->page_tokens < p->n ? i + 1 : i, offset);
 }
 
 VEC_INLINE void
-attend_paged_scores(float *s, const float *q, const DsocrPaged *p, float scale, int fp32)
+attend_prefetch(const char *next, size_t bytes)
+{
+	for (size_t b = 0; b < bytes; b += 64)
+		__builtin_prefetch(next + b);
+}
+
+VEC_INLINE void
+attend_paged_scores(float *s, const float *q, const DsocrPaged *p, float scale, int fp32, int whole)
 {
 	size_t bytes = (size_t) p->head_dim * (fp32 ? 4 : 2);
 
 	for (int from = 0; from < p->n; from += p->page_tokens)
 	{
-		const char *k =
-			p->layer + (size_t) p->pages[from / p->page_tokens] * p->page_bytes + p->head_offset;
+		int page = from / p->page_tokens;
+		const char *k = attend_page(p, page, 0);
+		const char *next = attend_next_page(p, page, 0);
 		int count = p->n - from < p->page_tokens ? p->n - from : p->page_tokens;
 
-		for (int t = 0; t < count; t++, k += bytes)
+		for (int t = 0; t < count; t++, k += bytes, next += bytes)
 		{
 			Vec sum = {0};
 
+			attend_prefetch(next, bytes);
 			for (int i = 0; i < p->head_dim; i += DSOCR_VW)
-				sum +=
-					attend_load_q(q, i, p->head_dim - i) * attend_load(k, i, p->head_dim - i, fp32);
+				sum += attend_load((const char *) q, i, p->head_dim - i, 1, whole) *
+					   attend_load(k, i, p->head_dim - i, fp32, whole);
 			s[from + t] = vec_sum(sum) * scale;
 		}
 	}
 }
 
-/* out[up to 8 vectors from d] = sum over keys of s * value; vectors is constant */
+/* out[vectors from d] = sum over keys of s * value; vectors <= 8 is constant */
 VEC_INLINE void
 attend_paged_values(float *out, const float *s, const DsocrPaged *p, float scale, int d,
-					int vectors, int fp32)
+					int vectors, int fp32, int whole)
 {
 	size_t bytes = (size_t) p->head_dim * (fp32 ? 4 : 2);
 	Vec acc[8] = {0};
 
 	for (int from = 0; from < p->n; from += p->page_tokens)
 	{
-		const char *v = p->layer + (size_t) p->pages[from / p->page_tokens] * p->page_bytes +
-						p->head_offset + p->value_offset;
+		int page = from / p->page_tokens;
+		const char *v = attend_page(p, page, p->value_offset);
+		const char *next = attend_next_page(p, page, p->value_offset);
 		int count = p->n - from < p->page_tokens ? p->n - from : p->page_tokens;
 
-		for (int t = 0; t < count; t++, v += bytes)
+		for (int t = 0; t < count; t++, v += bytes, next += bytes)
+		{
+			if (d == 0)
+				attend_prefetch(next, bytes);
 #pragma GCC unroll 8
 			for (int i = 0; i < vectors; i++)
-				acc[i] += s[from + t] *
-						  attend_load(v, d + i * DSOCR_VW, p->head_dim - d - i * DSOCR_VW, fp32);
+				acc[i] += s[from + t] * attend_load(v, d + i * DSOCR_VW,
+													p->head_dim - d - i * DSOCR_VW, fp32, whole);
+		}
 	}
 	for (int i = 0; i < vectors; i++)
 	{
@@ -306,48 +332,58 @@ attend_paged_values(float *out, const float *s, const DsocrPaged *p, float scale
 	}
 }
 
-VEC_INLINE void
-attend_paged_any(float *out, const float *q, const DsocrPaged *p, float *s, int fp32)
+/* s to exp(s - top); returns the sum */
+VEC_INLINE float
+attend_paged_exp(float *s, int n)
 {
 	Vec top = vec_set(-INFINITY);
 	Vec sum = {0};
 	float max;
-	float scale;
 	int i = 0;
-	int d = 0;
 
-	attend_paged_scores(s, q, p, 1.0f / sqrtf((float) p->head_dim), fp32);
-	for (; i + DSOCR_VW <= p->n; i += DSOCR_VW)
-		top = vec_max(vec_load(s + i), top);
+	for (; i + DSOCR_VW <= n; i += DSOCR_VW)
+		top = vec_max(top, vec_load(s + i));
 	max = vec_top(top);
-	for (; i < p->n; i++)
+	for (; i < n; i++)
 		max = s[i] > max ? s[i] : max;
-	for (i = 0; i < p->n; i += DSOCR_VW)
+	for (i = 0; i < n; i += DSOCR_VW)
 	{
-		int left = p->n - i < DSOCR_VW ? p->n - i : DSOCR_VW;
+		int left = n - i < DSOCR_VW ? n - i : DSOCR_VW;
 		Vec kept = {0};
-		Vec e = vec_exp(attend_load_q(s, i, left) - max);
+		Vec e = vec_exp(attend_load((const char *) s, i, left, 1, 0) - max);
 
 		memcpy(&kept, &e, (size_t) left * sizeof(float));
 		memcpy(s + i, &e, (size_t) left * sizeof(float));
 		sum += kept;
 	}
-	scale = 1.0f / vec_sum(sum);
+	return vec_sum(sum);
+}
+
+VEC_INLINE void
+attend_paged_any(float *out, const float *q, const DsocrPaged *p, float *s, int fp32, int whole)
+{
+	float scale;
+	int d = 0;
+
+	attend_paged_scores(s, q, p, 1.0f / sqrtf((float) p->head_dim), fp32, whole);
+	scale = 1.0f / attend_paged_exp(s, p->n);
 	for (; d + 8 * DSOCR_VW <= p->head_dim; d += 8 * DSOCR_VW)
-		attend_paged_values(out, s, p, scale, d, 8, fp32);
+		attend_paged_values(out, s, p, scale, d, 8, fp32, 1);
 	for (; d + 2 * DSOCR_VW <= p->head_dim; d += 2 * DSOCR_VW)
-		attend_paged_values(out, s, p, scale, d, 2, fp32);
+		attend_paged_values(out, s, p, scale, d, 2, fp32, 1);
 	for (; d < p->head_dim; d += DSOCR_VW)
-		attend_paged_values(out, s, p, scale, d, 1, fp32);
+		attend_paged_values(out, s, p, scale, d, 1, fp32, whole);
 }
 
 void
 DSOCR_ISA_NAME(dsocr_paged_)(float *out, const float *q, const DsocrPaged *p, float *scores)
 {
 	if (p->fp32)
-		attend_paged_any(out, q, p, scores, 1);
+		attend_paged_any(out, q, p, scores, 1, 0);
+	else if (p->head_dim % DSOCR_VW == 0)
+		attend_paged_any(out, q, p, scores, 0, 1);
 	else
-		attend_paged_any(out, q, p, scores, 0);
+		attend_paged_any(out, q, p, scores, 0, 0);
 }
 
 const DsocrAttendOps DSOCR_ISA_NAME(dsocr_attend_) = {.keys_bytes = attend_keys_bytes,
