@@ -66,6 +66,11 @@ is(sql($node, "SELECT (r).raw, m, t, has_function_privilege('app', 'app.dsocr_re
 ($out, $err) = try_sql($node, "ALTER TYPE app.dsocr_result ADD ATTRIBUTE more int4 CASCADE; SELECT app.dsocr_read('STUB:text=x')", db => 'after');
 like($err, qr/type dsocr_result does not fit the installed library/, 'foreign result type');
 
+# nor is a mode that was added by hand
+sql($node, "ALTER TYPE app.dsocr_mode ADD VALUE 'huge'", db => 'after');
+($out, $err) = try_sql($node, verbose("SELECT app.dsocr_text('STUB:text=x', mode => 'huge')"), db => 'after');
+like($err, qr/ERROR:  22023: mode is not known to the installed library/, 'foreign mode');
+
 # without preloading: a clear error, and everything that needs no server memory works
 $node->adjust_conf('postgresql.conf', 'shared_preload_libraries', "''");
 $node->restart;
