@@ -12,8 +12,15 @@ $(BUILD)/unit/%: test/unit/%.c $(REFERENCE_OBJ) $(BUILD)/libengine.a
 # Reference cases on the reference backend: the code of `dsocr-engine check`.
 $(BUILD)/unit/test_model: $(patsubst %,$(BUILD)/src/engine/check_%.o,case stages generate)
 
+$(BUILD)/unit/test_memory: ENGINE_LIBS += -Wl,--wrap=dsocr_alloc,--wrap=dsocr_zalloc,--wrap=dsocr_strdup
+
 check-unit: $(UNIT_BIN) $(BUILD)/dsocr-engine golden
 	@export DSOCR_TEST_ENGINE=$(BUILD)/dsocr-engine DSOCR_TEST_MODEL=models/nano; rc=0; for t in $(UNIT_BIN); do echo "== $$t"; $$t || rc=1; done; exit $$rc
+
+# Speed of single operations: make $(BUILD)/bench/bench_ops
+$(BUILD)/bench/%: test/bench/%.c $(BUILD)/libengine.a
+	@mkdir -p $(@D)
+	$(ENGINE_CC) $(ENGINE_CFLAGS) -o $@ $^ $(ENGINE_LIBS)
 
 FUZZ_SRC = $(wildcard test/fuzz/fuzz_*.c)
 FUZZ_BIN = $(patsubst test/fuzz/%.c,build/fuzz/%,$(FUZZ_SRC))

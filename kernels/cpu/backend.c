@@ -130,7 +130,8 @@ dsocr_cpu_scratch(DsocrCpu *cpu, int worker, DsocrCpuSlot slot, size_t count, si
 static bool
 cpu_sync(DsocrBackend *be, DsocrError *err)
 {
-	if (__atomic_load_n(&((DsocrCpu *) be)->broken, __ATOMIC_RELAXED))
+	/* told once: what was computed since the last sync is lost, the rest can go on */
+	if (__atomic_exchange_n(&((DsocrCpu *) be)->broken, 0, __ATOMIC_RELAXED))
 		return dsocr_fail(err, DSOCR_E_MEMORY, "an operation ran out of scratch memory");
 	return true;
 }

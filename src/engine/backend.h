@@ -215,7 +215,11 @@ typedef struct DsocrBackendOps
 	void (*pick)(DsocrBackend *be, int32_t *ids, float *logprobs, const void *logits, int n,
 				 int vocab, const DsocrBans *bans);
 
-	/* Wait for the device. false (DSOCR_E_DEVICE) when it is broken. */
+	/*
+	 * Wait for the device.  False when it is broken (DSOCR_E_DEVICE), or once
+	 * when an operation since the last call ran out of memory
+	 * (DSOCR_E_MEMORY): its results are void, later operations are not.
+	 */
 	bool (*sync)(DsocrBackend *be, DsocrError *err);
 } DsocrBackendOps;
 

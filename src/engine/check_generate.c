@@ -198,7 +198,10 @@ run_step(CheckRun *r, DsocrSequence *s, const Variant *v, int step, const void *
 		return dsocr_fail(err, DSOCR_E_IO, "id %d of %s is not in the vocabulary", want, v->name);
 	if (!dsocr_ngram_bans(s->ids, s->n, s->prompt_len, v->ngram, v->window, m->whitelist,
 						  m->n_whitelist, &bans, err))
+	{
+		dsocr_free(bans.ids);
 		return false;
+	}
 	start[1] = bans.n;
 	all = (DsocrBans){.ids = bans.ids, .start = start};
 	m->be->ops->pick(m->be, &id, &logprob, logits, 1, m->config.vocab, &all);

@@ -393,6 +393,22 @@ run_head(const DecoderRun *r, const int32_t *logit_rows, int n_logits)
 	return true;
 }
 
+static bool
+run_layers(const DecoderRun *r, const DsocrPoll *poll)
+{
+	DsocrDecoder *d = r->d;
+
+	for (int i = 0; i < d->config->layers; i++)
+	{
+		if (poll != NULL && !poll->go_on(poll->arg))
+			return dsocr_fail(r->err, DSOCR_E_CANCELLED, "request was cancelled");
+		if (!run_attention(r, &d->layers[i], i) || !run_mlp(r, &d->layers[i], i) ||
+			!show(r, r->x, "lm.layer.%d", i))
+			return false;
+	}
+	return true;
+}
+
 bool
 dsocr_decoder_run(DsocrDecoder *d, void *x, const DsocrRows *rows, DsocrKv *kv,
 				  const int32_t *logit_rows, int n_logits, const DsocrTap *tap,
@@ -414,15 +430,10 @@ dsocr_decoder_run(DsocrDecoder *d, void *x, const DsocrRows *rows, DsocrKv *kv,
 		if (d->router_logits == NULL)
 			return false;
 	}
-	for (int i = 0; i < c->layers; i++)
-	{
-		if (poll != NULL && !poll->go_on(poll->arg))
-			return dsocr_fail(err, DSOCR_E_CANCELLED, "request was cancelled");
-		if (!run_attention(&r, &d->layers[i], i) || !run_mlp(&r, &d->layers[i], i) ||
-			!show(&r, x, "lm.layer.%d", i))
-			return false;
-	}
-	return run_head(&r, logit_rows, n_logits) && d->be->ops->sync(d->be, err);
+	if (run_layers(&r, poll) && run_head(&r, logit_rows, n_logits))
+		return d->be->ops->sync(d->be, err);
+	d->be->ops->sync(d->be, NULL); /* trouble of this run is not the next one's */
+	return false;
 }
 
 const void *

@@ -278,6 +278,8 @@ dsocr_encoder_run(DsocrEncoder *e, const uint8_t *rgb, int size, void *tokens, c
 		rgb = cut;
 	}
 	ok = run_view(&r, rgb, whole, tokens);
+	if (!ok)
+		e->be->ops->sync(e->be, NULL); /* trouble of this view is not the next one's */
 	dsocr_free(cut);
 	return ok;
 }

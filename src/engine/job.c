@@ -301,11 +301,16 @@ work_prefill(DsocrJob *job, DsocrModel *m, const DsocrPoll *poll, DsocrError *er
 	if (s->filled < s->prompt_len)
 		return true;
 	if (!dsocr_job_bans(job, m, &bans, err))
+	{
+		dsocr_free(bans.ids);
 		return false;
+	}
 	start[1] = bans.n;
 	m->be->ops->pick(m->be, &id, &logprob, dsocr_decoder_logits(m->decoder), 1, m->config.vocab,
 					 &(DsocrBans){.ids = bans.ids, .start = start});
 	dsocr_free(bans.ids);
+	if (!m->be->ops->sync(m->be, err))
+		return false;
 	job->state = DSOCR_JOB_DECODING;
 	dsocr_job_token(job, m, id, logprob);
 	return true;

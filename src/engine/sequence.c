@@ -123,7 +123,7 @@ dsocr_sequence_embed(DsocrSequence *s, DsocrModel *m, DsocrError *err)
 		return false;
 	dsocr_decoder_embed(m->decoder, s->embeds, s->ids, s->prompt_len);
 	if (s->image_at < 0)
-		return true;
+		return m->be->ops->sync(m->be, err);
 	if (tiles > 0)
 	{
 		int tile_side = token_side(m, s->plan.tile_size);
@@ -133,7 +133,7 @@ dsocr_sequence_embed(DsocrSequence *s, DsocrModel *m, DsocrError *err)
 	place_newlines(s, m, tiles, side, side);
 	m->be->ops->copy(m->be, image_row(s, m, total - 1), dsocr_encoder_separator(m->encoder),
 					 (size_t) m->config.hidden);
-	return true;
+	return m->be->ops->sync(m->be, err);
 }
 
 /* Tokens of a view, [side^2, hidden], row by row into the sequence. */
