@@ -678,11 +678,7 @@ run_all(const char *isa, DsocrPrecision precision)
 	return failed;
 }
 
-/*
- * Then everything again with a oneDNN that has no bf16 products, as on
- * processors without AVX-512.  The library looks at its environment once, so
- * the program starts anew.
- */
+/* Then again without bf16 in oneDNN, as before AVX-512: it reads its environment once. */
 int
 main(int argc, char **argv)
 {
