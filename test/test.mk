@@ -24,6 +24,7 @@ $(BUILD)/bench/%: test/bench/%.c $(BUILD)/libengine.a
 
 FUZZ_SRC = $(wildcard test/fuzz/fuzz_*.c)
 FUZZ_BIN = $(patsubst test/fuzz/%.c,build/fuzz/%,$(FUZZ_SRC))
+FUZZ_CC ?= clang-14
 FUZZ_FLAGS = -std=gnu11 -D_GNU_SOURCE -O1 -g -fsanitize=fuzzer,address,undefined \
 	-fno-sanitize-recover=undefined -Isrc/engine
 # Each target links only what it tests; no device code.
@@ -32,7 +33,7 @@ FUZZ_LIB = $(filter-out $(patsubst %,src/engine/%.c,engine scheduler job sequenc
 
 build/fuzz/%: test/fuzz/%.c $(FUZZ_LIB)
 	@mkdir -p $(@D)
-	clang $(FUZZ_FLAGS) -o $@ $^ -lpng -lz -ljpeg -ljansson -lpcre2-8 -lm
+	$(FUZZ_CC) $(FUZZ_FLAGS) -o $@ $^ -lpng -lz -ljpeg -ljansson -lpcre2-8 -lm
 
 # Reference data: unpacked once for each state of the archives.
 golden:
