@@ -436,13 +436,22 @@ dsocr_check_case_on(DsocrCheck *c, DsocrModel *model, const char *case_json)
 	json_decref(json);
 }
 
+DsocrModel *
+dsocr_check_open(const DsocrCheck *c, DsocrBackend *be, const char *dir, DsocrError *err)
+{
+	char own[4096];
+
+	snprintf(own, sizeof(own), "%s/tokenizer.json", dir);
+	return dsocr_model_open(be, dir, access(own, R_OK) == 0 ? NULL : c->tokenizer, err);
+}
+
 void
 dsocr_check_case(DsocrCheck *c, const char *model_dir, const char *case_json)
 {
 	DsocrBackendOptions options = {.precision = c->precision, .threads = c->threads};
 	DsocrError err = {0};
 	DsocrBackend *be = dsocr_cpu_open(&options, &err);
-	DsocrModel *m = be != NULL ? dsocr_model_open(be, model_dir, c->tokenizer, &err) : NULL;
+	DsocrModel *m = be != NULL ? dsocr_check_open(c, be, model_dir, &err) : NULL;
 
 	if (dsocr_check(c, m != NULL, model_dir, "%s", err.message))
 		dsocr_check_case_on(c, m, case_json);

@@ -18,7 +18,11 @@
  */
 extern void dsocr_check_case(DsocrCheck *c, const char *model_dir, const char *case_json);
 
-/* The same on a model that is open already; its backend's precision is c->precision. */
+/* A model folder for checks; c->tokenizer is used where it has none of its own. */
+extern DsocrModel *dsocr_check_open(const DsocrCheck *c, DsocrBackend *be, const char *dir,
+									DsocrError *err);
+
+/* A case on a model that is open already; its backend's precision is c->precision. */
 extern void dsocr_check_case_on(DsocrCheck *c, DsocrModel *model, const char *case_json);
 
 #endif /* DSOCR_CHECK_CASE_H */

@@ -19,7 +19,7 @@ dsocr_check_model(DsocrCheck *c, const char *dir)
 	char pattern[4096];
 	glob_t found = {0};
 	DsocrBackend *be = dsocr_cpu_open(&options, &err);
-	DsocrModel *m = be != NULL ? dsocr_model_open(be, dir, NULL, &err) : NULL;
+	DsocrModel *m = be != NULL ? dsocr_check_open(c, be, dir, &err) : NULL;
 
 	dsocr_check(c, m != NULL, dir, "%s", err.message);
 	snprintf(pattern, sizeof(pattern), "%s/cases/*.json", dir);
