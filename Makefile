@@ -40,6 +40,9 @@ $(OBJS): $(wildcard src/*.h src/engine/*.h bgworker/*.h)
 
 all: dsocr-engine
 
+# PGXS does not follow includes.
+$(OBJS): $(wildcard src/*.h src/engine/*.h bgworker/*.h)
+
 sql/dsocr--$(DSOCR_VERSION).sql: sql/dsocr.sql
 	cp $< $@
 

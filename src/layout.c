@@ -7,6 +7,9 @@
  * jsonb they stay as the model gave them, [x1, y1, x2, y2]; type box orders
  * its corners itself, so box[0] holds the larger x and y.
  *
+ * Text that the model wrote outside of blocks is not lost: what stands before
+ * the first one is an element of type text without a box.
+ *
  *-------------------------------------------------------------------------
  */
 #include "layout.h"
@@ -62,6 +65,14 @@ dsocr_json_text(JsonbParseState **state, const char *key, char *value)
 	pushJsonbValue(state, WJB_VALUE, &v);
 }
 
+/* The text before the first block as a block of its own; false if there is none. */
+static bool
+prefix_block(const DsocrResult *result, DsocrBlock *block)
+{
+	*block = (DsocrBlock){.label = "text", .content = result->prefix};
+	return result->prefix != NULL && result->prefix[0] != '\0';
+}
+
 static void
 push_block(JsonbParseState **state, const DsocrBlock *block, int *replaced)
 {
@@ -85,6 +96,7 @@ Datum
 dsocr_layout_jsonb(const DsocrResult *result, int *replaced)
 {
 	JsonbParseState *state = NULL;
+	DsocrBlock prefix;
 
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	dsocr_json_key(&state, "pages");
@@ -95,6 +107,8 @@ dsocr_layout_jsonb(const DsocrResult *result, int *replaced)
 	dsocr_json_int(&state, "height", result->height);
 	dsocr_json_key(&state, "elements");
 	pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);
+	if (prefix_block(result, &prefix))
+		push_block(&state, &prefix, replaced);
 	for (int i = 0; i < result->n_blocks; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -118,27 +132,36 @@ box_datum(const int32_t b[4])
 	return BoxPGetDatum(box);
 }
 
+/* A row for each box of a block, or one with a NULL box. */
+static void
+put_block(const DsocrBlock *block, int ord, ReturnSetInfo *rsinfo, int *replaced)
+{
+	Datum values[5];
+	bool nulls[5] = {false};
+
+	values[0] = Int32GetDatum(THE_PAGE);
+	values[1] = Int32GetDatum(ord);
+	values[2] = CStringGetTextDatum(dsocr_encoding_to_server(block->label, replaced));
+	values[4] = CStringGetTextDatum(dsocr_encoding_to_server(block->content, replaced));
+	for (int k = 0; k < Max(block->n_boxes, 1); k++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		nulls[3] = block->n_boxes == 0;
+		values[3] = nulls[3] ? (Datum) 0 : box_datum(block->boxes[k]);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+}
+
 void
 dsocr_layout_rows(const DsocrResult *result, ReturnSetInfo *rsinfo, int *replaced)
 {
-	for (int i = 0; i < result->n_blocks; i++)
-	{
-		const DsocrBlock *block = &result->blocks[i];
-		Datum values[5];
-		bool nulls[5] = {false};
+	DsocrBlock prefix;
+	int ord = 1;
 
-		values[0] = Int32GetDatum(THE_PAGE);
-		values[1] = Int32GetDatum(i + 1);
-		values[2] = CStringGetTextDatum(dsocr_encoding_to_server(block->label, replaced));
-		values[4] = CStringGetTextDatum(dsocr_encoding_to_server(block->content, replaced));
-		for (int k = 0; k < Max(block->n_boxes, 1); k++)
-		{
-			CHECK_FOR_INTERRUPTS();
-			nulls[3] = block->n_boxes == 0;
-			values[3] = nulls[3] ? (Datum) 0 : box_datum(block->boxes[k]);
-			tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
-		}
-	}
+	if (prefix_block(result, &prefix))
+		put_block(&prefix, ord++, rsinfo, replaced);
+	for (int i = 0; i < result->n_blocks; i++)
+		put_block(&result->blocks[i], ord++, rsinfo, replaced);
 }
 
 void

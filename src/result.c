@@ -112,6 +112,10 @@ dsocr_error_report(int elevel, const DsocrError *error)
 	char *message = dsocr_encoding_to_server(pstrdup(error->message), NULL);
 	char *hint = dsocr_encoding_to_server(pstrdup(error->hint), NULL);
 
+	/* what helps with any bad document, where the engine knows nothing better */
+	if (hint[0] == '\0' && error->code == DSOCR_E_IMAGE && elevel >= ERROR)
+		hint = "Use dsocr_try, or set dsocr.on_error to null or warning, to go on with the other "
+			   "documents.";
 	ereport(elevel, (errcode(dsocr_error_sqlstate(error->code)), errmsg_internal("%s", message),
 					 hint[0] ? errhint("%s", hint) : 0));
 }

@@ -239,8 +239,9 @@ check_case(DsocrCheck *c, const json_t *object)
 		return;
 	}
 	dsocr_check(c, equal(stripped, (Text){r.raw, strlen(r.raw)}), what, "raw text");
-	dsocr_check(c, prefix.len <= stripped.len && memcmp(prefix.at, stripped.at, prefix.len) == 0,
-				what, "prefix");
+	dsocr_utf8_strip(prefix.at, prefix.len, &from, &to);
+	dsocr_check(c, equal((Text){prefix.at + from, to - from}, (Text){r.prefix, strlen(r.prefix)}),
+				what, "prefix \"%.80s\"", r.prefix);
 	if (!expected_markdown(stripped, blocks, &expected))
 		dsocr_check(c, false, what, "the case has no usable places");
 	else

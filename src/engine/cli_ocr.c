@@ -207,6 +207,7 @@ result_to_json(const char *file, const DsocrResult *r)
 		o = json_pack("{s:n}", "file");
 	json_object_set_new(o, "markdown", json_string(r->markdown));
 	json_object_set_new(o, "raw", json_string(r->raw));
+	json_object_set_new(o, "prefix", json_string(r->prefix));
 	json_object_set_new(o, "blocks", blocks_to_json(r));
 	json_object_set_new(o, "finish",
 						json_string(r->finish == DSOCR_FINISH_STOP ? "stop" : "length"));

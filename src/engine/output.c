@@ -392,6 +392,20 @@ fill_block(DsocrBlock *b, const Reference *r, Span content, int width, int heigh
 	return true;
 }
 
+/* What stands before the first block belongs to none of them. */
+static char *
+copy_prefix(Span text, DsocrError *err)
+{
+	Reference r;
+	size_t from = 0;
+	size_t to = 0;
+
+	if (next_reference(text, &r))
+		text.len = r.whole.at - text.at;
+	dsocr_utf8_strip(text.at, text.len, &from, &to);
+	return copy_span((Span){text.at + from, to - from}, err);
+}
+
 static bool
 make_blocks(Span text, int width, int height, DsocrResult *out, DsocrError *err)
 {
@@ -450,7 +464,9 @@ dsocr_output_parse(const char *text, size_t len, int width, int height, DsocrRes
 	dsocr_buffer_free(&markdown);
 	if (parsed.markdown != NULL)
 		parsed.raw = copy_span(s, err);
-	if (parsed.raw == NULL || !make_blocks(s, width, height, &parsed, err))
+	if (parsed.raw != NULL)
+		parsed.prefix = copy_prefix(s, err);
+	if (parsed.prefix == NULL || !make_blocks(s, width, height, &parsed, err))
 	{
 		dsocr_buffer_free(&raw);
 		dsocr_result_free(&parsed);
@@ -459,6 +475,7 @@ dsocr_output_parse(const char *text, size_t len, int width, int height, DsocrRes
 	dsocr_buffer_free(&raw);
 	result->raw = parsed.raw;
 	result->markdown = parsed.markdown;
+	result->prefix = parsed.prefix;
 	result->blocks = parsed.blocks;
 	result->n_blocks = parsed.n_blocks;
 	return true;

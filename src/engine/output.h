@@ -25,7 +25,7 @@ extern void dsocr_output_strip(const char *text, size_t len, const char *eos, si
 
 /*
  * Parse raw text (end token removed, stripped; valid UTF-8) of an image of
- * width x height: fills result->raw, ->markdown, ->n_blocks and ->blocks,
+ * width x height: fills result->raw, ->markdown, ->prefix, ->n_blocks and ->blocks,
  * which must be empty before.  U+0000, which no PostgreSQL text can hold,
  * becomes U+FFFD.  Linear in the length of the text, in time and memory.
  * Errors: DSOCR_E_MEMORY; result is as before then.

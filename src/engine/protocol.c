@@ -222,6 +222,7 @@ dsocr_frame_result(DsocrBuffer *out, uint64_t id, const DsocrError *status,
 		put_i64(&w, t->decode);
 		put_string(&w, result->raw, SIZE_MAX);
 		put_string(&w, result->markdown, SIZE_MAX);
+		put_string(&w, result->prefix, SIZE_MAX);
 		put_u32(&w, (uint32_t) result->n_blocks);
 		for (int i = 0; i < result->n_blocks; i++)
 			put_block(&w, &result->blocks[i]);

@@ -391,6 +391,7 @@ get_result(Reader *r, DsocrResult *result)
 	t->decode = get_i64(r);
 	result->raw = get_string(r);
 	result->markdown = get_string(r);
+	result->prefix = get_string(r);
 	n = get_u32(r);
 	if (n > r->left / MIN_BLOCK_BYTES)
 		bad(r, "more blocks than bytes");

@@ -38,5 +38,6 @@ dsocr_result_free(DsocrResult *r)
 	dsocr_free(r->blocks);
 	dsocr_free(r->raw);
 	dsocr_free(r->markdown);
+	dsocr_free(r->prefix);
 	memset(r, 0, sizeof(*r));
 }

@@ -107,6 +107,7 @@ typedef struct DsocrResult
 {
 	char *raw;		/* model output, end token removed; valid UTF-8 */
 	char *markdown; /* cleaned the official way; valid UTF-8 */
+	char *prefix;	/* text before the first block (all if there is none), stripped of blanks */
 	int n_blocks;
 	DsocrBlock *blocks;
 	DsocrFinish finish;

@@ -61,7 +61,13 @@ is(sql($node, "SELECT dsocr_layout('STUB:text=<|ref|>a<|/ref|><|det|>[[999, 999,
 	'[[1000, 1000, 0, 0]]', 'jsonb does not');
 is(sql($node, "SELECT count(*), max(ord) FROM dsocr_blocks(convert_to('STUB:text=' ||
 	repeat('<|ref|>a<|/ref|><|det|>[[1,2,3,4]]<|/det|>', 90), 'UTF8'))"), '90|90', 'many blocks');
-is(sql($node, "SELECT count(*) FROM dsocr_blocks('STUB:text=plain')"), '0', 'no block, no row');
+is(sql($node, "SELECT ord, type, box IS NULL, content FROM dsocr_blocks('STUB:text= plain ')"),
+	'1|text|t|plain', 'text without blocks is not lost');
+is(sql($node, "SELECT ord, type, content FROM dsocr_blocks('STUB:text=before <|ref|>a<|/ref|><|det|>[[1,2,3,4]]<|/det|>after')"),
+	"1|text|before\n2|a|after", 'nor is text before the first block');
+is(sql($node, "SELECT dsocr_layout('STUB:text=plain') #>> '{pages,0,elements}'"),
+	'[{"text": "plain", "type": "text", "boxes": []}]', 'nor in the layout');
+is(sql($node, "SELECT dsocr_layout('STUB:text=') #>> '{pages,0,elements}'"), '[]', 'no text, no element');
 
 # the prompts of the functions reach the engine
 is(sql($node, "SELECT dsocr_generate('STUB:prompt', 'Say \"hi\" <image>')"), 'Say "hi" <image>', 'prompt');

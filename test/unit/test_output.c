@@ -124,6 +124,7 @@ test_markdown(void **state)
 
 	assert_string_equal(r.raw, text);
 	assert_string_equal(r.markdown, "a![](images/0.jpg)\nb:= ![](images/1.jpg)\n=: \\colon");
+	assert_string_equal(r.prefix, "a");
 	assert_int_equal(r.n_blocks, 3);
 	assert_string_equal(r.blocks[0].label, "image");
 	assert_string_equal(r.blocks[0].content, "b");
@@ -153,6 +154,7 @@ test_no_reference(void **state)
 		assert_int_equal(r.n_blocks, 0);
 		assert_string_equal(r.raw, texts[i]);
 		assert_string_equal(r.markdown, texts[i]);
+		assert_string_equal(r.prefix, texts[i]);
 		dsocr_result_free(&r);
 	}
 }

@@ -227,6 +227,7 @@ sample_result(int32_t boxes[2][4], DsocrBlock blocks[2])
 	blocks[1] = (DsocrBlock){.label = "", .content = "\xe6\x97\xa5", .n_boxes = 0};
 	return (DsocrResult){.raw = "raw",
 						 .markdown = "markdown",
+						 .prefix = "before",
 						 .n_blocks = 2,
 						 .blocks = blocks,
 						 .finish = DSOCR_FINISH_LENGTH,
@@ -262,6 +263,7 @@ test_result(void **state)
 	assert_int_equal(got.code, DSOCR_OK);
 	assert_string_equal(out.raw, "raw");
 	assert_string_equal(out.markdown, "markdown");
+	assert_string_equal(out.prefix, "before");
 	assert_int_equal(out.n_blocks, 2);
 	assert_string_equal(out.blocks[0].label, "title");
 	assert_string_equal(out.blocks[0].content, "# A");
