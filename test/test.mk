@@ -1,7 +1,8 @@
 # Tests that need no server: unit, golden, fuzz.
 
 FUZZ_SECONDS ?= 60
-UNIT_SRC = $(wildcard test/unit/test_*.c)
+UNIT_SKIP ?=
+UNIT_SRC = $(filter-out $(UNIT_SKIP:%=test/unit/test_%.c),$(wildcard test/unit/test_*.c))
 UNIT_BIN = $(patsubst test/unit/%.c,$(BUILD)/unit/%,$(UNIT_SRC))
 REFERENCE_OBJ = $(patsubst %.c,$(BUILD)/%.o,$(wildcard test/reference/*.c))
 
