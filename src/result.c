@@ -112,10 +112,12 @@ dsocr_error_report(int elevel, const DsocrError *error)
 	char *message = dsocr_encoding_to_server(pstrdup(error->message), NULL);
 	char *hint = dsocr_encoding_to_server(pstrdup(error->hint), NULL);
 
-	/* what helps with any bad document, where the engine knows nothing better */
+	/* what helps in general, where the engine knows nothing better */
 	if (hint[0] == '\0' && error->code == DSOCR_E_IMAGE && elevel >= ERROR)
 		hint = "Use dsocr_try, or set dsocr.on_error to null or warning, to go on with the other "
 			   "documents.";
+	else if (hint[0] == '\0' && error->code == DSOCR_E_MODEL)
+		hint = "Correct dsocr.model or the folder that it names, then run SELECT dsocr_reload().";
 	ereport(elevel, (errcode(dsocr_error_sqlstate(error->code)), errmsg_internal("%s", message),
 					 hint[0] ? errhint("%s", hint) : 0));
 }

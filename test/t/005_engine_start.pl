@@ -25,7 +25,7 @@ my $node = new_server('start', no_wait => 1, conf => "dsocr.model = '/nonexisten
 $node->poll_query_until('postgres', "SELECT state = 'failed' FROM t.workers()");
 my $err = error_of($node, reading('text=x'));
 like($err, qr/58P01/, 'a missing model is 58P01');
-like($err, qr/could not open model folder/, 'with the reason of the engine');
+like($err, qr/could not open model folder.*HINT: .*dsocr_reload/s, 'with the reason of the engine and what to do');
 ok($node->poll_query_until('postgres', 'SELECT engine_pid IS NULL FROM t.workers()'), 'no engine');
 my $pid = $node->safe_psql('postgres', 'SELECT pid FROM t.workers()');
 my $log = slurp_file($node->logfile);
