@@ -131,8 +131,8 @@ static const int allowed[] = {
 	/* descriptors that are open */
 	SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(readv), SCMP_SYS(writev), SCMP_SYS(pread64),
 	SCMP_SYS(recvfrom), SCMP_SYS(recvmsg), SCMP_SYS(sendto), SCMP_SYS(sendmsg), SCMP_SYS(close),
-	SCMP_SYS(lseek), SCMP_SYS(fstat), SCMP_SYS(poll), SCMP_SYS(ppoll), SCMP_SYS(fcntl),
-	SCMP_SYS(getsockopt), SCMP_SYS(shutdown),
+	SCMP_SYS(lseek), SCMP_SYS(fstat), SCMP_SYS(poll), SCMP_SYS(ppoll), SCMP_SYS(getsockopt),
+	SCMP_SYS(shutdown),
 	/* memory; JIT compilers of matrix libraries make pages executable */
 	SCMP_SYS(mmap), SCMP_SYS(munmap), SCMP_SYS(mremap), SCMP_SYS(mprotect), SCMP_SYS(madvise),
 	SCMP_SYS(brk), SCMP_SYS(mincore), SCMP_SYS(mlock), SCMP_SYS(munlock), SCMP_SYS(get_mempolicy),
@@ -140,9 +140,8 @@ static const int allowed[] = {
 	/* threads */
 	SCMP_SYS(futex), SCMP_SYS(set_robust_list), SCMP_SYS(get_robust_list), SCMP_SYS(rseq),
 	SCMP_SYS(set_tid_address), SCMP_SYS(gettid), SCMP_SYS(getpid), SCMP_SYS(getppid),
-	SCMP_SYS(sched_yield), SCMP_SYS(sched_getaffinity), SCMP_SYS(sched_setaffinity),
-	SCMP_SYS(sched_getparam), SCMP_SYS(sched_getscheduler), SCMP_SYS(arch_prctl), SCMP_SYS(getcpu),
-	SCMP_SYS(sigaltstack),
+	SCMP_SYS(sched_yield), SCMP_SYS(sched_getaffinity), SCMP_SYS(sched_getparam),
+	SCMP_SYS(sched_getscheduler), SCMP_SYS(arch_prctl), SCMP_SYS(getcpu), SCMP_SYS(sigaltstack),
 	/* signals to ourselves: handlers, abort() */
 	SCMP_SYS(rt_sigaction), SCMP_SYS(rt_sigprocmask), SCMP_SYS(rt_sigreturn),
 	SCMP_SYS(restart_syscall),
@@ -220,6 +219,7 @@ static void
 add_argument_rules(scmp_filter_ctx f)
 {
 	static const unsigned int writing[] = {O_WRONLY, O_RDWR, O_CREAT, O_TRUNC};
+	static const unsigned int looking[] = {F_GETFD, F_SETFD, F_GETFL};
 	scmp_datum_t self = (scmp_datum_t) getpid();
 
 	/* threads, but no processes; clone3 hides its flags, glibc falls back to clone */
@@ -235,6 +235,13 @@ add_argument_rules(scmp_filter_ctx f)
 								SCMP_A1(SCMP_CMP_MASKED_EQ, writing[i], writing[i]));
 	}
 	(void) seccomp_rule_add(f, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(openat2), 0);
+	/* other commands let the kernel send signals to any process of the user (F_SETOWN) */
+	for (size_t i = 0; i < sizeof(looking) / sizeof(looking[0]); i++)
+		(void) seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 1,
+								SCMP_A1(SCMP_CMP_EQ, looking[i]));
+	/* our own threads may be placed, nobody else's */
+	(void) seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(sched_setaffinity), 1,
+							SCMP_A0(SCMP_CMP_EQ, 0));
 	/* abort() and raise() */
 	(void) seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1, SCMP_A0(SCMP_CMP_EQ, self));
 	(void) seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(kill), 1, SCMP_A0(SCMP_CMP_EQ, self));

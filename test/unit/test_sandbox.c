@@ -136,6 +136,29 @@ try_thread_of_its_own(void)
 	return outcome(syscall(SYS_clone, CLONE_VM | SIGCHLD, 0, 0, 0, 0));
 }
 
+/* Whose input and output signals go to: any process of the same user. */
+static int
+try_own(void)
+{
+	return outcome(fcntl(STDERR_FILENO, F_SETOWN, getppid()));
+}
+
+static int
+try_own_signal(void)
+{
+	return outcome(fcntl(STDERR_FILENO, F_SETSIG, SIGKILL));
+}
+
+static int
+try_pin_parent(void)
+{
+	cpu_set_t set;
+
+	if (sched_getaffinity(0, sizeof(set), &set) != 0)
+		return WRONG;
+	return outcome(sched_setaffinity(getppid(), sizeof(set), &set));
+}
+
 /* ---- killed ---- */
 
 static int
@@ -271,8 +294,9 @@ try_clock(void)
 static void
 test_refused(void **state)
 {
-	static const Attempt attempts[] = {try_read_file, try_fork, try_kill,
-									   try_limit,	  try_list, try_thread_of_its_own};
+	static const Attempt attempts[] = {try_read_file, try_fork,		  try_kill,
+									   try_limit,	  try_list,		  try_thread_of_its_own,
+									   try_own,		  try_own_signal, try_pin_parent};
 
 	if (!has_seccomp())
 		skip();
