@@ -19,7 +19,7 @@
 typedef struct DsocrOutput
 {
 	DsocrBuffer head; /* header and fixed part, or whole short frames */
-	const char *tail; /* image bytes in the payload area; not owned */
+	const char *tail; /* image bytes in the payload; not owned */
 	size_t tail_len;  /* bytes of it */
 	size_t sent;	  /* bytes of head and tail written */
 } DsocrOutput;

@@ -48,12 +48,22 @@ find_flight(const DsocrPump *p, uint64 id)
 	return -1;
 }
 
+/* Nothing is being sent any more. */
+static void
+end_sending(DsocrPump *p)
+{
+	p->sending = -1;
+	if (p->payload != NULL)
+		dsm_detach(p->payload);
+	p->payload = NULL;
+}
+
 static void
 forget_flight(DsocrPump *p, int i)
 {
 	p->flight[i] = p->flight[--p->n_flight];
 	if (p->sending == i)
-		p->sending = -1;
+		end_sending(p);
 	else if (p->sending == p->n_flight)
 		p->sending = i;
 }
@@ -220,6 +230,8 @@ take_work(DsocrPump *p)
 	if (!dsocr_link_send_request(&p->engine->link, &work.request, &err))
 	{
 		ereport(LOG, (errmsg("dsocr worker %s: %s", p->engine->device, err.message)));
+		if (work.payload != NULL)
+			dsm_detach(work.payload);
 		dsocr_dispatch_return(work.handle, true);
 		return;
 	}
@@ -228,6 +240,7 @@ take_work(DsocrPump *p)
 	if (p->n_flight == 0)
 		p->engine->heard = GetCurrentTimestamp();
 	p->sending = p->n_flight++;
+	p->payload = work.payload;
 	f = &p->flight[p->sending];
 	memset(f, 0, sizeof(*f));
 	f->handle = work.handle;
@@ -247,7 +260,7 @@ dsocr_pump_out(DsocrPump *p, bool take)
 			return DSOCR_PUMP_CLOSED;
 		if (p->sending < 0 || dsocr_link_sending(&p->engine->link))
 			break;
-		p->sending = -1;
+		end_sending(p);
 	}
 	return DSOCR_PUMP_OPEN;
 }
@@ -278,5 +291,5 @@ dsocr_pump_return(DsocrPump *p, bool blame)
 	for (int i = 0; i < p->n_flight; i++)
 		dsocr_dispatch_return(p->flight[i].handle, blame && !(unsent && i == p->sending));
 	p->n_flight = 0;
-	p->sending = -1;
+	end_sending(p);
 }

@@ -32,8 +32,9 @@ typedef struct DsocrPump
 	DsocrEngineProcess *engine;
 	DsocrInFlight flight[DSOCR_MAX_IN_FLIGHT];
 	int n_flight;
-	int sending;	   /* index in flight of the request being written, -1 none */
-	int max_sequences; /* decoded together, as the engine said */
+	int sending;		  /* index in flight of the request being written, -1 none */
+	dsm_segment *payload; /* its bytes, NULL = none */
+	int max_sequences;	  /* decoded together, as the engine said */
 
 	/* what the engine said since the worker looked last */
 	bool ready; /* it has loaded its model: info */

@@ -12,6 +12,7 @@
  */
 #include "dsocr.h"
 #include "dispatch.h"
+#include "payload.h"
 #include "slots.h"
 #include "stats.h"
 
@@ -127,8 +128,6 @@ dsocr_dispatch_attach(int device)
 {
 	DsocrDevice *d = &dsocr_shared->devices[device];
 
-	(void) dsocr_payload_area();
-
 	/* Left by a worker that died without a chance to clean up. */
 	return_all(device, true);
 
@@ -153,7 +152,6 @@ dsocr_dispatch_detach(int device, bool blame)
 	d->engine_pid = 0;
 	d->running = 0;
 	LWLockRelease(dsocr_queue_lock);
-	dsocr_payload_detach();
 }
 
 /* Is a to be served before b? */
@@ -167,15 +165,14 @@ goes_before(const DsocrSlot *a, const DsocrSlot *b, bool fair)
 	return a->sequence < b->sequence;
 }
 
-bool
-dsocr_dispatch_take(int device, int in_flight, DsocrWork *work)
+/* The request to be served next, NULL if there is none; queue lock held. */
+static DsocrSlot *
+next_slot(int in_flight)
 {
 	DsocrSlot *suspect = NULL;
 	DsocrSlot *next = NULL;
 	bool fair = picks % FAIR_PICK == FAIR_PICK - 1;
-	char *payload;
 
-	LWLockAcquire(dsocr_queue_lock, LW_EXCLUSIVE);
 	for (int i = 0; i < dsocr_shared->n_slots; i++)
 	{
 		DsocrSlot *slot = &dsocr_slots[i];
@@ -195,6 +192,79 @@ dsocr_dispatch_take(int device, int in_flight, DsocrWork *work)
 	else if (suspect != NULL && TimestampDifferenceExceeds(suspect->returned, GetCurrentTimestamp(),
 														   SUSPECT_PATIENCE_MS))
 		next = NULL; /* it has waited long enough for an engine without work */
+	return next;
+}
+
+/*
+ * Behind PG_CATCH: log the error and go on.  Trouble with the memory of one
+ * request must cost that request only: not the worker, its engine and all
+ * other requests.
+ */
+static void
+survive_error(MemoryContext context)
+{
+	MemoryContextSwitchTo(context);
+	EmitErrorReport();
+	FlushErrorState();
+	LWLockReleaseAll();
+}
+
+static dsm_segment *
+map_payload(dsm_handle payload)
+{
+	MemoryContext context = CurrentMemoryContext;
+	dsm_segment *volatile segment = NULL;
+
+	PG_TRY();
+	{
+		segment = dsocr_payload_map(payload);
+	}
+	PG_CATCH();
+	{
+		survive_error(context);
+	}
+	PG_END_TRY();
+	return segment;
+}
+
+/* Fail a request this worker has taken; drop it if nobody wants it. */
+static void
+fail_taken(DsocrHandle h, const DsocrError *why)
+{
+	DsocrSlot *slot;
+	int device;
+
+	LWLockAcquire(dsocr_queue_lock, LW_EXCLUSIVE);
+	slot = working_slot(h);
+	if (slot == NULL)
+	{
+		LWLockRelease(dsocr_queue_lock);
+		return;
+	}
+	device = slot->device;
+	if (slot->state == DSOCR_SLOT_CANCELLED)
+	{
+		dsocr_slot_release(slot);
+		dsocr_stats_cancelled(device);
+		return;
+	}
+	fail_slot(slot, why);
+	LWLockRelease(dsocr_queue_lock);
+	dsocr_stats_failed(device);
+}
+
+bool
+dsocr_dispatch_take(int device, int in_flight, DsocrWork *work)
+{
+	static const DsocrError no_memory = {.code = DSOCR_E_MEMORY,
+										 .message = "could not map the memory of the request",
+										 .hint = "Look for the reason in the server log."};
+	DsocrSlot *next;
+	char *payload = NULL;
+
+	memset(work, 0, sizeof(*work));
+	LWLockAcquire(dsocr_queue_lock, LW_EXCLUSIVE);
+	next = next_slot(in_flight);
 	if (next == NULL)
 	{
 		LWLockRelease(dsocr_queue_lock);
@@ -210,9 +280,16 @@ dsocr_dispatch_take(int device, int in_flight, DsocrWork *work)
 	LWLockRelease(dsocr_queue_lock);
 
 	picks++;
-	payload = DsaPointerIsValid(next->payload)
-				  ? dsa_get_address(dsocr_payload_area(), next->payload)
-				  : NULL;
+	if (next->payload != DSM_HANDLE_INVALID)
+	{
+		work->payload = map_payload(next->payload);
+		if (work->payload == NULL)
+		{
+			fail_taken(work->handle, &no_memory);
+			return false;
+		}
+		payload = dsm_segment_address(work->payload);
+	}
 	if (next->has_prompt)
 		work->request.prompt = payload;
 	if (next->has_image)
@@ -246,86 +323,84 @@ dsocr_dispatch_progress(DsocrHandle h, const DsocrProgress *p)
 }
 
 /*
- * Copy a body into the payload area.  Extending the area can raise an error
- * (no space left for dynamic shared memory), which must cost this request
- * only: not the worker, its engine and all other requests.
+ * Make room for a result of len bytes: the image is not needed any more.
+ * Results may use a quarter more than dsocr.queue_memory, so that images that
+ * wait do not cost those their answer that were read before them.
  */
-static dsa_pointer
-store(const void *body, size_t len)
-{
-	MemoryContext context = CurrentMemoryContext;
-	volatile dsa_pointer at = InvalidDsaPointer;
-
-	PG_TRY();
-	{
-		at = dsa_allocate_extended(dsocr_payload_area(), len, DSA_ALLOC_NO_OOM | DSA_ALLOC_HUGE);
-		if (DsaPointerIsValid(at))
-			memcpy(dsa_get_address(dsocr_payload_area(), at), body, len);
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		EmitErrorReport();
-		FlushErrorState();
-		LWLockReleaseAll();
-		at = InvalidDsaPointer;
-	}
-	PG_END_TRY();
-	return at;
-}
-
-/* Free the image of a slot that is about to end, so that its result has room. */
-static void
-free_payload(DsocrHandle h)
+static bool
+reserve_result(DsocrHandle h, Size len)
 {
 	DsocrSlot *slot;
-	dsa_pointer payload = InvalidDsaPointer;
-
-	LWLockAcquire(dsocr_queue_lock, LW_EXCLUSIVE);
-	slot = working_slot(h);
-	if (slot != NULL)
-	{
-		payload = slot->payload;
-		slot->payload = InvalidDsaPointer;
-	}
-	LWLockRelease(dsocr_queue_lock);
-	if (DsaPointerIsValid(payload))
-		dsa_free(dsocr_payload_area(), payload);
-}
-
-void
-dsocr_dispatch_finish(DsocrHandle h, const void *body, size_t len, const DsocrError *status,
-					  const DsocrResult *result, const char *model)
-{
-	DsocrSlot *slot;
-	dsa_pointer at;
-	DsocrError no_memory = {.code = DSOCR_E_MEMORY,
-							.message = "no shared memory left for the result",
-							.hint = "Raise dsocr.queue_memory or the space for dynamic shared "
-									"memory."};
-	int device;
-	int64 waited;
-	int64 total;
-	bool ok;
-
-	free_payload(h);
-	at = store(body, len);
+	dsm_handle payload;
+	bool fits;
 
 	LWLockAcquire(dsocr_queue_lock, LW_EXCLUSIVE);
 	slot = working_slot(h);
 	if (slot == NULL)
 	{
 		LWLockRelease(dsocr_queue_lock);
-		elog(LOG, "dsocr request slot %d was not found", h.slot);
-		if (DsaPointerIsValid(at))
-			dsa_free(dsocr_payload_area(), at);
-		return;
+		return false;
 	}
+	payload = slot->payload;
+	slot->payload = DSM_HANDLE_INVALID;
+	LWLockRelease(dsocr_queue_lock);
+
+	dsocr_payload_free(payload);
+
+	/* The slot stays with this worker: its owner can only mark it. */
+	LWLockAcquire(dsocr_queue_lock, LW_EXCLUSIVE);
 	dsocr_shared->memory_used -= slot->memory;
-	slot->memory = DsaPointerIsValid(at) ? len : 0;
+	fits = dsocr_shared->memory_used + len <=
+		   dsocr_shared->memory_limit + dsocr_shared->memory_limit / 4;
+	slot->memory = fits ? len : 0;
 	dsocr_shared->memory_used += slot->memory;
 	dsocr_shared->releases++;
 	dsocr_line_wake();
+	LWLockRelease(dsocr_queue_lock);
+	return fits;
+}
+
+/* Copy a body into shared memory. */
+static dsm_handle
+store(const void *body, size_t len)
+{
+	MemoryContext context = CurrentMemoryContext;
+	volatile dsm_handle at = DSM_HANDLE_INVALID;
+
+	PG_TRY();
+	{
+		at = dsocr_payload_create(body, len, NULL, 0);
+	}
+	PG_CATCH();
+	{
+		survive_error(context);
+	}
+	PG_END_TRY();
+	return at;
+}
+
+void
+dsocr_dispatch_finish(DsocrHandle h, const void *body, size_t len, const DsocrError *status,
+					  const DsocrResult *result, const char *model)
+{
+	static const DsocrError no_memory = {.code = DSOCR_E_MEMORY,
+										 .message = "no shared memory left for the result",
+										 .hint = "Raise dsocr.queue_memory or the space for "
+												 "dynamic shared memory."};
+	dsm_handle at = reserve_result(h, len) ? store(body, len) : DSM_HANDLE_INVALID;
+	DsocrSlot *slot;
+	int device;
+	int64 waited;
+	int64 total;
+	bool ok;
+
+	if (at == DSM_HANDLE_INVALID)
+	{
+		fail_taken(h, &no_memory);
+		return;
+	}
+	LWLockAcquire(dsocr_queue_lock, LW_EXCLUSIVE);
+	slot = working_slot(h);
 	slot->result = at;
 	slot->result_len = len;
 	device = slot->device;
@@ -337,12 +412,9 @@ dsocr_dispatch_finish(DsocrHandle h, const void *body, size_t len, const DsocrEr
 		dsocr_stats_cancelled(device);
 		return;
 	}
-	ok = status->code == DSOCR_OK && DsaPointerIsValid(at);
+	ok = status->code == DSOCR_OK;
 	strlcpy(slot->model, model, sizeof(slot->model));
-	if (DsaPointerIsValid(at))
-		end_slot(slot, ok ? DSOCR_SLOT_DONE : DSOCR_SLOT_FAILED);
-	else
-		fail_slot(slot, &no_memory);
+	end_slot(slot, ok ? DSOCR_SLOT_DONE : DSOCR_SLOT_FAILED);
 	LWLockRelease(dsocr_queue_lock);
 
 	if (ok)

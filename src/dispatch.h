@@ -15,7 +15,8 @@
 typedef struct DsocrWork
 {
 	DsocrHandle handle;
-	DsocrRequest request; /* prompt and image point into the payload area */
+	DsocrRequest request; /* prompt and image point into the payload */
+	dsm_segment *payload; /* to be detached when it was sent; NULL: there is none */
 	bool suspect;		  /* an engine died on it: let it run alone */
 } DsocrWork;
 

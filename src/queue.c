@@ -3,7 +3,7 @@
  * queue.c
  *		The callers' side of the queue: submit, wait, fetch, cancel.
  *
- * The image is copied into the payload area while its slot is FILLING, which
+ * The image is copied into shared memory while its slot is FILLING, which
  * belongs to this backend alone.  From QUEUED on every step is taken under
  * the queue lock; a change of state is followed by setting the latch of who
  * waits for it, and waiters look again after each wake-up.
@@ -15,6 +15,7 @@
  *-------------------------------------------------------------------------
  */
 #include "dsocr.h"
+#include "payload.h"
 #include "queue.h"
 #include "slots.h"
 #include "stats.h"
@@ -129,7 +130,6 @@ end_of_backend(int code, Datum arg)
 		if (own_slots[i].generation != 0)
 			give_up(i);
 	}
-	dsocr_payload_detach();
 }
 
 /* Before the first request of this backend. */
@@ -143,7 +143,6 @@ prepare_backend(void)
 	before_shmem_exit(end_of_backend, (Datum) 0);
 	RegisterXactCallback(end_of_transaction, NULL);
 	RegisterSubXactCallback(end_of_subtransaction, NULL);
-	(void) dsocr_payload_area();
 }
 
 static DsocrSlot *
@@ -319,13 +318,11 @@ payload_size(const DsocrRequest *r)
 	return size;
 }
 
-/* Copy the request into its slot; false when the payload area is full. */
+/* Copy the request into its slot; false when the server has no more segments. */
 static bool
 fill(DsocrSlot *slot, const DsocrRequest *r, Size bytes)
 {
-	dsa_area *area = dsocr_payload_area();
 	Size prompt_bytes = r->prompt ? strlen(r->prompt) + 1 : 0;
-	char *to;
 
 	slot->request = *r;
 	slot->request.prompt = NULL;
@@ -337,15 +334,9 @@ fill(DsocrSlot *slot, const DsocrRequest *r, Size bytes)
 	if (bytes == 0)
 		return true;
 
-	slot->payload = dsa_allocate_extended(area, bytes, DSA_ALLOC_NO_OOM | DSA_ALLOC_HUGE);
-	if (!DsaPointerIsValid(slot->payload))
-		return false;
-	to = dsa_get_address(area, slot->payload);
-	if (prompt_bytes > 0)
-		memcpy(to, r->prompt, prompt_bytes);
-	if (r->image != NULL)
-		memcpy(to + prompt_bytes, r->image, r->image_len);
-	return true;
+	slot->payload = dsocr_payload_create(r->prompt, prompt_bytes, r->image,
+										 r->image != NULL ? r->image_len : 0);
+	return slot->payload != DSM_HANDLE_INVALID;
 }
 
 DsocrHandle
@@ -374,7 +365,7 @@ dsocr_queue_submit(DsocrRequest *request)
 		if (fill(slot, request, a.bytes))
 			break;
 
-		/* The area is too scattered: go on when somebody has freed something. */
+		/* Go on when somebody has freed a segment. */
 		give_up(h.slot);
 		LWLockAcquire(dsocr_queue_lock, LW_SHARED);
 		a.after = dsocr_shared->releases + 1;
@@ -492,13 +483,15 @@ dsocr_queue_fetch(DsocrHandle h, DsocrError *status, DsocrResult *result, char *
 	/* An ended slot belongs to its owner: no lock is needed to read it. */
 	memset(result, 0, sizeof(DsocrResult));
 	*status = slot->status;
-	if (DsaPointerIsValid(slot->result))
+	if (slot->result != DSM_HANDLE_INVALID)
 	{
+		dsm_segment *segment = dsocr_payload_map(slot->result);
 		DsocrError err = {0};
 
-		if (!dsocr_parse_result(dsa_get_address(dsocr_payload_area(), slot->result),
-								slot->result_len, status, result, &err))
+		if (!dsocr_parse_result(dsm_segment_address(segment), slot->result_len, status, result,
+								&err))
 			*status = err;
+		dsm_detach(segment);
 	}
 	strlcpy(model, slot->model, sizeof(slot->model));
 	if (dsocr_log_requests)

@@ -1,15 +1,15 @@
 /*-------------------------------------------------------------------------
  *
  * shmem.h
- *		What lies in shared memory: slots, devices, statistics, payload area.
+ *		What lies in shared memory: slots, devices, statistics.
  *
  * Nothing here is a pointer, a file descriptor or a handle of one process:
  * processes are named by their number in ProcGlobal and their pid, payloads
- * by dsa_pointer, requests by slot and generation.
+ * by the handle of their segment, requests by slot and generation.
  *
  * Locking.  "queue" and "stats" in the comments below are the two locks of
- * DsocrLocks.  Neither is held while memory of the payload area is allocated
- * or freed, and they are never held together.
+ * dsocr_queue_lock and dsocr_stats_lock.  Neither is held while memory of
+ * payloads is allocated or freed, and they are never held together.
  *
  *-------------------------------------------------------------------------
  */
@@ -21,7 +21,7 @@
 
 #include "datatype/timestamp.h"
 #include "storage/lwlock.h"
-#include "utils/dsa.h"
+#include "storage/dsm.h"
 
 typedef enum DsocrSlotState
 {
@@ -52,11 +52,11 @@ typedef struct DsocrSlot
 	TimestampTz returned;	/* queue; when an engine died on it, 0 = never */
 	DsocrRequest request;	/* set in FILLING, then constant; its pointers are NULL */
 	DsocrProgress progress; /* queue */
-	dsa_pointer payload;	/* prompt, NUL, image; set in FILLING, taken by who frees it (queue) */
+	dsm_handle payload;		/* prompt, NUL, image; set in FILLING, taken by who frees it (queue) */
 	Size prompt_len;		/* set in FILLING, then constant */
 	bool has_prompt;		/* set in FILLING, then constant */
 	bool has_image;			/* set in FILLING, then constant */
-	dsa_pointer result;		/* queue; body of a result frame */
+	dsm_handle result;		/* queue; body of a result frame */
 	Size result_len;		/* queue */
 	Size memory;			/* queue; bytes this slot counts in memory_used */
 	DsocrError status;		/* queue; why it FAILED without a result frame */
@@ -145,11 +145,5 @@ extern LWLock *dsocr_stats_lock;
 
 /* Raises 55000 with the configuration line as HINT when not preloaded. */
 extern void dsocr_require_preload(void);
-
-/* The payload area, attached at first use. */
-extern dsa_area *dsocr_payload_area(void);
-
-/* Let go of the payload area; for before_shmem_exit callbacks. */
-extern void dsocr_payload_detach(void);
 
 #endif /* DSOCR_SHMEM_H */

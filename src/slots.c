@@ -10,6 +10,7 @@
  *-------------------------------------------------------------------------
  */
 #include "dsocr.h"
+#include "payload.h"
 #include "slots.h"
 
 #include "storage/proc.h"
@@ -43,8 +44,8 @@ dsocr_slot_alive(int procno, int pid)
 void
 dsocr_slot_release(DsocrSlot *slot)
 {
-	dsa_pointer payload = slot->payload;
-	dsa_pointer result = slot->result;
+	dsm_handle payload = slot->payload;
+	dsm_handle result = slot->result;
 
 	Assert(LWLockHeldByMeInMode(dsocr_queue_lock, LW_EXCLUSIVE));
 	Assert(slot->state != DSOCR_SLOT_FREE && slot->state != DSOCR_SLOT_FREEING);
@@ -52,14 +53,12 @@ dsocr_slot_release(DsocrSlot *slot)
 	slot->state = DSOCR_SLOT_FREEING;
 	slot->generation++;
 	slot->owner_pid = 0;
-	slot->payload = InvalidDsaPointer;
-	slot->result = InvalidDsaPointer;
+	slot->payload = DSM_HANDLE_INVALID;
+	slot->result = DSM_HANDLE_INVALID;
 	LWLockRelease(dsocr_queue_lock);
 
-	if (DsaPointerIsValid(payload))
-		dsa_free(dsocr_payload_area(), payload);
-	if (DsaPointerIsValid(result))
-		dsa_free(dsocr_payload_area(), result);
+	dsocr_payload_free(payload);
+	dsocr_payload_free(result);
 
 	LWLockAcquire(dsocr_queue_lock, LW_EXCLUSIVE);
 	slot->state = DSOCR_SLOT_FREE;
