@@ -70,13 +70,15 @@ static const IntField language_fields[] = {
 	FIELD("moe_intermediate_size", expert_inter, 1, MAX_WIDTH),
 	FIELD("n_routed_experts", experts, 1, DSOCR_MAX_EXPERTS),
 	FIELD("num_experts_per_tok", experts_per_token, 1, DSOCR_MAX_TOPK),
-	FIELD("n_shared_experts", shared_experts, 1, 64),
 	FIELD("first_k_dense_replace", first_dense, 0, DSOCR_MAX_LAYERS),
 	FIELD("vocab_size", vocab, 1, MAX_VOCAB),
 	FIELD("max_position_embeddings", max_positions, 1, MAX_POSITIONS),
 	FIELD("bos_token_id", bos_id, 0, MAX_VOCAB - 1),
 	FIELD("eos_token_id", eos_id, 0, MAX_VOCAB - 1),
 };
+
+/* none unless the file says so, as officially */
+static const IntField shared_experts_field = FIELD("n_shared_experts", shared_experts, 0, 64);
 
 static const IntField sam_fields[] = {
 	FIELD("width", sam_width, 1, MAX_WIDTH),
@@ -297,6 +299,9 @@ read_language(const Reader *r, DsocrConfig *c)
 			!read_int(r, value, "", &language_fields[i], c))
 			return false;
 	}
+	if (!get_language(r, shared_experts_field.key, &value) ||
+		(value != NULL && !read_int(r, value, "", &shared_experts_field, c)))
+		return false;
 	if (!read_float(r, "rms_norm_eps", 1e-12, 0.1, &c->rms_eps) ||
 		!read_float(r, "rope_theta", 1, 1e9, &c->rope_theta))
 		return false;

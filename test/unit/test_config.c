@@ -204,6 +204,15 @@ test_optional_fields(void **state)
 	assert_true(c.rope_theta == 500000.0f);
 	dsocr_config_free(&c);
 
+	/* the official code knows models without shared experts */
+	for (int i = 0; i < 3; i++)
+	{
+		write_changed("language_config.n_shared_experts", (const char *[]){"0", "null", NULL}[i]);
+		c = expect_config();
+		assert_int_equal(c.shared_experts, 0);
+		dsocr_config_free(&c);
+	}
+
 	/* a key of the language model may stand at top level alone */
 	write_changed("language_config.hidden_size", NULL);
 	c = expect_config();
@@ -297,7 +306,8 @@ static const struct
 	{"language_config.n_routed_experts", "2", "num_experts_per_tok 3 is more"},
 	{"language_config.num_experts_per_tok", "0", "num_experts_per_tok"},
 	{"language_config.num_experts_per_tok", "65", "num_experts_per_tok"},
-	{"language_config.n_shared_experts", "0", "n_shared_experts"},
+	{"language_config.n_shared_experts", "-1", "n_shared_experts is -1"},
+	{"language_config.n_shared_experts", "65", "n_shared_experts is 65"},
 	{"language_config.first_k_dense_replace", "5", "first_k_dense_replace"},
 	{"language_config.first_k_dense_replace", "-1", "first_k_dense_replace"},
 	{"language_config.max_position_embeddings", "0", "max_position_embeddings"},
