@@ -259,11 +259,18 @@ put_positions(CheckRun *r, CheckStage *s, const float *values, int rows, int dim
 	}
 }
 
+/* The first of three or more dimensions counts pictures; rows alone are one. */
+static int64_t
+pictures_of(const CheckStage *s)
+{
+	return s->ndim > 2 ? s->shape[0] : 1;
+}
+
 /* One of P pictures: keep the samples that lie in it. */
 static void
 put_samples(CheckRun *r, CheckStage *s, const float *values, int rows, int dim)
 {
-	int64_t pictures = s->ndim > 1 ? s->shape[0] : 1;
+	int64_t pictures = pictures_of(s);
 	int64_t part = s->numel / pictures;
 	int64_t k = s->ref->count;
 
@@ -289,7 +296,7 @@ dsocr_stages_put(CheckRun *r, const char *name, const float *values, int rows, i
 
 	if (s == NULL)
 		return;
-	pictures = s->ndim > 1 ? s->shape[0] : 1;
+	pictures = pictures_of(s);
 	if (s->by_position ? dim != s->shape[s->ndim - 1]
 					   : (int64_t) rows * dim != s->numel / pictures || r->view >= pictures)
 	{
