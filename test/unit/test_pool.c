@@ -16,6 +16,7 @@
 #include "pool.h"
 
 #define MAX_TASKS 100
+#define BACK_TO_BACK_US 1000000
 
 typedef struct Count
 {
@@ -102,11 +103,57 @@ test_parallel(void **state)
 	dsocr_pool_close(pool);
 }
 
+typedef struct Tally
+{
+	uint32_t calls;
+	uint32_t wrong; /* calls for a task that the run does not have */
+	uint32_t tasks;
+} Tally;
+
+static void
+tally_task(void *arg, int task, int worker)
+{
+	Tally *t = arg;
+
+	__atomic_fetch_add(&t->calls, 1, __ATOMIC_RELAXED);
+	if ((uint32_t) task >= t->tasks)
+		__atomic_fetch_add(&t->wrong, 1, __ATOMIC_RELAXED);
+}
+
+/*
+ * A run with few tasks and at once one with many: a thread that still looks
+ * for work of the first must not take a task of the second by mistake.
+ */
+static void
+test_back_to_back(void **state)
+{
+	DsocrError err;
+	DsocrPool *pool = dsocr_pool_open(4, &err);
+	Tally few = {.tasks = 2};
+	Tally many = {.tasks = 7};
+	uint32_t rounds = 0;
+	int64_t end = dsocr_now_us() + BACK_TO_BACK_US;
+
+	assert_non_null(pool);
+	while (dsocr_now_us() < end)
+		for (int i = 0; i < 1000; i++, rounds++)
+		{
+			dsocr_pool_run(pool, (int) few.tasks, tally_task, &few);
+			dsocr_pool_run(pool, (int) many.tasks, tally_task, &many);
+		}
+	dsocr_pool_close(pool);
+	assert_int_equal(few.wrong, 0);
+	assert_int_equal(many.wrong, 0);
+	assert_int_equal(few.calls, rounds * few.tasks);
+	assert_int_equal(many.calls, rounds * many.tasks);
+}
+
 int
 main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_runs), cmocka_unit_test(test_sleep), cmocka_unit_test(test_parallel)};
+		cmocka_unit_test(test_runs), cmocka_unit_test(test_sleep), cmocka_unit_test(test_parallel),
+		cmocka_unit_test(test_back_to_back)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
