@@ -99,6 +99,9 @@ take_ready(DsocrPump *p, const DsocrFrameHeader *h, const void *body, DsocrError
 static bool
 take_failed(DsocrPump *p, const DsocrFrameHeader *h, const void *body, DsocrError *err)
 {
+	/* An engine that has a model cannot put the device out of service. */
+	if (p->ready || p->engine->state != DSOCR_ENGINE_STARTING)
+		return dsocr_fail(err, DSOCR_E_INTERNAL, "failed to load a model that was loaded");
 	if (!dsocr_parse_failed(h, body, &p->reason, err))
 		return false;
 	dsocr_pump_clean(p->reason.message);
@@ -251,9 +254,10 @@ take_work(DsocrPump *p)
 DsocrPumpState
 dsocr_pump_out(DsocrPump *p, bool take)
 {
-	cancel_unwanted(p);
 	for (int i = 0; i < DSOCR_MAX_IN_FLIGHT; i++)
 	{
+		/* What has just been sent may have been given up meanwhile. */
+		cancel_unwanted(p);
 		if (take)
 			take_work(p);
 		if (!dsocr_link_write(&p->engine->link))

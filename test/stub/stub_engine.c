@@ -9,8 +9,8 @@
  * ';', in the order they act:
  *
  *   ignore-cancel; progress=N; sleep=SECONDS; crash; crash-once=FILE;
- *   exit=CODE; hang; garbage-frame; half-frame; error=CODE:MESSAGE; length;
- *   big=BYTES; prompt; text=... (everything that follows)
+ *   exit=CODE; hang; garbage-frame; half-frame; failed-frame;
+ *   error=CODE:MESSAGE; length; big=BYTES; prompt; text=... (everything that follows)
  *
  * The environment variable DSOCR_STUB takes the same commands for images that
  * have none, and latency=MS (default 20), slots=N (64), slow-load=SECONDS,
@@ -222,6 +222,13 @@ finish(const Job *j)
 		hang();
 	if (has(j->commands, "garbage-frame"))
 		dsocr_buffer_append(&channel.out, "this is not a frame, not even close", 35, NULL);
+	else if (has(j->commands, "failed-frame"))
+	{
+		DsocrError why = {0};
+
+		dsocr_fail(&why, DSOCR_E_MODEL, "the model cannot be loaded");
+		dsocr_frame_failed(&channel.out, &why, NULL);
+	}
 	else if (has(j->commands, "half-frame"))
 	{
 		size_t before = channel.out.len;

@@ -13,7 +13,7 @@ my $node = new_server('poison', conf => 'dsocr.engine_timeout = 1500ms');
 my $started = $node->safe_psql('postgres', 'SELECT pg_postmaster_start_time()');
 
 # One poisoned page among eight good ones.
-for my $poison ('crash', 'exit=3', 'garbage-frame', 'half-frame', 'hang')
+for my $poison ('crash', 'exit=3', 'garbage-frame', 'half-frame', 'failed-frame', 'hang')
 {
 	# The good ones are inside the engine when the poison acts.
 	my $pid = engine_pid($node);

@@ -18,13 +18,23 @@ sub large
 	return 'SELECT length(dsocr_generate(' . sprintf($large, $commands) . ", 'x'))";
 }
 
+# Given up while it is being written: the engine hears of it as soon as it has it.
+my $pid = engine_pid($node);
+kill 'STOP', $pid;
+my $late = begin_sql($node, large('sleep=20'));
+$node->poll_query_until('postgres', "SELECT count(*) = 1 FROM t.requests() WHERE state = 'running'");
+$late->{run}->signal('INT');
+end_sql($late);
+kill 'CONT', $pid;
+cmp_ok(wait_until(sub { $node->safe_psql('postgres', 'SELECT slots_used FROM t.status()') eq '0' }) // 99,
+	'<', 2, 'a page given up half-way is stopped at once');
+
 is($node->safe_psql('postgres', 'SELECT dsocr_generate(' . sprintf($large, 'sleep=0;big=4') . ", 'x')"),
 	'xxxx', 'a page of 30 MB');
 is($node->safe_psql('postgres', large('sleep=0;big=20000000')), 20000000, 'a text of 20 MB');
 is_at_baseline($node, 'after large pages');
 
 # The engine does not read: a half-written page waits, the worker does not.
-my $pid = engine_pid($node);
 my $neighbour = begin_sql($node, reading('sleep=2;text=neighbour'));
 $node->poll_query_until('postgres', "SELECT count(*) = 1 FROM t.requests() WHERE state = 'running'");
 kill 'STOP', $pid;
