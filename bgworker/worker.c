@@ -137,6 +137,8 @@ static void
 note_failure(Worker *w, const DsocrError *why, bool until_reload)
 {
 	w->now.error = *why;
+	dsocr_pump_clean(w->now.error.message);
+	dsocr_pump_clean(w->now.error.hint);
 	w->failures++;
 	w->wait_for_reload = until_reload;
 	schedule_start(w);

@@ -84,6 +84,15 @@ $node->start;
 like(error_of($node, reading('text=x')),
 	qr/58P01.*could not run the engine "\/nonexistent\/engine".*HINT/s, 'no program');
 $node->stop;
+
+# Its name is cut off in the message, but not inside of a character.
+$node->append_conf('postgresql.conf', "dsocr.engine_path = '/tmp/" . ("\xc3\xa9" x 100) . "'");
+$node->start;
+$node->poll_query_until('postgres', "SELECT error ~ 'could not run' FROM t.workers()");
+is($node->safe_psql('postgres',
+		"SELECT convert_from(convert_to(error, 'UTF8'), 'UTF8') = error FROM t.workers()"),
+	't', 'the message is valid text');
+$node->stop;
 my $bad = $node->basedir . '/bad-engine';
 append_to_file($bad, "not a program\n");
 chmod 0755, $bad;
