@@ -463,7 +463,8 @@ dsocr_dispatch_refuse(int device)
 
 	LWLockAcquire(dsocr_queue_lock, LW_EXCLUSIVE);
 	for (int i = 0; i < dsocr_shared->n_devices; i++)
-		all = all && dsocr_shared->devices[i].refuses;
+		all = all && (dsocr_shared->devices[i].refuses ||
+					  dsocr_slot_abandoned(&dsocr_shared->devices[i], d->worker_changed));
 	for (int i = 0; all && i < dsocr_shared->n_slots; i++)
 	{
 		if (dsocr_slots[i].state != DSOCR_SLOT_QUEUED)

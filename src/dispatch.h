@@ -49,7 +49,7 @@ extern void dsocr_dispatch_drop(DsocrHandle h);
  */
 extern void dsocr_dispatch_return(DsocrHandle h, bool blame);
 
-/* Fail what is queued with the device's error, if no other device can serve it. */
+/* Fail what is queued with the device's error, if no other device will serve it. */
 extern void dsocr_dispatch_refuse(int device);
 
 /* Free what processes that no longer exist have left behind. */

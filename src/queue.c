@@ -28,7 +28,6 @@
 
 /* A waiting backend looks around at least so often: is any worker there? */
 #define WAIT_LIMIT_MS 5000
-#define WORKER_ABSENT_MS 15000
 
 #define ID_SLOT_BITS 16
 
@@ -401,14 +400,10 @@ workers_absent(TimestampTz since)
 {
 	for (int i = 0; i < dsocr_shared->n_devices; i++)
 	{
-		const DsocrDevice *d = &dsocr_shared->devices[i];
-
-		if (d->worker_pid != 0)
+		if (!dsocr_slot_abandoned(&dsocr_shared->devices[i], since))
 			return false;
-		since = Max(since, d->worker_changed);
 	}
-	return dsocr_shared->n_devices == 0 ||
-		   TimestampDifferenceExceeds(since, GetCurrentTimestamp(), WORKER_ABSENT_MS);
+	return true;
 }
 
 int

@@ -14,6 +14,10 @@
 #include "slots.h"
 
 #include "storage/proc.h"
+#include "utils/timestamp.h"
+
+/* Longer than a worker that ended takes to come again. */
+#define WORKER_ABSENT_MS 15000
 
 void
 dsocr_slot_wake(int procno)
@@ -29,6 +33,14 @@ dsocr_slot_wake_workers(void)
 		if (dsocr_shared->devices[i].worker_pid != 0)
 			dsocr_slot_wake(dsocr_shared->devices[i].worker_procno);
 	}
+}
+
+bool
+dsocr_slot_abandoned(const DsocrDevice *d, TimestampTz since)
+{
+	return d->worker_pid == 0 &&
+		   TimestampDifferenceExceeds(Max(since, d->worker_changed), GetCurrentTimestamp(),
+									  WORKER_ABSENT_MS);
 }
 
 bool

@@ -31,6 +31,9 @@ extern void dsocr_slot_wake(int procno);
 /* Wake every worker; queue lock held. */
 extern void dsocr_slot_wake_workers(void);
 
+/* Has a device been without a worker for so long that none will come?  Queue lock held. */
+extern bool dsocr_slot_abandoned(const DsocrDevice *d, TimestampTz since);
+
 /* Is the process with this number and pid still there? */
 extern bool dsocr_slot_alive(int procno, int pid);
 
