@@ -39,6 +39,16 @@ typedef struct DsocrError
 	char hint[256];	   /* what the user can do, or empty */
 } DsocrError;
 
+/*
+ * Called in the course of long work, between layers of the model or rows of
+ * an image; false makes it stop with DSOCR_E_CANCELLED.
+ */
+typedef struct DsocrPoll
+{
+	bool (*go_on)(void *arg);
+	void *arg;
+} DsocrPoll;
+
 #define DSOCR_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
 
 /*

@@ -26,13 +26,6 @@ typedef struct DsocrTap
 	void *arg;
 } DsocrTap;
 
-/* Called between layers; false makes the caller stop with DSOCR_E_CANCELLED. */
-typedef struct DsocrPoll
-{
-	bool (*go_on)(void *arg);
-	void *arg;
-} DsocrPoll;
-
 /* Check all encoder tensors and prepare them.  Errors: DSOCR_E_MODEL, DSOCR_E_MEMORY. */
 extern DsocrEncoder *dsocr_encoder_open(DsocrBackend *be, const DsocrConfig *config,
 										const DsocrWeights *weights, DsocrError *err);

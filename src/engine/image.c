@@ -32,6 +32,14 @@ static const struct
 	{"HEIF", "ftyp", 4, 4},
 };
 
+bool
+dsocr_image_go_on(const DsocrPoll *poll, DsocrError *err)
+{
+	if (poll == NULL || poll->go_on(poll->arg))
+		return true;
+	return dsocr_fail(err, DSOCR_E_CANCELLED, "request was cancelled");
+}
+
 const char *
 dsocr_image_format(const uint8_t *bytes, size_t len)
 {
@@ -110,7 +118,7 @@ dsocr_image_probe(const uint8_t *bytes, size_t len, uint64_t max_pixels, int *wi
  * the first one.  Orientations 2 to 8 are the seven ways to choose them.
  */
 static bool
-turn_upright(DsocrImage *image, int orientation, DsocrError *err)
+turn_upright(DsocrImage *image, int orientation, const DsocrPoll *poll, DsocrError *err)
 {
 	size_t w = (size_t) image->width;
 	size_t h = (size_t) image->height;
@@ -143,6 +151,12 @@ turn_upright(DsocrImage *image, int orientation, DsocrError *err)
 	if (out == NULL)
 		return false;
 	for (size_t y0 = 0; y0 < out_h; y0 += TURN_BLOCK)
+	{
+		if (!dsocr_image_go_on(poll, err))
+		{
+			dsocr_free(out);
+			return false;
+		}
 		for (size_t x0 = 0; x0 < out_w; x0 += TURN_BLOCK)
 		{
 			size_t y1 = y0 + TURN_BLOCK < out_h ? y0 + TURN_BLOCK : out_h;
@@ -161,6 +175,7 @@ turn_upright(DsocrImage *image, int orientation, DsocrError *err)
 				}
 			}
 		}
+	}
 	dsocr_free(image->rgb);
 	image->rgb = out;
 	image->width = (int) out_w;
@@ -169,8 +184,8 @@ turn_upright(DsocrImage *image, int orientation, DsocrError *err)
 }
 
 bool
-dsocr_image_decode(const uint8_t *bytes, size_t len, uint64_t max_pixels, DsocrImage *image,
-				   DsocrError *err)
+dsocr_image_decode_polled(const uint8_t *bytes, size_t len, uint64_t max_pixels,
+						  const DsocrPoll *poll, DsocrImage *image, DsocrError *err)
 {
 	const char *format = dsocr_image_format(bytes, len);
 	DsocrImageHeader header = {0};
@@ -180,19 +195,26 @@ dsocr_image_decode(const uint8_t *bytes, size_t len, uint64_t max_pixels, DsocrI
 	if (format == NULL)
 		return refuse_format(bytes, len, err);
 	if (format[0] == 'P')
-		ok = dsocr_png_decode(bytes, len, max_pixels, &header, &image->rgb, err);
+		ok = dsocr_png_decode(bytes, len, max_pixels, poll, &header, &image->rgb, err);
 	else
-		ok = dsocr_jpeg_decode(bytes, len, max_pixels, &header, &image->rgb, err);
+		ok = dsocr_jpeg_decode(bytes, len, max_pixels, poll, &header, &image->rgb, err);
 	if (!ok)
 		return false;
 	image->width = (int) header.width;
 	image->height = (int) header.height;
-	if (header.orientation > 1 && !turn_upright(image, header.orientation, err))
+	if (header.orientation > 1 && !turn_upright(image, header.orientation, poll, err))
 	{
 		dsocr_image_free(image);
 		return false;
 	}
 	return true;
+}
+
+bool
+dsocr_image_decode(const uint8_t *bytes, size_t len, uint64_t max_pixels, DsocrImage *image,
+				   DsocrError *err)
+{
+	return dsocr_image_decode_polled(bytes, len, max_pixels, NULL, image, err);
 }
 
 void

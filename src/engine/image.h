@@ -33,6 +33,10 @@ extern bool dsocr_image_probe(const uint8_t *bytes, size_t len, uint64_t max_pix
 /* Decode.  Errors: DSOCR_E_IMAGE (message names format and reason), DSOCR_E_MEMORY. */
 extern bool dsocr_image_decode(const uint8_t *bytes, size_t len, uint64_t max_pixels,
 							   DsocrImage *image, DsocrError *err);
+
+/* The same with a poll, which may be NULL, every few rows: large images take seconds. */
+extern bool dsocr_image_decode_polled(const uint8_t *bytes, size_t len, uint64_t max_pixels,
+									  const DsocrPoll *poll, DsocrImage *image, DsocrError *err);
 extern void dsocr_image_free(DsocrImage *image);
 
 #endif /* DSOCR_IMAGE_H */

@@ -39,9 +39,11 @@ extern bool dsocr_jpeg_probe(const uint8_t *bytes, size_t len, uint64_t max_pixe
 
 /* Pixels as stored; *rgb is width * height * 3 bytes, to be freed by the caller. */
 extern bool dsocr_png_decode(const uint8_t *bytes, size_t len, uint64_t max_pixels,
-							 DsocrImageHeader *header, uint8_t **rgb, DsocrError *err);
+							 const DsocrPoll *poll, DsocrImageHeader *header, uint8_t **rgb,
+							 DsocrError *err);
 extern bool dsocr_jpeg_decode(const uint8_t *bytes, size_t len, uint64_t max_pixels,
-							  DsocrImageHeader *header, uint8_t **rgb, DsocrError *err);
+							  const DsocrPoll *poll, DsocrImageHeader *header, uint8_t **rgb,
+							  DsocrError *err);
 
 /*
  * Orientation of a TIFF structure as EXIF embeds it ("Exif\0\0" in front is
@@ -52,6 +54,9 @@ extern int dsocr_exif_orientation(const uint8_t *data, size_t len);
 /* The same of an XMP packet, and of the hex dump ImageMagick keeps in PNG text. */
 extern int dsocr_xmp_orientation(const uint8_t *data, size_t len);
 extern int dsocr_raw_profile_orientation(const uint8_t *text, size_t len);
+
+/* May the work go on?  Sets DSOCR_E_CANCELLED when not; poll may be NULL. */
+extern bool dsocr_image_go_on(const DsocrPoll *poll, DsocrError *err);
 
 static inline uint32_t
 dsocr_be32(const uint8_t *p)

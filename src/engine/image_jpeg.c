@@ -198,6 +198,7 @@ typedef struct JpegReader
 	const JpegFile *file;
 	uint8_t *rgb;
 	uint8_t *row; /* one row of CMYK or gray samples */
+	const DsocrPoll *poll;
 	DsocrError *err;
 } JpegReader;
 
@@ -252,6 +253,9 @@ on_progress(j_common_ptr cinfo)
 		too_many_scans(r->file, r->err);
 		longjmp(r->jump, 1);
 	}
+	/* the library reports every row of blocks */
+	if (!dsocr_image_go_on(r->poll, r->err))
+		longjmp(r->jump, 1);
 }
 
 /* Pillow's conversion; the samples are stored inverted, as Adobe does it. */
@@ -327,8 +331,8 @@ run_libjpeg(JpegReader *r, const uint8_t *bytes, size_t len)
 }
 
 bool
-dsocr_jpeg_decode(const uint8_t *bytes, size_t len, uint64_t max_pixels, DsocrImageHeader *header,
-				  uint8_t **rgb, DsocrError *err)
+dsocr_jpeg_decode(const uint8_t *bytes, size_t len, uint64_t max_pixels, const DsocrPoll *poll,
+				  DsocrImageHeader *header, uint8_t **rgb, DsocrError *err)
 {
 	JpegFile file;
 	JpegReader r;
@@ -352,6 +356,7 @@ dsocr_jpeg_decode(const uint8_t *bytes, size_t len, uint64_t max_pixels, DsocrIm
 
 	memset(&r, 0, sizeof(r));
 	r.file = &file;
+	r.poll = poll;
 	r.err = err;
 	r.cinfo.err = jpeg_std_error(&r.errors);
 	r.cinfo.client_data = &r;

@@ -25,6 +25,9 @@
 #define CHUNK_OVERHEAD 12 /* length, name, CRC */
 #define DEFLATE_MAX_RATIO 1032
 
+/* Pixels between two polls. */
+#define POLL_PIXELS 65536
+
 /* Text that may hold an orientation is inflated up to this, as in Pillow. */
 #define TEXT_MAX (1024 * 1024)
 
@@ -319,7 +322,9 @@ typedef struct PngReader
 	const PngFile *file;
 	uint8_t *rgb;
 	uint64_t rows_left; /* rows of all passes that have a pixel */
+	size_t unpolled;	/* pixels since the last poll */
 	bool no_memory;		/* an allocation of libpng or zlib failed */
+	const DsocrPoll *poll;
 	uint8_t palette[256 * 3];
 	DsocrError *err;
 } PngReader;
@@ -441,6 +446,12 @@ on_row(png_structp png, png_bytep row, png_uint_32 number, int pass)
 		return;
 	convert_row(r, row, r->rgb + (y * width + x) * 3, n, step);
 	r->rows_left--;
+	r->unpolled += n;
+	if (r->unpolled < POLL_PIXELS)
+		return;
+	r->unpolled = 0;
+	if (!dsocr_image_go_on(r->poll, r->err))
+		longjmp(r->jump, 1);
 }
 
 /* Bytes of the filtered rows before compression; *rows: how many there are. */
@@ -511,8 +522,8 @@ load_palette(PngReader *r, DsocrError *err)
 }
 
 bool
-dsocr_png_decode(const uint8_t *bytes, size_t len, uint64_t max_pixels, DsocrImageHeader *header,
-				 uint8_t **rgb, DsocrError *err)
+dsocr_png_decode(const uint8_t *bytes, size_t len, uint64_t max_pixels, const DsocrPoll *poll,
+				 DsocrImageHeader *header, uint8_t **rgb, DsocrError *err)
 {
 	PngFile file;
 	PngReader r = {0};
@@ -524,6 +535,7 @@ dsocr_png_decode(const uint8_t *bytes, size_t len, uint64_t max_pixels, DsocrIma
 	if (file.idat == NULL)
 		return dsocr_fail(err, DSOCR_E_IMAGE, "PNG image has no image data");
 	r.file = &file;
+	r.poll = poll;
 	r.err = err;
 	if (!load_palette(&r, err))
 		return false;

@@ -248,11 +248,11 @@ dsocr_job_prepare(DsocrJob *job, const DsocrModel *m, const DsocrKvCache *kv, Ds
 
 /* Decode the image and cut it into views. */
 static bool
-work_image(DsocrJob *job, DsocrModel *m, DsocrError *err)
+work_image(DsocrJob *job, DsocrModel *m, const DsocrPoll *poll, DsocrError *err)
 {
 	DsocrImage image = {0};
-	bool ok = dsocr_image_decode(job->image, job->request.image_len, job->request.max_pixels,
-								 &image, err);
+	bool ok = dsocr_image_decode_polled(job->image, job->request.image_len, job->request.max_pixels,
+										poll, &image, err);
 
 	if (ok && (image.width != job->width || image.height != job->height))
 		ok = dsocr_fail(err, DSOCR_E_IMAGE, "image is %d x %d, its header says %d x %d",
@@ -326,7 +326,7 @@ dsocr_job_work(DsocrJob *job, DsocrModel *m, const DsocrPoll *poll, DsocrError *
 	if (job->state == DSOCR_JOB_IMAGE)
 	{
 		spent = &job->timings.preprocess;
-		ok = work_image(job, m, err);
+		ok = work_image(job, m, poll, err);
 	}
 	else if (job->state == DSOCR_JOB_VIEWS)
 	{

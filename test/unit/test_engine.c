@@ -416,6 +416,24 @@ test_cancel(void **state)
 	assert_int_equal(d.outcomes[20].error.code, DSOCR_E_CANCELLED);
 	assert_int_equal(d.polls, d.cancel_at_poll);
 	assert_nothing_left(engine);
+
+	/* between two rows of a large image */
+	d.cancel_id = 21;
+	d.cancel_at_poll = d.polls + 1;
+	{
+		Png large = draw_page(1, 1500);
+		DsocrRequest r = request_of(21, 1);
+
+		r.image = large.bytes;
+		r.image_len = large.len;
+		admit(&d, &r);
+		free(large.bytes);
+	}
+	run(&d);
+	assert_int_equal(d.outcomes[21].error.code, DSOCR_E_CANCELLED);
+	assert_int_equal(d.polls, d.cancel_at_poll);
+	assert_int_equal(d.outcomes[21].progress, 0);
+	assert_nothing_left(engine);
 	driver_free(&d);
 }
 

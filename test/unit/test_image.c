@@ -503,6 +503,91 @@ test_jpeg_kinds(void **state)
 	assert_true(checked >= 120);
 }
 
+typedef struct Patience
+{
+	int polls;
+	int stop_at; /* this poll says no; 0: none does */
+} Patience;
+
+static bool
+go_on(void *arg)
+{
+	Patience *p = arg;
+
+	return ++p->polls != p->stop_at;
+}
+
+/* Decoding asks at least so many times whether to go on, and stops at every no. */
+static void
+check_polls(const DsocrBuffer *b, int least)
+{
+	Patience p = {0};
+	DsocrPoll poll = {go_on, &p};
+	DsocrImage image;
+	DsocrError err = {0};
+	int all;
+
+	assert_true(
+		dsocr_image_decode_polled((const uint8_t *) b->data, b->len, 0, &poll, &image, &err));
+	dsocr_image_free(&image);
+	all = p.polls;
+	assert_true(all >= least);
+	for (int i = 1; i <= all; i += 1 + all / 40)
+	{
+		p = (Patience){.stop_at = i};
+		memset(&err, 0, sizeof(err));
+		assert_false(
+			dsocr_image_decode_polled((const uint8_t *) b->data, b->len, 0, &poll, &image, &err));
+		assert_int_equal(err.code, DSOCR_E_CANCELLED);
+		assert_int_equal(p.polls, i);
+		assert_null(image.rgb);
+	}
+}
+
+static void
+test_polls(void **state)
+{
+	enum
+	{
+		SIDE = 640
+	};
+	uint16_t *wide = calloc(SIDE * SIDE, 2);
+	uint8_t *samples = calloc(SIDE * SIDE, 3);
+	uint8_t tiff[MK_TIFF];
+
+	assert_non_null(wide);
+	assert_non_null(samples);
+	mk_tiff(tiff, 6, true);
+	for (int variant = 0; variant < 2; variant++)
+	{
+		MkPng png = {
+			.width = SIDE, .height = SIDE, .depth = 8, .interlaced = variant, .samples = wide};
+		MkJpeg jpeg = {.width = SIDE,
+					   .height = SIDE,
+					   .components = 3,
+					   .ycc = true,
+					   .h_samp = 1,
+					   .v_samp = 1,
+					   .progressive = variant,
+					   .quality = 80,
+					   .samples = samples};
+		DsocrBuffer b = {0};
+		DsocrBuffer turned = {0};
+
+		mk_png(&b, &png);
+		check_polls(&b, 6);
+		dsocr_buffer_free(&b);
+		assert_true(mk_jpeg(&b, &jpeg));
+		check_polls(&b, SIDE / 8);
+		mk_jpeg_with_exif(&turned, &b, tiff);
+		check_polls(&turned, SIDE / 8 + SIDE / 32);
+		dsocr_buffer_free(&b);
+		dsocr_buffer_free(&turned);
+	}
+	free(wide);
+	free(samples);
+}
+
 int
 main(void)
 {
@@ -510,6 +595,7 @@ main(void)
 		cmocka_unit_test(test_png_kinds),		cmocka_unit_test(test_png_ignored_chunks),
 		cmocka_unit_test(test_png_orientation), cmocka_unit_test(test_png_orientation_precedence),
 		cmocka_unit_test(test_exif_entries),	cmocka_unit_test(test_jpeg_kinds),
+		cmocka_unit_test(test_polls),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
