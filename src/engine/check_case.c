@@ -17,6 +17,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -290,6 +291,16 @@ check_top(CheckRun *r)
 				worst, limit);
 }
 
+/* Python's round(x, 2): the decimal nearest to the exact value, unlike 100 * x made whole. */
+static double
+two_digits(double x)
+{
+	char text[64];
+
+	snprintf(text, sizeof(text), "%.2f", x);
+	return strtod(text, NULL);
+}
+
 /* Tokens of the text, written again, over valid image tokens: the official statistics. */
 static void
 check_compression(CheckRun *r, const DsocrPlan *plan)
@@ -310,7 +321,7 @@ check_compression(CheckRun *r, const DsocrPlan *plan)
 			is_number(json_object_get(stats, "output_text_tokens"), (double) n) &&
 				is_number(json_object_get(stats, "valid_image_tokens"), plan->valid_image_tokens) &&
 				is_number(json_object_get(stats, "compression_ratio"),
-						  nearbyint((double) n / plan->valid_image_tokens * 100) / 100),
+						  two_digits((double) n / plan->valid_image_tokens)),
 			r->name, "test_compress: %zu tokens of text, %d of image", n, plan->valid_image_tokens);
 	dsocr_free(ids);
 }
