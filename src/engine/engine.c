@@ -333,8 +333,14 @@ admit_waiting(DsocrEngine *e, const DsocrEvents *events)
 			job->timings.queued = dsocr_now_us() - job->arrived;
 			dsocr_scheduler_admit(&e->scheduler, job);
 		}
-		else
+		else if (e->scheduler.active > 0)
 			break;
+		else
+		{
+			/* all pages are free and enough: there is no memory for their list */
+			dsocr_fail(&err, DSOCR_E_MEMORY, "out of memory for the pages of a request");
+			fail_job(e, events, job, &err);
+		}
 	}
 }
 

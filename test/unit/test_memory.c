@@ -4,7 +4,7 @@
  *		The engine when memory runs out, at every single allocation.
  *
  * The linker puts wrap_* in front of the engine's allocator (see test.mk);
- * the n-th call fails.  Opening must then fail with a named error, a request
+ * the n-th call fails, or all from it on.  Opening must then fail with a named error, a request
  * must fail alone, and nothing may be lost: leaks show under the address
  * sanitizer, key/value pages are counted here.
  *
@@ -23,6 +23,7 @@
 #include "engine.h"
 
 #define SIDE 128
+#define MAX_STEPS 1000 /* far more than a request needs */
 
 extern void *__real_dsocr_alloc(size_t count, size_t size, DsocrError *err);
 extern void *__real_dsocr_zalloc(size_t count, size_t size, DsocrError *err);
@@ -33,11 +34,14 @@ extern char *__wrap_dsocr_strdup(const char *s, DsocrError *err);
 
 static long calls;		  /* since it was set to 0 */
 static long failing = -1; /* this call fails; -1: none */
+static bool for_good;	  /* and all that follow */
 
 static bool
 fails(DsocrError *err)
 {
-	if (calls++ != failing)
+	long call = calls++;
+
+	if (failing < 0 || (for_good ? call < failing : call != failing))
 		return false;
 	dsocr_fail(err, DSOCR_E_MEMORY, "out of memory (call %ld of a test)", failing);
 	return true;
@@ -125,8 +129,8 @@ read_page(DsocrEngine *e, const uint8_t *image, size_t len)
 	if (!dsocr_engine_admit(e, &r, &err))
 		last = err;
 	else
-		while (dsocr_engine_step(e, &events, &err))
-			;
+		for (int i = 0; dsocr_engine_step(e, &events, &err); i++)
+			assert_true(i < MAX_STEPS);
 	left = dsocr_engine_free_pages(e, &total);
 	assert_int_equal(left, total);
 	assert_int_equal(dsocr_engine_pending(e), 0);
@@ -165,9 +169,19 @@ test_request(void **state)
 		failing = i;
 		code = read_page(e, image, len);
 		failing = -1;
-		/* pages that cannot be listed now are asked for again */
 		assert_true(code == DSOCR_E_MEMORY || code == DSOCR_OK);
 		refused += code == DSOCR_E_MEMORY;
+		assert_int_equal(read_page(e, image, len), DSOCR_OK);
+		/* memory that does not come back */
+		dsocr_engine_close(e);
+		e = open_engine(NULL);
+		assert_non_null(e);
+		calls = 0;
+		failing = i;
+		for_good = true;
+		assert_int_equal(read_page(e, image, len), DSOCR_E_MEMORY);
+		failing = -1;
+		for_good = false;
 		assert_int_equal(read_page(e, image, len), DSOCR_OK);
 		dsocr_engine_close(e);
 	}
