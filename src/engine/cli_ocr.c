@@ -7,6 +7,7 @@
  */
 #include "cli.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <jansson.h>
 #include <limits.h>
@@ -59,6 +60,7 @@ typedef struct Run
 	int admitted;
 	int printed;
 	bool failed;
+	bool unwritten; /* a result was lost */
 	bool json;
 	bool tty; /* progress may be shown */
 	bool line_open;
@@ -275,6 +277,8 @@ print_page(Run *run, Page *p)
 	{
 		run->failed = true;
 		fprintf(stderr, "%s: %s\n", p->file, p->error.message);
+		if (p->error.hint[0] != '\0')
+			fprintf(stderr, "%s\n", p->error.hint);
 		if (run->json)
 		{
 			json_t *o = error_to_json(p->file, &p->error);
@@ -286,7 +290,13 @@ print_page(Run *run, Page *p)
 	}
 	else
 		puts(p->text);
-	fflush(stdout);
+	if ((fflush(stdout) != 0 || ferror(stdout)) && !run->unwritten)
+	{
+		fprintf(stderr, "dsocr-engine: could not write the result of %s: %s\n", p->file,
+				strerror(errno));
+		run->unwritten = true;
+		run->failed = true;
+	}
 	dsocr_free(p->text);
 	p->text = NULL;
 }

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -157,14 +158,54 @@ test_usage(void **state)
 	}
 }
 
+/* Exit status of reading a file with the text going to output. */
+static int
+read_file_to(const char *file, const char *output)
+{
+	pid_t pid = fork();
+	int status;
+
+	assert_true(pid >= 0);
+	if (pid == 0)
+	{
+		const char *program = getenv("DSOCR_TEST_ENGINE");
+
+		if (freopen(output, "w", stdout) == NULL || freopen("/dev/null", "w", stderr) == NULL)
+			_exit(126);
+		execl(program, program, "ocr", "--model", getenv("DSOCR_TEST_MODEL"), "--max-tokens", "2",
+			  "--json", file, (char *) NULL);
+		_exit(127);
+	}
+	status = dsocr_peer_wait(pid, 60);
+	assert_true(WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+/* A text that could not be written is no success. */
+static void
+test_full_disk(void **state)
+{
+	char file[] = "/tmp/dsocr_test_programXXXXXX";
+	int fd;
+
+	need_program();
+	fd = mkstemp(file);
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, png, sizeof(png)), sizeof(png));
+	close(fd);
+	assert_int_equal(read_file_to(file, "/dev/null"), 0);
+	assert_int_equal(read_file_to(file, "/dev/full"), 1);
+	unlink(file);
+	assert_int_equal(read_file_to(file, "/dev/null"), 1);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_reads),
-		cmocka_unit_test(test_worker_gone),
-		cmocka_unit_test(test_cannot_load),
-		cmocka_unit_test(test_usage),
+		cmocka_unit_test(test_reads),		cmocka_unit_test(test_worker_gone),
+		cmocka_unit_test(test_cannot_load), cmocka_unit_test(test_usage),
+		cmocka_unit_test(test_full_disk),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
