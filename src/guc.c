@@ -154,7 +154,7 @@ parse_ngram(const char *setting, int *size, int *window)
 {
 	int end = 0;
 
-	return sscanf(setting, " %d , %d %n", size, window, &end) == 2 && setting[end] == '\0' &&
+	return sscanf(setting, " %9d , %9d %n", size, window, &end) == 2 && setting[end] == '\0' &&
 		   *size >= 0 && *size <= MAX_NGRAM_SIZE && *window >= 0 && *window <= MAX_NGRAM_WINDOW;
 }
 

@@ -75,7 +75,7 @@ is($node->safe_psql('postgres', 'SELECT length(' . reading('big=1000000') =~ s/S
 is_at_baseline($node, 'nothing is left in the queue');
 
 # Settings.
-for my $bad ("dsocr.no_repeat_ngram = '30'", "dsocr.no_repeat_ngram = '-1, 90'",
+for my $bad ("dsocr.no_repeat_ngram = '30'", "dsocr.no_repeat_ngram = '-1, 90'", "dsocr.no_repeat_ngram = '4294967326, 90'",
 	"dsocr.mode = 'huge'", "dsocr.timeout = -1", "dsocr.nonsense = 1", "dsocr.model = '/tmp'",
 	"dsocr.devices = 'cpu'")
 {
