@@ -50,5 +50,22 @@ is($out, 'xxxxxxx', 'it is read');
 is_at_baseline($node, 'after a large page');
 is(segments(), $before, 'its memory too');
 server_is_same($node, $started, 'server was not restarted');
+
+# Memory that cannot be mapped costs its own page, not the worker and others.
+stub_environment('slots=1');
+$node->restart;
+wait_for_ready($node);
+my $engine = engine_pid($node);
+my @inside = map { begin_sql($node, page(1_000_000, 'sleep=1;big=5')) } 1 .. 3;
+$node->poll_query_until('postgres', "SELECT count(*) = 3 FROM t.requests() WHERE state = 'running'");
+my $lost = begin_sql($node, "\\set VERBOSITY verbose\n" . page(2_000_000, 'big=5'));
+$node->poll_query_until('postgres', "SELECT count(*) = 1 FROM t.requests() WHERE state = 'queued'");
+my @files = grep { -s $_ > 2_000_000 } glob($node->data_dir . '/pg_dynshmem/*');
+is(scalar @files, 1, 'its segment');
+unlink @files;
+like((end_sql($lost))[2], qr/53200: could not map the memory of the request/, 'a page without its memory fails');
+is(join(' ', (end_sql($_))[ 0, 1 ]), '0 xxxxx', 'another is read') for @inside;
+is(engine_pid($node), $engine, 'by the same engine');
+is_at_baseline($node, 'after a lost page');
 $node->stop;
 done_testing();
