@@ -110,6 +110,16 @@ logit_limit(const CheckRun *r)
 	return most * json_number_value(json_object_get(stage, "rms"));
 }
 
+/* Did a stored position of the prompt choose other experts?  Its keys and values stay. */
+static bool
+prompt_flipped(const CheckRun *r)
+{
+	for (int i = 0; i < r->n_positions; i++)
+		if (r->flipped[i] < r->model->config.layers)
+			return true;
+	return false;
+}
+
 /* Compare the stored best logits of a step of the plain rule. */
 static void
 compare_top(const CheckRun *r, const float *logits, int step, Findings *f)
@@ -141,7 +151,7 @@ compare_top(const CheckRun *r, const float *logits, int step, Findings *f)
 	if (worst <= logit_limit(r))
 		return;
 	f->top_off++;
-	f->flipped |= r->gap < gap;
+	f->flipped |= r->gap < gap || prompt_flipped(r);
 	if (!f->flipped && worst > f->top)
 	{
 		f->top = worst;

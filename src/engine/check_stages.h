@@ -62,9 +62,10 @@ typedef struct CheckRun
 
 	/* where the next tapped rows belong */
 	bool tile;
-	int view;	/* within tiles, or 0 */
-	int base;	/* position of row 0 of a prefill chunk */
-	double gap; /* smallest router gap seen since it was set to infinity */
+	int view;							/* within tiles, or 0 */
+	int base;							/* position of row 0 of a prefill chunk */
+	double gap;							/* smallest router gap seen since it was set to infinity */
+	double layer_gap[DSOCR_MAX_LAYERS]; /* the same for each layer of the prefill */
 } CheckRun;
 
 extern bool dsocr_stages_open(CheckRun *r, DsocrError *err);
