@@ -393,6 +393,14 @@ dsocr_weights_need(const DsocrWeights *w, DsocrError *err, const char *name, int
 				   print_shape(t->ndim, t->shape, found), print_shape(ndim, shape, expected));
 		return NULL;
 	}
+	if (t->dtype != DSOCR_BF16 && t->dtype != DSOCR_F16 && t->dtype != DSOCR_F32 &&
+		t->dtype != DSOCR_F64)
+	{
+		dsocr_fail(err, DSOCR_E_MODEL,
+				   "tensor \"%s\" of shape %s holds integers, expected BF16, F16, F32 or F64", name,
+				   print_shape(ndim, shape, expected));
+		return NULL;
+	}
 	return t;
 }
 

@@ -369,6 +369,18 @@ test_types(void **state)
 	assert_null(dsocr_weights_need(w, &err, "f16", 1, (int64_t[]){6}));
 	assert_null(dsocr_weights_need(w, &err, "nope", 1, (int64_t[]){6}));
 	assert_non_null(strstr(err.message, "\"nope\" is missing, expected with shape [6]"));
+
+	/* integers are no weights: a quantized model must not pass for a sound one */
+	for (int i = 0; i < 3; i++)
+	{
+		const char *name = (const char *[]){"u8", "i8", "i32"}[i];
+
+		assert_null(dsocr_weights_need(w, &err, name, 1, (int64_t[]){1}));
+		assert_int_equal(err.code, DSOCR_E_MODEL);
+		assert_non_null(strstr(err.message, name));
+		assert_non_null(strstr(err.message, "holds integers"));
+	}
+	assert_non_null(dsocr_weights_need(w, &err, "f64", 1, (int64_t[]){1}));
 	dsocr_weights_close(w);
 	dsocr_weights_close(NULL);
 }
