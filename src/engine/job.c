@@ -14,7 +14,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#define MAX_PROMPT_BYTES ((size_t) 1 << 20)
+/*
+ * More bytes than any prompt of words that fits the context.  Tokens are
+ * counted between steps, so a longer text would cost everybody time.
+ */
+#define MAX_PROMPT_BYTES ((size_t) 65536)
 
 static int
 count(const char *text, const char *what)
@@ -66,8 +70,10 @@ check_prompt(const DsocrRequest *r, const DsocrModel *m, DsocrError *err)
 						  r->task == DSOCR_TASK_LOCATE ? "text to locate is empty"
 													   : "prompt is empty");
 	if (strlen(r->prompt) > MAX_PROMPT_BYTES)
-		return dsocr_fail(err, DSOCR_E_ARGUMENT, "prompt has more than %zu bytes",
-						  MAX_PROMPT_BYTES);
+	{
+		dsocr_fail(err, DSOCR_E_TOO_LONG, "prompt is longer than %zu bytes", MAX_PROMPT_BYTES);
+		return dsocr_hint(err, "Use a shorter prompt.");
+	}
 	if (r->task == DSOCR_TASK_LOCATE)
 		return check_sought(r->prompt, m, err);
 	if (count(r->prompt, DSOCR_IMAGE_MARK) != 1)

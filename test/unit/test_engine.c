@@ -500,7 +500,8 @@ test_arguments(void **state)
 static void
 test_limits(void **state)
 {
-	size_t n = 200000;
+	size_t n = 65536;
+	DsocrError err = {0};
 	char *prompt = malloc(n + 1);
 	DsocrEngine *whole = engine;
 	DsocrRequest r = request_of(1, 0);
@@ -514,6 +515,18 @@ test_limits(void **state)
 	r.task = DSOCR_TASK_GENERATE;
 	r.prompt = prompt;
 	expect_refusal(&r, DSOCR_E_TOO_LONG, true);
+
+	/* longer than any prompt that fits: not even looked at, since that takes time */
+	prompt = realloc(prompt, n + 2);
+	assert_non_null(prompt);
+	memcpy(prompt + n, "z", 2);
+	r.prompt = prompt;
+	assert_false(dsocr_engine_admit(engine, &r, &err));
+	assert_int_equal(err.code, DSOCR_E_TOO_LONG);
+	r.task = DSOCR_TASK_LOCATE;
+	assert_false(dsocr_engine_admit(engine, &r, &err));
+	assert_int_equal(err.code, DSOCR_E_TOO_LONG);
+	r.task = DSOCR_TASK_GENERATE;
 	free(prompt);
 
 	/* more than the key/value memory will ever hold */
