@@ -27,16 +27,13 @@ EXTRA_CLEAN = sql/dsocr--$(DSOCR_VERSION).sql build dsocr-engine results
 PG_CONFIG ?= pg_config
 ifneq ($(shell command -v $(PG_CONFIG) 2>/dev/null),)
 PGXS := $(shell $(PG_CONFIG) --pgxs)
-with_llvm = no
-include $(PGXS)
+# Bitcode is for inlining into queries; these functions wait for milliseconds.
 override with_llvm = no
+include $(PGXS)
 endif
 
 include src/engine/engine.mk
 include test/test.mk
-
-# PGXS does not follow includes.
-$(OBJS): $(wildcard src/*.h src/engine/*.h bgworker/*.h)
 
 all: dsocr-engine
 

@@ -13,8 +13,8 @@
 #include "fmgr.h"
 #include "result.h"
 
-/* Bytes of a prompt in UTF-8; more cannot fit into any model's context. */
-#define DSOCR_MAX_PROMPT_BYTES (1024 * 1024)
+/* Bytes of a prompt in UTF-8, as in the engine: longer ones take long to tokenize. */
+#define DSOCR_MAX_PROMPT_BYTES (64 * 1024)
 
 /* Highest resolution at which pages may be rendered, dots per inch. */
 #define DSOCR_MAX_DPI 2400
