@@ -11,7 +11,7 @@ $(BUILD)/unit/%: test/unit/%.c $(REFERENCE_OBJ) $(BUILD)/libengine.a
 	$(ENGINE_CC) $(ENGINE_CFLAGS) -o $@ $(filter %.c %.o,$^) $(filter %.a,$^) $(ENGINE_LIBS) -lcmocka
 
 # Reference cases on the reference backend: the code of `dsocr-engine check`.
-$(BUILD)/unit/test_model: $(patsubst %,$(BUILD)/src/engine/check_%.o,case stages generate)
+$(BUILD)/unit/test_model: $(patsubst %,$(BUILD)/src/engine/check_%.o,case stages routes generate)
 
 $(BUILD)/unit/test_memory: ENGINE_LIBS += -Wl,--wrap=dsocr_alloc,--wrap=dsocr_zalloc,--wrap=dsocr_strdup
 

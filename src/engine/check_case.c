@@ -350,12 +350,14 @@ run_model(CheckRun *r, const CasePrompt *p, const DsocrPlan *plan, const DsocrVi
 {
 	DsocrModel *m = r->model;
 	int cap = (int) p->n + longest_output(r) + 1;
+	int image_at = r->quirk ? -1 : (int) p->image_at;
 	DsocrKvCache *kv = dsocr_kv_cache_open(m->be, &m->config, dsocr_kv_pages(cap), err);
 	void *work = kv != NULL ? m->be->ops->alloc(m->be, (size_t) m->config.hidden, err) : NULL;
 	DsocrSequence s = {0};
 	bool ok = work != NULL &&
-			  dsocr_sequence_start(&s, m, p->ids, (int) p->n, cap,
-								   r->quirk ? -1 : (int) p->image_at, plan, err) &&
+			  (r->exact == NULL || dsocr_routes_record(&r->routes, r->exact, p->ids, (int) p->n,
+													   image_at, plan, views, err)) &&
+			  dsocr_sequence_start(&s, m, p->ids, (int) p->n, cap, image_at, plan, err) &&
 			  (dsocr_sequence_reserve(&s, kv) ||
 			   dsocr_fail(err, DSOCR_E_MEMORY, "no pages for %d positions", cap)) &&
 			  dsocr_sequence_embed(&s, m, err) && run_views(r, &s, views, err) &&
@@ -368,6 +370,7 @@ run_model(CheckRun *r, const CasePrompt *p, const DsocrPlan *plan, const DsocrVi
 		dsocr_check_generate(r, &s, work);
 		check_compression(r, plan);
 	}
+	dsocr_routes_free(&r->routes);
 	dsocr_sequence_end(&s, m);
 	if (work != NULL)
 		m->be->ops->free(m->be, work);
@@ -419,9 +422,9 @@ case_name(const DsocrCheck *c, const char *path, const char *checkpoint, char *n
 }
 
 void
-dsocr_check_case_on(DsocrCheck *c, DsocrModel *model, const char *case_json)
+dsocr_check_case_on(DsocrCheck *c, DsocrModel *model, DsocrModel *exact, const char *case_json)
 {
-	CheckRun r = {.check = c, .model = model};
+	CheckRun r = {.check = c, .model = model, .exact = exact};
 	json_t *json = json_load_file(case_json, JSON_ALLOW_NUL, NULL);
 	size_t stem = strlen(case_json) - (strlen(case_json) > 5 ? 5 : 0);
 	DsocrError err = {0};
@@ -465,7 +468,7 @@ dsocr_check_case(DsocrCheck *c, const char *model_dir, const char *case_json)
 	DsocrModel *m = be != NULL ? dsocr_check_open(c, be, model_dir, &err) : NULL;
 
 	if (dsocr_check(c, m != NULL, model_dir, "%s", err.message))
-		dsocr_check_case_on(c, m, case_json);
+		dsocr_check_case_on(c, m, NULL, case_json);
 	dsocr_model_close(m);
 	if (be != NULL)
 		be->ops->close(be);

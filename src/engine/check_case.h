@@ -22,7 +22,12 @@ extern void dsocr_check_case(DsocrCheck *c, const char *model_dir, const char *c
 extern DsocrModel *dsocr_check_open(const DsocrCheck *c, DsocrBackend *be, const char *dir,
 									DsocrError *err);
 
-/* A case on a model that is open already; its backend's precision is c->precision. */
-extern void dsocr_check_case_on(DsocrCheck *c, DsocrModel *model, const char *case_json);
+/*
+ * A case on a model that is open already; its backend's precision is
+ * c->precision.  exact is the same model in fp32, to tell where a run in bf16
+ * chose other experts; NULL holds it to the limits without such flips.
+ */
+extern void dsocr_check_case_on(DsocrCheck *c, DsocrModel *model, DsocrModel *exact,
+								const char *case_json);
 
 #endif /* DSOCR_CHECK_CASE_H */

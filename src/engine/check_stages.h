@@ -11,6 +11,7 @@
 #define DSOCR_CHECK_STAGES_H
 
 #include "check.h"
+#include "check_routes.h"
 #include "sequence.h"
 
 #include <jansson.h>
@@ -46,7 +47,8 @@ typedef struct CheckRun
 {
 	DsocrCheck *check;
 	DsocrModel *model;
-	const char *name; /* "tiny-a/c01 fp32" */
+	DsocrModel *exact; /* the same in fp32 beside a bf16 model, or NULL */
+	const char *name;  /* "tiny-a/c01 fp32" */
 	const json_t *json;
 	DsocrWeights *ref;
 	bool real_size; /* tolerances of the full-size model */
@@ -62,10 +64,11 @@ typedef struct CheckRun
 
 	/* where the next tapped rows belong */
 	bool tile;
-	int view;							/* within tiles, or 0 */
-	int base;							/* position of row 0 of a prefill chunk */
-	double gap;							/* smallest router gap seen since it was set to infinity */
-	double layer_gap[DSOCR_MAX_LAYERS]; /* the same for each layer of the prefill */
+	int view;						 /* within tiles, or 0 */
+	int base;						 /* position of row 0 of a prefill chunk */
+	double gap;						 /* smallest router gap seen since it was set to infinity */
+	CheckRoutes routes;				 /* choices of the exact model; ids NULL without one */
+	bool rerouted[DSOCR_MAX_LAYERS]; /* layers where some position of the prompt chose others */
 } CheckRun;
 
 extern bool dsocr_stages_open(CheckRun *r, DsocrError *err);

@@ -90,7 +90,7 @@ run_cases(DsocrCheck *c, const char *checkpoint, const char *model)
 		ids = access(path, R_OK) == 0 ? number_of(path, "\"num_input_ids\":") : -1;
 		if (ids < 1 || ids > SMALL_TOKENS)
 			continue;
-		dsocr_check_case_on(c, m, path);
+		dsocr_check_case_on(c, m, NULL, path);
 		n++;
 	}
 	dsocr_model_close(m);
@@ -196,7 +196,7 @@ test_damaged_weights_fail(void **state)
 		damage(tensors[i]);
 		m = dsocr_model_open(be, COPY, NULL, NULL);
 		assert_non_null(m);
-		dsocr_check_case_on(&c, m, path);
+		dsocr_check_case_on(&c, m, NULL, path);
 		dsocr_model_close(m);
 		if (c.failed == 0)
 			fail_msg("a wrong value of %s was not noticed", tensors[i]);
