@@ -80,9 +80,8 @@ check_prompt(const DsocrRequest *r, const DsocrModel *m, DsocrError *err)
 	{
 		dsocr_fail(err, DSOCR_E_ARGUMENT, "prompt has " DSOCR_IMAGE_MARK " %d times, not once",
 				   count(r->prompt, DSOCR_IMAGE_MARK));
-		return dsocr_hint(err,
-						  "Write " DSOCR_IMAGE_MARK " where the image belongs, for example \"%s\".",
-						  m->config.prompts[DSOCR_TASK_TEXT]);
+		return dsocr_hint(err, "Write " DSOCR_IMAGE_MARK
+							   " once, where the image belongs: usually at the beginning.");
 	}
 	return true;
 }
