@@ -16,7 +16,8 @@ typedef struct DsocrCheck
 	int passed;
 	int failed;
 	bool verbose;			  /* print passes too */
-	DsocrPrecision precision; /* of model cases: both are run by `check` */
+	DsocrPrecision precision; /* of model cases */
+	bool both;				  /* run model cases in fp32, then in bf16, whatever precision says */
 	int threads;
 	const char *tokenizer; /* tokenizer.json for folders that have none */
 	const char *model;	   /* checkpoint for synth cases, or NULL */

@@ -235,6 +235,22 @@ has_seed(const DsocrWeights *w, const DsocrSynthSpec *spec, uint64_t seed)
 	return equal;
 }
 
+static void
+check_case(DsocrCheck *c, const char *path)
+{
+	DsocrPrecision asked = c->precision;
+
+	if (c->both)
+		c->precision = DSOCR_PRECISION_FP32;
+	dsocr_check_case(c, c->model, path);
+	if (c->both)
+	{
+		c->precision = DSOCR_PRECISION_BF16;
+		dsocr_check_case(c, c->model, path);
+	}
+	c->precision = asked;
+}
+
 /* The cases of a seed, on the checkpoint that was named. */
 static void
 check_cases(DsocrCheck *c, const DsocrSynthSpec *spec, const char *dir, uint64_t seed)
@@ -257,7 +273,7 @@ check_cases(DsocrCheck *c, const DsocrSynthSpec *spec, const char *dir, uint64_t
 			printf("%s: %zu cases left out, %s holds other weights\n", pattern, cases.gl_pathc,
 				   c->model);
 		for (size_t i = 0; fits && i < cases.gl_pathc; i++)
-			dsocr_check_case(c, c->model, cases.gl_pathv[i]);
+			check_case(c, cases.gl_pathv[i]);
 	}
 	globfree(&cases);
 }

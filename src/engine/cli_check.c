@@ -31,7 +31,6 @@ static const char usage[] = "usage: dsocr-engine check [options] DIR...\n"
 typedef struct Options
 {
 	DsocrCheck check; /* counts and settings */
-	bool one_precision;
 	const char *json;
 	json_t *folders; /* array of {dir, kind, passed, failed, seconds} */
 } Options;
@@ -71,7 +70,7 @@ check_model(Options *o, const char *dir)
 {
 	DsocrPrecision asked = o->check.precision;
 
-	if (o->one_precision)
+	if (!o->check.both)
 	{
 		dsocr_check_model(&o->check, dir);
 		return;
@@ -222,7 +221,7 @@ read_options(int argc, char **argv, Options *o)
 		if (c == 'p')
 		{
 			ok = dsocr_cli_precision(optarg, &o->check.precision);
-			o->one_precision = true;
+			o->check.both = false;
 		}
 		else if (c == 'm')
 			o->check.model = optarg;
@@ -251,7 +250,7 @@ read_options(int argc, char **argv, Options *o)
 int
 dsocr_cli_check(int argc, char **argv)
 {
-	Options o = {.check = {.precision = DSOCR_PRECISION_FP32}};
+	Options o = {.check = {.precision = DSOCR_PRECISION_FP32, .both = true}};
 	int status = read_options(argc, argv, &o);
 
 	if (status >= 0)
