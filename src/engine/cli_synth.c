@@ -34,8 +34,8 @@ static const char usage[] =
 
 /* What a model folder has beside its weights; the first two must be there. */
 static const char *const copied_files[] = {
-	"config.json",			 "tokenizer.json",			"model.safetensors.index.json",
-	"tokenizer_config.json", "special_tokens_map.json", "processor_config.json",
+	"config.json",			 "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+	"processor_config.json",
 };
 
 #define N_REQUIRED 2
@@ -112,27 +112,32 @@ write_at(int fd, const void *bytes, size_t len, off_t place)
 }
 
 static bool
+write_file(const char *dir, const char *name, const char *bytes, size_t len, DsocrError *err)
+{
+	NewFile f;
+	bool ok = file_begin(&f, dir, name, err);
+
+	if (!ok)
+		return false;
+	errno = write_at(f.fd, bytes, len, 0);
+	if (errno != 0)
+		ok = fail_file(f.temporary, err);
+	return file_end(&f, ok, err);
+}
+
+static bool
 copy_file(const char *from_dir, const char *to_dir, const char *name, bool required,
 		  DsocrError *err)
 {
 	char path[PATH_MAX];
 	DsocrBuffer bytes = {0};
-	NewFile f;
-	int error;
 	bool ok;
 
 	snprintf(path, sizeof(path), "%s/%s", from_dir, name);
 	if (!required && access(path, F_OK) != 0)
 		return true;
-	ok = dsocr_read_file(path, MAX_COPY_BYTES, &bytes, err) && file_begin(&f, to_dir, name, err);
-	if (ok)
-	{
-		error = write_at(f.fd, bytes.data, bytes.len, 0);
-		errno = error;
-		if (error != 0)
-			ok = fail_file(f.temporary, err);
-		ok = file_end(&f, ok, err);
-	}
+	ok = dsocr_read_file(path, MAX_COPY_BYTES, &bytes, err) &&
+		 write_file(to_dir, name, bytes.data, bytes.len, err);
 	dsocr_buffer_free(&bytes);
 	return ok;
 }
@@ -268,6 +273,24 @@ write_weights(const DsocrSynthSpec *spec, const char *dir, uint64_t seed, DsocrE
 	return ok;
 }
 
+/* The file in which each tensor lies: all in the same one. */
+static bool
+write_index(const DsocrSynthSpec *spec, const char *dir, DsocrError *err)
+{
+	DsocrBuffer index = {0};
+	bool ok =
+		dsocr_buffer_printf(&index, err, "{\"metadata\": {\"total_size\": %zu}, ", spec->bytes) &&
+		dsocr_buffer_printf(&index, err, "\"weight_map\": {");
+
+	for (int i = 0; ok && i < spec->n; i++)
+		ok = dsocr_buffer_printf(&index, err, "%s\n\"%s\": \"" WEIGHTS_FILE "\"", i > 0 ? "," : "",
+								 spec->tensors[i].name);
+	ok = ok && dsocr_buffer_printf(&index, err, "}}\n") &&
+		 write_file(dir, "model.safetensors.index.json", index.data, index.len, err);
+	dsocr_buffer_free(&index);
+	return ok;
+}
+
 static bool
 write_folder(const char *spec_dir, const char *out, const char *reference, uint64_t seed,
 			 DsocrError *err)
@@ -286,7 +309,7 @@ write_folder(const char *spec_dir, const char *out, const char *reference, uint6
 	for (int i = 0;
 		 ok && reference != NULL && i < (int) (sizeof(copied_files) / sizeof(copied_files[0])); i++)
 		ok = copy_file(reference, out, copied_files[i], i < N_REQUIRED, err);
-	ok = ok && write_weights(&spec, out, seed, err);
+	ok = ok && write_weights(&spec, out, seed, err) && write_index(&spec, out, err);
 	if (ok)
 	{
 		/* the new names, too, must survive a crash */

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * test_program.c
- *		dsocr-engine serve as the server starts it, with the small model.
+ *		dsocr-engine as the server and the user start it, with the small model.
  *
  * DSOCR_TEST_ENGINE names the program and DSOCR_TEST_MODEL the model folder;
  * without them there is nothing to test.
@@ -21,6 +21,7 @@
 #include <cmocka.h>
 
 #include "../reference/serve_peer.h"
+#include "weights.h"
 
 #define MAX_OPTIONS 8
 
@@ -199,13 +200,47 @@ test_full_disk(void **state)
 	assert_int_equal(read_file_to(file, "/dev/null"), 1);
 }
 
+/* What synth writes is a model folder by itself: its weights are found. */
+static void
+test_synth_folder(void **state)
+{
+	char dir[] = "/tmp/dsocr_test_synthXXXXXX";
+	char spec[64];
+	char out[64];
+	char command[512];
+	DsocrError err = {0};
+	DsocrWeights *w;
+	FILE *f;
+
+	need_program();
+	assert_non_null(mkdtemp(dir));
+	snprintf(spec, sizeof(spec), "%s/tensors.json", dir);
+	snprintf(out, sizeof(out), "%s/out", dir);
+	f = fopen(spec, "w");
+	assert_non_null(f);
+	fputs("[{\"name\":\"a\",\"shape\":[2,3],\"role\":\"v\",\"offset\":0,\"m\":139,\"e\":11,"
+		  "\"row_scale\":false}]",
+		  f);
+	fclose(f);
+	snprintf(command, sizeof(command), "'%s' synth --spec %s --out %s > /dev/null",
+			 getenv("DSOCR_TEST_ENGINE"), dir, out);
+	assert_int_equal(system(command), 0);
+	w = dsocr_weights_open(out, &err);
+	assert_string_equal(err.message, "");
+	assert_non_null(w);
+	assert_int_equal(dsocr_weights_find(w, "a")->count, 6);
+	dsocr_weights_close(w);
+	snprintf(command, sizeof(command), "rm -r %s", dir);
+	assert_int_equal(system(command), 0);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_reads),		cmocka_unit_test(test_worker_gone),
 		cmocka_unit_test(test_cannot_load), cmocka_unit_test(test_usage),
-		cmocka_unit_test(test_full_disk),
+		cmocka_unit_test(test_full_disk),	cmocka_unit_test(test_synth_folder),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
