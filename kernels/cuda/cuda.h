@@ -80,6 +80,9 @@ struct DsocrKv
 	void *data;
 	size_t page_elements;  /* of one page of one layer: 2 * heads * page_tokens * head_dim */
 	size_t layer_elements; /* pages * page_elements */
+	float theta;		   /* of frequencies; 0: not computed yet */
+	float *frequencies;	   /* host [head_dim / 2], radians a position */
+	int32_t *counters;	   /* device, zeros between operations; see kv_attention.cu */
 };
 
 /* Texts on the device; all arrays are [slots] or [slots, x]. */
@@ -96,6 +99,9 @@ typedef struct DsocrCudaTexts
 	int32_t *ngram_size;
 	int32_t *ngram_window;
 	int32_t *whitelist; /* [n_whitelist] */
+	int32_t *counters;	/* [DSOCR_CUDA_MAX_ROWS] for pick, zeros between operations */
+	int32_t *host_ids;	/* pinned [DSOCR_CUDA_MAX_ROWS]: what pick chose */
+	float *host_logprobs;
 } DsocrCudaTexts;
 
 /* The rows of the run under way, an argument of kernels by value. */
