@@ -4,7 +4,10 @@ BUILD ?= build
 ENGINE_CC ?= $(CC)
 ENGINE_OPT ?= -O2 -g
 ENGINE_SAN ?=
-ENGINE_LIBS = -ldnnl -lpng -lz -ljpeg -ljansson -lpcre2-8 -lseccomp -lpthread -lm
+# no: without the library of matrix products
+DSOCR_ONEDNN ?= yes
+ENGINE_LIBS = $(if $(filter no,$(DSOCR_ONEDNN)),,-ldnnl) -lpng -lz -ljpeg -ljansson -lpcre2-8 -lseccomp \
+	-lpthread -lm
 ENGINE_CFLAGS = -std=gnu11 -D_GNU_SOURCE $(ENGINE_OPT) $(ENGINE_SAN) -fopenmp -Isrc/engine -Ikernels/cpu \
 	-Wall -Wextra -Wmissing-prototypes -Wstrict-prototypes -Wvla -Wno-unused-parameter \
 	-Wno-missing-field-initializers -MMD -MP
@@ -13,7 +16,8 @@ ENGINE_CFLAGS = -std=gnu11 -D_GNU_SOURCE $(ENGINE_OPT) $(ENGINE_SAN) -fopenmp -I
 # Command line programs have a main or belong to one; the rest is the library.
 ENGINE_CLI = $(wildcard src/engine/main.c src/engine/cli_*.c src/engine/check_*.c)
 ENGINE_LIB = $(filter-out $(ENGINE_CLI),$(wildcard src/engine/*.c))
-KERNEL_SRC = $(filter-out %_isa.c,$(wildcard kernels/cpu/*.c))
+KERNEL_SRC = $(filter-out %_isa.c kernels/cpu/onednn$(if $(filter no,$(DSOCR_ONEDNN)),,_none).c,\
+	$(wildcard kernels/cpu/*.c))
 # Files named *_isa.c are compiled once for each instruction set.
 KERNEL_ISA = $(wildcard kernels/cpu/*_isa.c)
 ISA_FLAGS_generic =
