@@ -33,6 +33,7 @@ include $(PGXS)
 endif
 
 include src/engine/engine.mk
+include kernels/cuda/cuda.mk
 include test/test.mk
 
 all: dsocr-engine

@@ -124,10 +124,15 @@ typedef struct DsocrCuda
 	int sms;
 	size_t shared_max; /* bytes of dynamic shared memory a block may ask for */
 	cudaStream_t stream;
-	cudaError_t trouble; /* first failure; the device is broken */
-	const char *where;	 /* what failed */
-	bool out_of_memory;	 /* an operation found no scratch memory since the last sync */
-	bool recording;		 /* the stream is in capture */
+	cudaEvent_t arrived;			  /* what sync waits for */
+	int64_t patience_us;			  /* a device that is silent for longer hangs */
+	cudaError_t trouble;			  /* first failure; the device is broken */
+	const char *where;				  /* what failed */
+	bool out_of_memory;				  /* an operation found no scratch memory since the last sync */
+	bool recording;					  /* the stream is in capture */
+	bool spoiled;					  /* what was done in this capture makes it useless */
+	unsigned recordings;			  /* captures so far */
+	void (*log)(const char *message); /* or NULL */
 	DsocrCudaMemory *memory;
 	void *scratch[DSOCR_SCRATCH_SLOTS];
 	size_t scratch_bytes[DSOCR_SCRATCH_SLOTS];
@@ -145,6 +150,23 @@ typedef struct DsocrCuda
 
 /* Remember a failure; true when rc is cudaSuccess. */
 extern bool dsocr_cuda_check(DsocrCuda *c, cudaError_t rc, const char *what);
+
+/*
+ * Wait for an event.  A device that does not reach it in time counts as broken:
+ * nothing is asked of it again, since even freeing its memory could hang.
+ */
+extern bool dsocr_cuda_wait(DsocrCuda *c, cudaEvent_t event, const char *what);
+
+/*
+ * limit: bytes of the region, 0 = what is free less a reserve.  The region is
+ * one allocation, or for tools that watch allocations one for each.
+ */
+extern DsocrCudaMemory *dsocr_cuda_memory_open(DsocrCuda *c, size_t limit, DsocrError *err);
+extern void dsocr_cuda_memory_close(DsocrCuda *c, DsocrCudaMemory *m);
+extern size_t dsocr_cuda_memory_limit(const DsocrCuda *c);
+
+/* The largest piece that can be had and leaves something for scratch. */
+extern size_t dsocr_cuda_memory_left(const DsocrCuda *c);
 
 /* Device memory from the region, aligned to 256 bytes; NULL when there is none. */
 extern void *dsocr_cuda_alloc(DsocrCuda *c, size_t bytes, DsocrError *err);

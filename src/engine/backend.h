@@ -102,8 +102,9 @@ typedef struct DsocrBackendOptions
 {
 	const char *device; /* "cpu", "cuda:0" */
 	DsocrPrecision precision;
-	int threads;   /* 0 = all cores of the affinity mask */
-	size_t memory; /* most bytes of device memory; 0 = what is free */
+	int threads;					  /* 0 = all cores of the affinity mask */
+	size_t memory;					  /* most bytes of device memory; 0 = what is free */
+	void (*log)(const char *message); /* a line for the administrator; may be NULL */
 } DsocrBackendOptions;
 
 typedef struct DsocrBackendOps
@@ -341,6 +342,13 @@ extern DsocrBackendOpen dsocr_cpu_open;
  */
 extern const int dsocr_cuda_abi;
 extern DsocrBackendOpen dsocr_cuda_open;
+
+/*
+ * The number of devices, and one line about device i of them; -1 and
+ * DSOCR_E_DEVICE when they cannot be used.
+ */
+typedef int DsocrBackendList(int i, char *line, size_t size, DsocrError *err);
+extern DsocrBackendList dsocr_cuda_list;
 
 /* test/reference: naive, single-threaded, fp32; used by tests only. */
 extern DsocrBackendOpen dsocr_reference_open;
