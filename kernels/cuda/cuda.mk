@@ -14,13 +14,16 @@ CUDA_GENCODE ?= -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,cod
 	-gencode arch=compute_90,code=compute_90
 CUDA_FLAGS = -std=c++17 -O3 -lineinfo $(CUDA_GENCODE) -Isrc/engine -Ikernels/cuda \
 	-Xcompiler -Wall,-Wextra,-fPIC,-fvisibility=hidden -Werror all-warnings
-CUDA_OBJ = $(patsubst %.cu,$(BUILD)/%.o,$(wildcard kernels/cuda/*.cu)) $(BUILD)/kernels/cuda/base.o
+# What the backend uses of the engine, without anything it does not need.
+CUDA_ENGINE = base tensor
+CUDA_OBJ = $(patsubst %.cu,$(BUILD)/%.o,$(wildcard kernels/cuda/*.cu)) \
+	$(patsubst %,$(BUILD)/kernels/cuda/%.o,$(CUDA_ENGINE))
 
 $(BUILD)/kernels/cuda/%.o: kernels/cuda/%.cu
 	@mkdir -p $(@D)
 	$(NVCC) $(CUDA_FLAGS) -MMD -MP -MF $(@:.o=.d) -c -o $@ $<
 
-$(BUILD)/kernels/cuda/base.o: src/engine/base.c
+$(CUDA_ENGINE:%=$(BUILD)/kernels/cuda/%.o): $(BUILD)/kernels/cuda/%.o: src/engine/%.c
 	@mkdir -p $(@D)
 	$(ENGINE_CC) $(ENGINE_CFLAGS) -fPIC -fvisibility=hidden -c -o $@ $<
 
