@@ -229,13 +229,16 @@ static const DsocrBackendOps cuda_ops = {.name = "cuda",
 static bool
 cuda_fail(DsocrError *err, cudaError_t rc, const char *what)
 {
+	int version;
+
 	dsocr_fail(err, DSOCR_E_DEVICE, "%s: %s (%s)", what, cudaGetErrorString(rc),
 			   cudaGetErrorName(rc));
-	if (rc == cudaErrorInsufficientDriver || rc == cudaErrorNoDevice)
+	if ((rc == cudaErrorInsufficientDriver || rc == cudaErrorNoDevice) &&
+		cudaRuntimeGetVersion(&version) == cudaSuccess)
 		dsocr_hint(err,
 				   "An NVIDIA GPU and a driver for CUDA %d.%d or newer are needed; "
 				   "\"nvidia-smi\" shows what is there.",
-				   CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+				   version / 1000, version % 1000 / 10);
 	return false;
 }
 

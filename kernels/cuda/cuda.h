@@ -58,7 +58,8 @@ struct DsocrMatrix
 
 struct DsocrVector
 {
-	float *data; /* device [n] */
+	float *data;	/* device [n] */
+	uint16_t *bf16; /* the same, rounded; NULL where rounding changes a value */
 	int n;
 };
 

@@ -11,8 +11,8 @@
  * the next user's kernels come behind the last one's.
  *
  * For tools that watch allocations each block can be a cudaMalloc of its own
- * (always so in the emulator, elsewhere with DSOCR_CUDA_SEPARATE set); the
- * list then holds only blocks in use.
+ * (DSOCR_CUDA_SEPARATE=1, usual in the emulator); the list then holds only
+ * blocks in use.
  *
  *-------------------------------------------------------------------------
  */
@@ -27,6 +27,12 @@
 #define PIECES 4						   /* of pinned memory for uploads */
 #define PIECE ((size_t) 4 << 20)		   /* bytes of one */
 #define LANDING ((size_t) 1 << 20)		   /* bytes of pinned memory for downloads */
+
+#ifdef DSOCR_CUDA_EMU
+#define SEPARATE true
+#else
+#define SEPARATE false
+#endif
 
 typedef struct Block
 {
@@ -420,15 +426,12 @@ open_pinned(DsocrCudaMemory *m, DsocrError *err)
 DsocrCudaMemory *
 dsocr_cuda_memory_open(DsocrCuda *c, size_t limit, DsocrError *err)
 {
+	const char *separate = getenv("DSOCR_CUDA_SEPARATE");
 	DsocrCudaMemory *m = (DsocrCudaMemory *) dsocr_zalloc(1, sizeof(*m), err);
 
 	if (m == NULL)
 		return NULL;
-#ifdef DSOCR_CUDA_EMU
-	m->separate = true;
-#else
-	m->separate = getenv("DSOCR_CUDA_SEPARATE") != NULL;
-#endif
+	m->separate = separate != NULL ? separate[0] == '1' : SEPARATE;
 	if (open_pinned(m, err) && open_region(m, limit, err))
 		return m;
 	dsocr_cuda_memory_close(c, m);

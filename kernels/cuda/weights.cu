@@ -169,6 +169,31 @@ dsocr_cuda_matrix_free(DsocrBackend *be, DsocrMatrix *m)
 	dsocr_free(m);
 }
 
+/* The values in bf16, for libraries that take no other bias, where nothing is lost. */
+static bool
+vector_round(DsocrCuda *c, DsocrVector *v, const float *values, DsocrError *err)
+{
+	size_t n = (size_t) v->n;
+	uint16_t *rounded = (uint16_t *) dsocr_alloc(n, sizeof(*rounded), err);
+	bool exact = true;
+
+	if (rounded == NULL)
+		return false;
+	for (size_t i = 0; i < n && exact; i++)
+	{
+		rounded[i] = dsocr_f32_to_bf16(values[i]);
+		exact = dsocr_bf16_to_f32(rounded[i]) == values[i];
+	}
+	if (exact)
+	{
+		v->bf16 = (uint16_t *) dsocr_cuda_alloc(c, n * sizeof(*rounded), err);
+		if (v->bf16 != NULL)
+			dsocr_cuda_upload(c, v->bf16, rounded, n * sizeof(*rounded));
+	}
+	dsocr_free(rounded);
+	return !exact || v->bf16 != NULL;
+}
+
 DsocrVector *
 dsocr_cuda_vector(DsocrBackend *be, const float *values, size_t n, DsocrError *err)
 {
@@ -192,6 +217,11 @@ dsocr_cuda_vector(DsocrBackend *be, const float *values, size_t n, DsocrError *e
 		return NULL;
 	}
 	dsocr_cuda_upload(c, v->data, values, bytes);
+	if (dsocr_cuda_bf16(c) && !vector_round(c, v, values, err))
+	{
+		dsocr_cuda_vector_free(be, v);
+		return NULL;
+	}
 	return v;
 }
 
@@ -201,6 +231,7 @@ dsocr_cuda_vector_free(DsocrBackend *be, DsocrVector *v)
 	if (v == NULL)
 		return;
 	dsocr_cuda_free((DsocrCuda *) be, v->data);
+	dsocr_cuda_free((DsocrCuda *) be, v->bf16);
 	dsocr_free(v);
 }
 
