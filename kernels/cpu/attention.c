@@ -66,6 +66,13 @@ attention_values_bytes(const Attention *a)
 	return a->ops->values_bytes((size_t) a->n, a->head_dim);
 }
 
+static void
+attention_next_view(Attention *a, size_t tokens)
+{
+	a->qkv += tokens * 3 * a->dim;
+	a->out += tokens * a->dim;
+}
+
 /* Queries in blocks; q and out point to count tokens, cells says where they stand. */
 static void
 attention_blocks(const Attention *a, int worker, const float *const *q, float *const *out,
@@ -162,11 +169,16 @@ attention_full(Attention *a)
 }
 
 void
-dsocr_cpu_attention(DsocrBackend *be, void *out, const void *qkv, int n, int heads, int head_dim)
+dsocr_cpu_attention(DsocrBackend *be, void *out, const void *qkv, int views, int n, int heads,
+					int head_dim)
 {
 	Attention a = attention_init(be, out, qkv, n, heads, head_dim);
 
-	attention_full(&a);
+	for (int v = 0; v < views; v++)
+	{
+		attention_full(&a);
+		attention_next_view(&a, (size_t) n);
+	}
 }
 
 /* ---- grids ---- */
@@ -260,26 +272,29 @@ attention_tables(Attention *a, const DsocrVector *rel_h, const DsocrVector *rel_
 }
 
 void
-dsocr_cpu_grid_attention(DsocrBackend *be, void *out, const void *qkv, int side, int heads,
-						 int head_dim, int window, const DsocrVector *rel_h,
+dsocr_cpu_grid_attention(DsocrBackend *be, void *out, const void *qkv, int views, int side,
+						 int heads, int head_dim, int window, const DsocrVector *rel_h,
 						 const DsocrVector *rel_w, const DsocrVector *qkv_bias)
 {
 	int reach = window > 0 ? window : side;
+	size_t tokens = (size_t) side * (size_t) side;
 	Attention a = attention_init(be, out, qkv, reach * reach, heads, head_dim);
 
 	a.grid = side;
 	a.side = reach;
 	if (!attention_tables(&a, rel_h, rel_w))
 	{
-		memset(out, 0, (size_t) side * (size_t) side * a.dim * sizeof(float));
+		memset(out, 0, (size_t) views * tokens * a.dim * sizeof(float));
 		return;
 	}
-	if (window > 0)
+	a.padding = qkv_bias->v;
+	a.windows = window > 0 ? (side + window - 1) / window : 0;
+	for (int v = 0; v < views; v++)
 	{
-		a.padding = qkv_bias->v;
-		a.windows = (side + window - 1) / window;
-		dsocr_pool_run(a.cpu->pool, a.windows * a.windows * heads, attention_window_task, &a);
+		if (window > 0)
+			dsocr_pool_run(a.cpu->pool, a.windows * a.windows * heads, attention_window_task, &a);
+		else
+			attention_full(&a);
+		attention_next_view(&a, tokens);
 	}
-	else
-		attention_full(&a);
 }

@@ -13,7 +13,6 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define CPU_COPY_PIECE 262144 /* elements a task */
 #define CPU_HUGE_PAGE ((size_t) 2 << 20)
 #define CPU_HUGE_MINIMUM ((size_t) 4 << 20)
 
@@ -65,42 +64,27 @@ cpu_read(DsocrBackend *be, float *host, const void *act, size_t n)
 	memcpy(host, act, n * sizeof(float));
 }
 
-typedef struct CpuCopy
+/* Memory of the machine is nobody's own: what is asked for decides. */
+static size_t
+cpu_limit(DsocrBackend *be)
 {
-	float *dst;
-	const float *src;
-} CpuCopy;
-
-static void
-cpu_copy_range(DsocrCpu *cpu, void *arg, size_t from, size_t to)
-{
-	const CpuCopy *c = arg;
-
-	memcpy(c->dst + from, c->src + from, (to - from) * sizeof(float));
-}
-
-static void
-cpu_copy(DsocrBackend *be, void *dst, const void *src, size_t n)
-{
-	CpuCopy c = {dst, src};
-
-	dsocr_cpu_ranges((DsocrCpu *) be, n, CPU_COPY_PIECE, cpu_copy_range, &c);
+	return SIZE_MAX;
 }
 
 static void *
-cpu_routing_alloc(DsocrBackend *be, size_t bytes, DsocrError *err)
+cpu_raw_alloc(DsocrBackend *be, size_t bytes, DsocrError *err)
 {
-	return dsocr_alloc(bytes, 1, err);
+	return cpu_memory(bytes, 1, err);
 }
 
 static void
-cpu_routing_free(DsocrBackend *be, void *p)
+cpu_raw_free(DsocrBackend *be, void *p)
 {
 	dsocr_free(p);
 }
 
 static void
-cpu_routing_read(DsocrBackend *be, void *host, const void *p, size_t bytes)
+cpu_raw_read(DsocrBackend *be, void *host, const void *p, size_t bytes)
 {
 	memcpy(host, p, bytes);
 }
@@ -134,6 +118,24 @@ cpu_sync(DsocrBackend *be, DsocrError *err)
 	if (__atomic_exchange_n(&((DsocrCpu *) be)->broken, 0, __ATOMIC_RELAXED))
 		return dsocr_fail(err, DSOCR_E_MEMORY, "an operation ran out of scratch memory");
 	return true;
+}
+
+/* Operations take rows as they are given: nothing is recorded, nothing filled up. */
+static bool
+cpu_run_begin(DsocrBackend *be, const DsocrRows *rows, bool whole_step)
+{
+	return true;
+}
+
+static void
+cpu_run_end(DsocrBackend *be)
+{
+}
+
+static int
+cpu_bucket(const DsocrBackend *be, int n)
+{
+	return n;
 }
 
 /* ---- work ---- */
@@ -190,6 +192,7 @@ cpu_close(DsocrBackend *be)
 		for (int s = 0; s < DSOCR_N_SLOTS; s++)
 			dsocr_free(cpu->scratch[w].data[s]);
 	dsocr_free(cpu->scratch);
+	dsocr_cpu_texts_close(cpu);
 	dsocr_free(cpu->rope);
 	dsocr_free(cpu);
 }
@@ -200,12 +203,18 @@ static const DsocrBackendOps cpu_ops = {.name = "cpu",
 										.free = cpu_free,
 										.write = cpu_write,
 										.read = cpu_read,
-										.copy = cpu_copy,
+										.copy_rows = dsocr_cpu_copy_rows,
+										.memory = cpu_limit,
+										.raw_alloc = cpu_raw_alloc,
+										.raw_free = cpu_raw_free,
+										.raw_read = cpu_raw_read,
 										.matrix = dsocr_cpu_matrix,
 										.matrix_free = dsocr_cpu_matrix_free,
 										.vector = dsocr_cpu_vector,
 										.vector_free = dsocr_cpu_vector_free,
 										.linear = dsocr_cpu_linear,
+										.swiglu = dsocr_cpu_swiglu,
+										.logits = dsocr_cpu_logits,
 										.layer_norm = dsocr_cpu_layer_norm,
 										.rms_norm = dsocr_cpu_rms_norm,
 										.add = dsocr_cpu_add,
@@ -215,6 +224,12 @@ static const DsocrBackendOps cpu_ops = {.name = "cpu",
 										.grid_attention = dsocr_cpu_grid_attention,
 										.attention = dsocr_cpu_attention,
 										.embed = dsocr_cpu_embed,
+										.embed_last = dsocr_cpu_embed_last,
+										.texts_open = dsocr_cpu_texts_open,
+										.text_start = dsocr_cpu_text_start,
+										.run_begin = cpu_run_begin,
+										.run_end = cpu_run_end,
+										.bucket = cpu_bucket,
 										.kv_open = dsocr_cpu_kv_open,
 										.kv_close = dsocr_cpu_kv_close,
 										.kv_bytes = dsocr_cpu_kv_bytes,
@@ -222,11 +237,11 @@ static const DsocrBackendOps cpu_ops = {.name = "cpu",
 										.causal_attention = dsocr_cpu_causal_attention,
 										.silu_mul = dsocr_cpu_silu_mul,
 										.router = dsocr_cpu_router,
-										.routing_alloc = cpu_routing_alloc,
-										.routing_free = cpu_routing_free,
-										.routing_read = cpu_routing_read,
+										.experts_open = dsocr_cpu_experts_open,
+										.experts_close = dsocr_cpu_experts_close,
 										.experts = dsocr_cpu_experts,
 										.pick = dsocr_cpu_pick,
+										.picked = dsocr_cpu_picked,
 										.sync = cpu_sync};
 
 DsocrBackend *

@@ -21,6 +21,7 @@
 #include "isa.h"
 #include "onednn.h"
 #include "pool.h"
+#include "sampling.h"
 
 #define DSOCR_CPU_MAX_THREADS 256
 
@@ -49,6 +50,30 @@ typedef struct DsocrCpuScratch
 	size_t size[DSOCR_N_SLOTS];
 } DsocrCpuScratch;
 
+/* A slot's text; its arrays are parts of those of DsocrCpuTexts. */
+typedef struct DsocrCpuText
+{
+	int32_t *ids;
+	int n;
+	int prompt_len;
+	int32_t *pages;
+	int ngram_size;
+	int ngram_window;
+} DsocrCpuText;
+
+typedef struct DsocrCpuTexts
+{
+	DsocrTextShape shape; /* whitelist is a copy */
+	DsocrCpuText *list;	  /* [slots] */
+	int32_t *ids;		  /* [slots, ids] */
+	int32_t *pages;		  /* [slots, pages] */
+	int32_t *whitelist;
+	int n_bans;
+	DsocrBanList *bans; /* [n_bans] one a worker, with room for all ids of a slot */
+	int32_t *picked;	/* results of the last pick */
+	float *logprobs;
+} DsocrCpuTexts;
+
 typedef struct DsocrCpu
 {
 	DsocrBackend be; /* must be first */
@@ -62,6 +87,7 @@ typedef struct DsocrCpu
 	int rope_positions;
 	int rope_dim;
 	float rope_theta;
+	DsocrCpuTexts texts;
 } DsocrCpu;
 
 /* Part of a matrix that lies in one piece. */
@@ -88,6 +114,13 @@ struct DsocrVector
 	float v[];
 };
 
+struct DsocrExperts
+{
+	int n;
+	const DsocrMatrix **gate_up; /* [n] */
+	const DsocrMatrix **down;
+};
+
 /*
  * bytes of scratch, 64-byte aligned, contents undefined; the former contents
  * of the slot are lost.  worker is -1 for the shared slots.  NULL marks the
@@ -109,6 +142,11 @@ extern DsocrVector *dsocr_cpu_vector(DsocrBackend *be, const float *values, size
 extern void dsocr_cpu_vector_free(DsocrBackend *be, DsocrVector *v);
 extern void dsocr_cpu_embed(DsocrBackend *be, void *out, const DsocrMatrix *table,
 							const int32_t *ids, int n);
+extern void dsocr_cpu_embed_last(DsocrBackend *be, void *out, const DsocrMatrix *table,
+								 const DsocrRows *rows);
+extern DsocrExperts *dsocr_cpu_experts_open(DsocrBackend *be, const DsocrMatrix *const *gate_up,
+											const DsocrMatrix *const *down, int n, DsocrError *err);
+extern void dsocr_cpu_experts_close(DsocrBackend *be, DsocrExperts *experts);
 
 /* The elements of row n, and how many rows follow it in the same piece (with it). */
 extern const void *dsocr_cpu_matrix_row(const DsocrMatrix *m, size_t n, size_t *left);
@@ -116,7 +154,11 @@ extern const void *dsocr_cpu_matrix_row(const DsocrMatrix *m, size_t n, size_t *
 /* matmul.c */
 extern void dsocr_cpu_linear(DsocrBackend *be, void *y, const void *x, int rows,
 							 const DsocrMatrix *w, const DsocrVector *bias, DsocrActivation act,
-							 const void *residual, DsocrRowKind kind);
+							 const void *residual, int unit);
+extern void dsocr_cpu_swiglu(DsocrBackend *be, void *y, void *wide, const void *x, int rows,
+							 const DsocrMatrix *w, int unit);
+extern void dsocr_cpu_logits(DsocrBackend *be, float *logits, const void *x, int rows,
+							 const DsocrMatrix *w);
 
 /*
  * Rows converted for products with matrices of k columns: bf16 or fp32, in
@@ -156,23 +198,27 @@ extern void dsocr_cpu_rms_norm(DsocrBackend *be, void *y, const void *x, int row
 							   const DsocrVector *weight, float eps);
 
 /* activation.c */
-extern void dsocr_cpu_add(DsocrBackend *be, void *x, const void *table, size_t n);
-extern void dsocr_cpu_concat(DsocrBackend *be, void *out, const void *a, int dim_a, const void *b,
-							 int dim_b, int rows);
+extern void dsocr_cpu_copy_rows(DsocrBackend *be, void *dst, size_t dst_stride, const void *src,
+								size_t src_stride, size_t n, size_t rows);
+extern void dsocr_cpu_add(DsocrBackend *be, void *x, const void *table, size_t n, int repeats);
+extern void dsocr_cpu_concat(DsocrBackend *be, void *out, const void *a, int dim_a, int skip,
+							 const void *b, int dim_b, int views, int rows);
 extern void dsocr_cpu_silu_mul(DsocrBackend *be, void *y, const void *x, int rows, int n);
 
 /* image.c */
-extern void dsocr_cpu_patches(DsocrBackend *be, void *out, const uint8_t *rgb, int size, int patch);
-extern void dsocr_cpu_im2col3(DsocrBackend *be, void *out, const void *x, int h, int w,
+extern void dsocr_cpu_patches(DsocrBackend *be, void *out, const uint8_t *const *rgb, int views,
+							  int size, int patch);
+extern void dsocr_cpu_im2col3(DsocrBackend *be, void *out, const void *x, int views, int h, int w,
 							  int channels, int stride);
 
 /* attention.c */
 extern const DsocrAttendOps *dsocr_cpu_attend(const DsocrCpu *cpu);
-extern void dsocr_cpu_grid_attention(DsocrBackend *be, void *out, const void *qkv, int side,
-									 int heads, int head_dim, int window, const DsocrVector *rel_h,
-									 const DsocrVector *rel_w, const DsocrVector *qkv_bias);
-extern void dsocr_cpu_attention(DsocrBackend *be, void *out, const void *qkv, int n, int heads,
-								int head_dim);
+extern void dsocr_cpu_grid_attention(DsocrBackend *be, void *out, const void *qkv, int views,
+									 int side, int heads, int head_dim, int window,
+									 const DsocrVector *rel_h, const DsocrVector *rel_w,
+									 const DsocrVector *qkv_bias);
+extern void dsocr_cpu_attention(DsocrBackend *be, void *out, const void *qkv, int views, int n,
+								int heads, int head_dim);
 
 /* kv_attention.c */
 extern DsocrKv *dsocr_cpu_kv_open(DsocrBackend *be, const DsocrKvShape *shape, DsocrError *err);
@@ -185,14 +231,31 @@ extern void dsocr_cpu_causal_attention(DsocrBackend *be, void *out, const void *
 
 /* moe.c */
 extern void dsocr_cpu_router(DsocrBackend *be, int32_t *ids, float *weights, float *logits,
-							 const void *x, int rows, const DsocrMatrix *gate, int k);
+							 const void *x, const DsocrRows *rows, const DsocrMatrix *gate, int k);
 extern void dsocr_cpu_experts(DsocrBackend *be, void *y, const void *x, int rows,
-							  const int32_t *ids, const float *weights, int k, int n_experts,
-							  const DsocrMatrix *const *gate_up, const DsocrMatrix *const *down,
-							  const void *residual, DsocrRowKind kind);
+							  const int32_t *ids, const float *weights, int k,
+							  const DsocrExperts *experts, const void *residual, int unit);
 
 /* sampling.c */
-extern void dsocr_cpu_pick(DsocrBackend *be, int32_t *ids, float *logprobs, const void *logits,
-						   int n, int vocab, const DsocrBans *bans);
+extern bool dsocr_cpu_texts_open(DsocrBackend *be, const DsocrTextShape *shape, DsocrError *err);
+extern void dsocr_cpu_texts_close(DsocrCpu *cpu);
+extern void dsocr_cpu_text_start(DsocrBackend *be, int slot, const DsocrText *text);
+extern void dsocr_cpu_pick(DsocrBackend *be, const float *logits, const DsocrRows *rows, int vocab);
+extern void dsocr_cpu_picked(DsocrBackend *be, int32_t *ids, float *logprobs, int n);
+
+/* The text of row r, NULL for a row without slot, and the row's position in it. */
+static inline const DsocrCpuText *
+dsocr_cpu_row_text(const DsocrCpu *cpu, const DsocrRows *rows, int r)
+{
+	int slot = rows->slots[rows->mixed ? r : 0];
+
+	return slot < 0 ? NULL : &cpu->texts.list[slot];
+}
+
+static inline int
+dsocr_cpu_row_position(const DsocrCpuText *text, const DsocrRows *rows, int r)
+{
+	return rows->mixed ? text->n - 1 : rows->first + r;
+}
 
 #endif /* DSOCR_CPU_H */

@@ -165,12 +165,16 @@ kv_rope_rows(DsocrCpu *cpu, void *arg, size_t from, size_t to)
 
 	for (size_t r = from; r < to; r++)
 	{
-		int position = o->rows->positions[r];
+		const DsocrCpuText *text = dsocr_cpu_row_text(cpu, o->rows, (int) r);
+		int position = text == NULL ? 0 : dsocr_cpu_row_position(text, o->rows, (int) r);
 		const float *table = cpu->rope + (size_t) position * head_dim;
 		float *q = o->qkv + r * 3 * dim;
-		char *slot = o->layer +
-					 (size_t) o->rows->pages[r][position / s->page_tokens] * o->kv->page_bytes +
-					 (size_t) (position % s->page_tokens) * head_dim * o->kv->element;
+		char *slot;
+
+		if (text == NULL)
+			continue;
+		slot = o->layer + (size_t) text->pages[position / s->page_tokens] * o->kv->page_bytes +
+			   (size_t) (position % s->page_tokens) * head_dim * o->kv->element;
 
 		for (size_t h = 0; h < (size_t) s->heads; h++)
 		{
@@ -193,7 +197,12 @@ dsocr_cpu_rope_store(DsocrBackend *be, void *qkv, const DsocrRows *rows, DsocrKv
 	int last = 0;
 
 	for (int r = 0; r < rows->n; r++)
-		last = rows->positions[r] > last ? rows->positions[r] : last;
+	{
+		const DsocrCpuText *text = dsocr_cpu_row_text(cpu, rows, r);
+
+		if (text != NULL && dsocr_cpu_row_position(text, rows, r) > last)
+			last = dsocr_cpu_row_position(text, rows, r);
+	}
 	if (kv_rope_table(cpu, last, kv->shape.head_dim, theta))
 		dsocr_cpu_ranges(cpu, (size_t) rows->n, 16, kv_rope_rows, &o);
 	else
@@ -222,24 +231,27 @@ kv_row_task(void *arg, int task, int worker)
 {
 	const Causal *c = arg;
 	const DsocrKvShape *s = &c->kv->shape;
-	size_t row = (size_t) (task / s->heads);
+	int row = task / s->heads;
+	const DsocrCpuText *text = dsocr_cpu_row_text(c->cpu, c->rows, row);
+	int n = text == NULL ? 0 : dsocr_cpu_row_position(text, c->rows, row) + 1;
 	size_t head = (size_t) (task % s->heads);
 	size_t at = head * (size_t) s->head_dim;
-	float *out = c->out + row * c->dim + at;
-	float *scores = dsocr_cpu_scratch(c->cpu, worker, DSOCR_SLOT_SCORES,
-									  (size_t) c->rows->positions[row] + 1, sizeof(float));
+	float *out = c->out + (size_t) row * c->dim + at;
+	float *scores =
+		n == 0 ? NULL
+			   : dsocr_cpu_scratch(c->cpu, worker, DSOCR_SLOT_SCORES, (size_t) n, sizeof(float));
 	DsocrPaged p = {.layer = c->layer,
 					.page_bytes = c->kv->page_bytes,
 					.value_offset = kv_head_bytes(c->kv),
 					.head_offset = 2 * head * kv_head_bytes(c->kv),
-					.pages = c->rows->pages[row],
+					.pages = text == NULL ? NULL : text->pages,
 					.page_tokens = s->page_tokens,
-					.n = c->rows->positions[row] + 1,
+					.n = n,
 					.fp32 = c->kv->element == sizeof(float),
 					.head_dim = s->head_dim};
 
 	if (scores != NULL)
-		c->cpu->isa->paged(out, c->qkv + row * 3 * c->dim + at, &p, scores);
+		c->cpu->isa->paged(out, c->qkv + (size_t) row * 3 * c->dim + at, &p, scores);
 	else
 		memset(out, 0, (size_t) s->head_dim * sizeof(float));
 }
@@ -252,13 +264,13 @@ static void
 kv_gather(const Causal *c, int head, int part, const float **rows, float *wide)
 {
 	const DsocrKvShape *s = &c->kv->shape;
+	const int32_t *pages = dsocr_cpu_row_text(c->cpu, c->rows, 0)->pages;
 	size_t head_dim = (size_t) s->head_dim;
 	size_t tokens = (size_t) s->page_tokens;
 
 	for (size_t from = 0; from < (size_t) c->n; from += tokens)
 	{
-		const char *page = c->layer +
-						   (size_t) c->rows->pages[0][from / tokens] * c->kv->page_bytes +
+		const char *page = c->layer + (size_t) pages[from / tokens] * c->kv->page_bytes +
 						   (2 * (size_t) head + (size_t) part) * kv_head_bytes(c->kv);
 		size_t count = (size_t) c->n - from < tokens ? (size_t) c->n - from : tokens;
 		const float *first = (const float *) page;
@@ -311,7 +323,7 @@ kv_block_task(void *arg, int task, int worker)
 					 .keys = c->keys + head * c->ops->keys_bytes(n, head_dim),
 					 .values = c->values + head * c->ops->values_bytes(n, head_dim),
 					 .n = c->n,
-					 .causal = c->rows->positions[from] + 1};
+					 .causal = c->rows->first + from + 1};
 
 	for (int r = 0; r < b.rows; r++)
 	{
@@ -339,7 +351,7 @@ kv_attend_sequence(Causal *c)
 	size_t n;
 
 	c->ops = dsocr_cpu_attend(c->cpu);
-	c->n = c->rows->positions[c->rows->n - 1] + 1;
+	c->n = c->rows->first + c->rows->n;
 	n = (size_t) c->n;
 	c->keys =
 		dsocr_cpu_scratch(c->cpu, -1, DSOCR_SLOT_KEYS, heads, c->ops->keys_bytes(n, head_dim));
@@ -368,7 +380,7 @@ dsocr_cpu_causal_attention(DsocrBackend *be, void *out, const void *qkv, const D
 
 	if (rows->n <= 0)
 		return;
-	if (rows->kind == DSOCR_ROWS_ONE)
+	if (!rows->mixed)
 		kv_attend_sequence(&c);
 	else
 		dsocr_pool_run(c.cpu->pool, rows->n * kv->shape.heads, kv_row_task, &c);

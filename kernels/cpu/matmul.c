@@ -5,11 +5,11 @@
  *
  * In bf16 on a processor with a matrix unit, all products go through it: it
  * reads weights as they lie and its result for a row does not depend on the
- * others.  Elsewhere the rows of one image or sequence (DSOCR_ROWS_ONE) go
- * through oneDNN in tiles of at most DSOCR_TILE_ROWS x DSOCR_TILE_COLS
- * outputs, their rows rounded up to a few sizes, because the library compiles
- * code for each shape; and rows of different sequences (DSOCR_ROWS_MIXED)
- * go through a kernel of our own that treats each row alike.
+ * others.  Elsewhere the rows of one image or sequence (a unit) go through
+ * oneDNN in tiles of at most DSOCR_TILE_ROWS x DSOCR_TILE_COLS outputs, their
+ * rows rounded up to a few sizes, because the library compiles code for each
+ * shape; and rows of different sequences (DSOCR_MIXED) go through a kernel of
+ * our own that treats each row alike.
  *
  *-------------------------------------------------------------------------
  */
@@ -346,32 +346,48 @@ matmul_mixed(DsocrCpu *cpu, float *y, const float *x, MatmulMixed *o)
 
 void
 dsocr_cpu_linear(DsocrBackend *be, void *y, const void *x, int rows, const DsocrMatrix *w,
-				 const DsocrVector *bias, DsocrActivation act, const void *residual,
-				 DsocrRowKind kind)
+				 const DsocrVector *bias, DsocrActivation act, const void *residual, int unit)
 {
 	DsocrCpu *cpu = (DsocrCpu *) be;
 	const float *b = bias != NULL ? bias->v : NULL;
 
-	if (rows <= 0)
-		return;
-	if (kind == DSOCR_ROWS_MIXED)
+	if (unit == DSOCR_MIXED)
 	{
 		MatmulMixed o = {
 			.cpu = cpu, .rows = rows, .w = w, .bias = b, .residual = residual, .act = act};
 
-		matmul_mixed(cpu, y, x, &o);
+		if (rows > 0)
+			matmul_mixed(cpu, y, x, &o);
+		return;
 	}
-	else
+	/* the library's order of sums may depend on the number of rows: each unit on its own */
+	for (size_t from = 0; from < (size_t) rows; from += (size_t) unit)
 	{
 		MatmulOne o = {.cpu = cpu,
-					   .y = y,
-					   .x = x,
-					   .rows = (size_t) rows,
+					   .y = (float *) y + from * w->rows,
+					   .x = (const float *) x + from * w->cols,
+					   .rows = (size_t) unit,
 					   .w = w,
 					   .bias = b,
 					   .residual = residual,
 					   .act = act};
 
+		if (residual != NULL)
+			o.residual += from * w->rows;
 		matmul_one(cpu, &o);
 	}
+}
+
+void
+dsocr_cpu_swiglu(DsocrBackend *be, void *y, void *wide, const void *x, int rows,
+				 const DsocrMatrix *w, int unit)
+{
+	dsocr_cpu_linear(be, wide, x, rows, w, NULL, DSOCR_ACT_NONE, NULL, unit);
+	dsocr_cpu_silu_mul(be, y, wide, rows, (int) (w->rows / 2));
+}
+
+void
+dsocr_cpu_logits(DsocrBackend *be, float *logits, const void *x, int rows, const DsocrMatrix *w)
+{
+	dsocr_cpu_linear(be, logits, x, rows, w, NULL, DSOCR_ACT_NONE, NULL, DSOCR_MIXED);
 }

@@ -22,11 +22,11 @@
 typedef struct Router
 {
 	DsocrCpu *cpu;
+	const DsocrRows *rows;
 	int32_t *ids;
 	float *weights;
 	float *logits;
 	const float *x;
-	int rows;
 	const DsocrMatrix *gate;
 	int k;
 } Router;
@@ -54,7 +54,8 @@ moe_router_task(void *arg, int task, int worker)
 	const Router *o = arg;
 	size_t experts = o->gate->rows;
 	int from = task * MOE_ROUTER_ROWS;
-	int count = o->rows - from < MOE_ROUTER_ROWS ? o->rows - from : MOE_ROUTER_ROWS;
+	int left = o->rows->n - from;
+	int count = left < MOE_ROUTER_ROWS ? left : MOE_ROUTER_ROWS;
 	float *p = dsocr_cpu_scratch(o->cpu, worker, DSOCR_SLOT_SCORES, MOE_ROUTER_ROWS * experts,
 								 sizeof(float));
 	float *ys[MOE_ROUTER_ROWS];
@@ -75,6 +76,12 @@ moe_router_task(void *arg, int task, int worker)
 		if (o->logits != NULL)
 			memcpy(o->logits + at * experts, ys[r], experts * sizeof(float));
 		o->cpu->isa->vec->softmax(ys[r], experts);
+		if (o->rows->mixed && o->rows->slots[at] < 0)
+		{
+			for (int c = 0; c < o->k; c++)
+				o->ids[at * (size_t) o->k + (size_t) c] = -1;
+			continue;
+		}
 		moe_top(o->ids + at * (size_t) o->k, o->weights + at * (size_t) o->k, ys[r], (int) experts,
 				o->k);
 	}
@@ -82,14 +89,15 @@ moe_router_task(void *arg, int task, int worker)
 
 void
 dsocr_cpu_router(DsocrBackend *be, int32_t *ids, float *weights, float *logits, const void *x,
-				 int rows, const DsocrMatrix *gate, int k)
+				 const DsocrRows *rows, const DsocrMatrix *gate, int k)
 {
-	Router o = {(DsocrCpu *) be, ids, weights, logits, x, rows, gate, k};
+	Router o = {(DsocrCpu *) be, rows, ids, weights, logits, x, gate, k};
+	size_t n = (size_t) rows->n * (size_t) k;
 
 	/* Valid even when scratch memory is refused. */
-	memset(ids, 0, (size_t) rows * (size_t) k * sizeof(*ids));
-	memset(weights, 0, (size_t) rows * (size_t) k * sizeof(*weights));
-	dsocr_pool_run(o.cpu->pool, (rows + MOE_ROUTER_ROWS - 1) / MOE_ROUTER_ROWS, moe_router_task,
+	memset(ids, 0, n * sizeof(*ids));
+	memset(weights, 0, n * sizeof(*weights));
+	dsocr_pool_run(o.cpu->pool, (rows->n + MOE_ROUTER_ROWS - 1) / MOE_ROUTER_ROWS, moe_router_task,
 				   &o);
 }
 
@@ -107,6 +115,7 @@ typedef struct Experts
 	int n_experts;
 	const DsocrMatrix *const *gate_up;
 	const DsocrMatrix *const *down;
+	const int32_t *ids; /* [rows, k] */
 	const float *weights;
 	const float *residual;
 	int *start; /* [n_experts + 1] first pair of each expert */
@@ -121,10 +130,11 @@ typedef struct Experts
 	float *parts; /* [rows * k][hidden] in the order of pairs unsorted */
 } Experts;
 
-/* Sort the pairs; false when there is no memory. */
+/* Sort the pairs, those without expert left out; false when there is no memory. */
 static bool
-moe_group(Experts *o, const int32_t *ids, bool mixed)
+moe_group(Experts *o, bool mixed)
 {
+	const int32_t *ids = o->ids;
 	size_t n = o->rows * o->k;
 	size_t experts = (size_t) o->n_experts;
 	char *index =
@@ -154,7 +164,8 @@ moe_group(Experts *o, const int32_t *ids, bool mixed)
 	o->used = o->start + experts + 1;
 	memset(o->start, 0, (experts + 1) * sizeof(int));
 	for (size_t i = 0; i < n; i++)
-		o->start[ids[i] + 1]++;
+		if (ids[i] >= 0)
+			o->start[ids[i] + 1]++;
 	for (size_t e = 0; e < experts; e++)
 	{
 		if (o->start[e + 1] > 0)
@@ -162,11 +173,12 @@ moe_group(Experts *o, const int32_t *ids, bool mixed)
 		o->start[e + 1] += o->start[e];
 	}
 	for (size_t i = 0; i < n; i++)
-		o->pairs[o->start[ids[i]]++] = (int) i;
+		if (ids[i] >= 0)
+			o->pairs[o->start[ids[i]]++] = (int) i;
 	for (size_t e = experts; e > 0; e--)
 		o->start[e] = o->start[e - 1];
 	o->start[0] = 0;
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < (size_t) o->start[experts]; i++)
 	{
 		size_t pair = (size_t) o->pairs[i];
 
@@ -190,8 +202,9 @@ moe_sum(const Experts *o, size_t row, size_t from, size_t to)
 
 		memset(sum, 0, n * sizeof(float));
 		for (size_t c = 0; c < o->k; c++)
-			o->cpu->isa->vec->axpy(sum, o->weights[row * o->k + c],
-								   o->parts + (row * o->k + c) * o->hidden + at, n);
+			if (o->ids[row * o->k + c] >= 0)
+				o->cpu->isa->vec->axpy(sum, o->weights[row * o->k + c],
+									   o->parts + (row * o->k + c) * o->hidden + at, n);
 		if (o->residual != NULL)
 			o->cpu->isa->vec->add(sum, o->residual + row * o->hidden + at, n);
 		memcpy(y + at, sum, n * sizeof(float));
@@ -366,40 +379,58 @@ moe_sum_rows(DsocrCpu *cpu, void *arg, size_t from, size_t to)
 		moe_sum(o, r, 0, o->hidden);
 }
 
+static void
+moe_mixed(Experts *o)
+{
+	size_t up_pieces = (o->inter + MOE_PIECE - 1) / MOE_PIECE;
+	size_t down_pieces = (o->hidden + MOE_PIECE - 1) / MOE_PIECE;
+
+	if (o->xs_packed != NULL)
+		dsocr_pool_run(o->cpu->pool, o->n_used, moe_mixed_pack_x_task, o);
+	dsocr_pool_run(o->cpu->pool, (int) ((size_t) o->n_used * up_pieces), moe_mixed_up_task, o);
+	if (o->hs_packed != NULL)
+		dsocr_pool_run(o->cpu->pool, o->n_used, moe_mixed_pack_h_task, o);
+	dsocr_pool_run(o->cpu->pool, (int) down_pieces, moe_mixed_down_task, o);
+}
+
+static void
+moe_one(Experts *o)
+{
+	dsocr_pool_run(o->cpu->pool, o->n_used, moe_one_task, o);
+	dsocr_cpu_ranges(o->cpu, o->rows, 16, moe_sum_rows, o);
+}
+
 void
 dsocr_cpu_experts(DsocrBackend *be, void *y, const void *x, int rows, const int32_t *ids,
-				  const float *weights, int k, int n_experts, const DsocrMatrix *const *gate_up,
-				  const DsocrMatrix *const *down, const void *residual, DsocrRowKind kind)
+				  const float *weights, int k, const DsocrExperts *experts, const void *residual,
+				  int unit)
 {
-	Experts o = {.cpu = (DsocrCpu *) be,
-				 .y = y,
-				 .x = x,
-				 .rows = (size_t) rows,
-				 .k = (size_t) k,
-				 .hidden = down[0]->rows,
-				 .inter = down[0]->cols,
-				 .n_experts = n_experts,
-				 .gate_up = gate_up,
-				 .down = down,
-				 .weights = weights,
-				 .residual = residual};
-	size_t up_pieces = (o.inter + MOE_PIECE - 1) / MOE_PIECE;
-	size_t down_pieces = (o.hidden + MOE_PIECE - 1) / MOE_PIECE;
+	bool mixed = unit == DSOCR_MIXED;
+	size_t step = (size_t) (mixed ? rows : unit);
 
-	if (!moe_group(&o, ids, kind == DSOCR_ROWS_MIXED))
-		memset(y, 0, o.rows * o.hidden * sizeof(float));
-	else if (kind == DSOCR_ROWS_MIXED)
+	for (size_t from = 0; from < (size_t) rows; from += step)
 	{
-		if (o.xs_packed != NULL)
-			dsocr_pool_run(o.cpu->pool, o.n_used, moe_mixed_pack_x_task, &o);
-		dsocr_pool_run(o.cpu->pool, (int) ((size_t) o.n_used * up_pieces), moe_mixed_up_task, &o);
-		if (o.hs_packed != NULL)
-			dsocr_pool_run(o.cpu->pool, o.n_used, moe_mixed_pack_h_task, &o);
-		dsocr_pool_run(o.cpu->pool, (int) down_pieces, moe_mixed_down_task, &o);
-	}
-	else
-	{
-		dsocr_pool_run(o.cpu->pool, o.n_used, moe_one_task, &o);
-		dsocr_cpu_ranges(o.cpu, o.rows, 16, moe_sum_rows, &o);
+		Experts o = {.cpu = (DsocrCpu *) be,
+					 .rows = step,
+					 .k = (size_t) k,
+					 .hidden = experts->down[0]->rows,
+					 .inter = experts->down[0]->cols,
+					 .n_experts = experts->n,
+					 .gate_up = experts->gate_up,
+					 .down = experts->down,
+					 .ids = ids + from * (size_t) k,
+					 .weights = weights + from * (size_t) k,
+					 .residual = residual};
+
+		o.y = (float *) y + from * o.hidden;
+		o.x = (const float *) x + from * o.hidden;
+		if (residual != NULL)
+			o.residual += from * o.hidden;
+		if (!moe_group(&o, mixed))
+			memset(o.y, 0, o.rows * o.hidden * sizeof(float));
+		else if (mixed)
+			moe_mixed(&o);
+		else
+			moe_one(&o);
 	}
 }

@@ -180,20 +180,69 @@ dsocr_cpu_vector_free(DsocrBackend *be, DsocrVector *v)
 	dsocr_free(v);
 }
 
+static void
+weights_embed_row(const DsocrCpu *cpu, float *to, const DsocrMatrix *table, int32_t id)
+{
+	size_t left;
+	const void *row = dsocr_cpu_matrix_row(table, (size_t) id, &left);
+
+	if (table->fp32)
+		memcpy(to, row, table->cols * sizeof(float));
+	else
+		cpu->isa->vec->to_f32(to, row, table->cols);
+}
+
 void
 dsocr_cpu_embed(DsocrBackend *be, void *out, const DsocrMatrix *table, const int32_t *ids, int n)
 {
-	DsocrCpu *cpu = (DsocrCpu *) be;
-
 	for (size_t i = 0; i < (size_t) n; i++)
-	{
-		size_t left;
-		const void *row = dsocr_cpu_matrix_row(table, (size_t) ids[i], &left);
-		float *to = (float *) out + i * table->cols;
+		weights_embed_row((DsocrCpu *) be, (float *) out + i * table->cols, table, ids[i]);
+}
 
-		if (table->fp32)
-			memcpy(to, row, table->cols * sizeof(float));
+void
+dsocr_cpu_embed_last(DsocrBackend *be, void *out, const DsocrMatrix *table, const DsocrRows *rows)
+{
+	const DsocrCpu *cpu = (DsocrCpu *) be;
+
+	for (int r = 0; r < rows->n; r++)
+	{
+		const DsocrCpuText *text = dsocr_cpu_row_text(cpu, rows, r);
+		float *to = (float *) out + (size_t) r * table->cols;
+
+		if (text != NULL)
+			weights_embed_row(cpu, to, table, text->ids[text->n - 1]);
 		else
-			cpu->isa->vec->to_f32(to, row, table->cols);
+			memset(to, 0, table->cols * sizeof(float));
 	}
+}
+
+DsocrExperts *
+dsocr_cpu_experts_open(DsocrBackend *be, const DsocrMatrix *const *gate_up,
+					   const DsocrMatrix *const *down, int n, DsocrError *err)
+{
+	DsocrExperts *e = dsocr_zalloc(1, sizeof(*e), err);
+
+	if (e == NULL)
+		return NULL;
+	e->n = n;
+	e->gate_up = dsocr_alloc((size_t) n, sizeof(*e->gate_up), err);
+	e->down = dsocr_alloc((size_t) n, sizeof(*e->down), err);
+	if (e->gate_up == NULL || e->down == NULL)
+	{
+		dsocr_cpu_experts_close(be, e);
+		return NULL;
+	}
+	memcpy(e->gate_up, gate_up, sizeof(*gate_up) * (size_t) n);
+	memcpy(e->down, down, sizeof(*down) * (size_t) n);
+	return e;
+}
+
+void
+dsocr_cpu_experts_close(DsocrBackend *be, DsocrExperts *experts)
+{
+	if (experts == NULL)
+		return;
+	dsocr_free(experts->gate_up);
+	dsocr_free(experts->down);
+	dsocr_free(experts);
 }
