@@ -28,27 +28,29 @@ typedef struct DecoderLayer
 	DsocrMatrix *router;		  /* [experts, hidden]; NULL in a dense layer */
 	DsocrMatrix **expert_gate_up; /* [experts] of [2 * expert_inter, hidden] */
 	DsocrMatrix **expert_down;	  /* [experts] of [hidden, expert_inter] */
+	DsocrExperts *experts;
 } DecoderLayer;
 
 struct DsocrDecoder
 {
 	DsocrBackend *be;
 	const DsocrConfig *config;
-	int max_rows;
+	int max_rows;		/* of a chunk */
+	int max_step;		/* rows of a step; all buffers hold both */
 	DsocrMatrix *embed; /* [vocab, hidden] */
 	DsocrMatrix *head;	/* [vocab, hidden] */
 	DsocrVector *norm;	/* [hidden] */
 	DecoderLayer *layers;
 
-	void *n;	/* [max_rows, hidden] */
-	void *qkv;	/* [max_rows, 3 * heads * head_dim] */
-	void *att;	/* [max_rows, heads * head_dim] */
-	void *wide; /* [max_rows, 2 * widest inter] */
-	void *mid;	/* [max_rows, widest inter] */
-	void *logits;
-	int logits_cap; /* rows */
+	void *x;	   /* [max_step, hidden] */
+	void *n;	   /* [max_rows, hidden] */
+	void *qkv;	   /* [max_rows, 3 * heads * head_dim] */
+	void *att;	   /* [max_rows, heads * head_dim] */
+	void *wide;	   /* [max_rows, 2 * widest inter] */
+	void *mid;	   /* [max_rows, widest inter] */
+	float *logits; /* raw memory [max_step, vocab] */
 
-	int32_t *ids;		  /* routing memory [max_rows, experts_per_token] */
+	int32_t *ids;		  /* raw memory [max_rows, experts_per_token] */
 	float *weights;		  /* [max_rows, experts_per_token] */
 	float *router_logits; /* [max_rows, experts], made for the first router tap */
 };
@@ -59,9 +61,11 @@ typedef struct DecoderRun
 	DsocrDecoder *d;
 	void *x; /* [rows->n, hidden] */
 	const DsocrRows *rows;
+	int unit; /* DSOCR_MIXED, or all rows */
 	DsocrKv *kv;
 	const DsocrTap *tap;
 	const DsocrRouterTap *router_tap;
+	const DsocrPoll *poll;
 	DsocrError *err;
 } DecoderRun;
 
@@ -102,6 +106,12 @@ load_experts(DsocrLoader *l, const DsocrConfig *c, DecoderLayer *layer, int inde
 		layer->expert_down[i] =
 			dsocr_load_matrix(l, "down_proj.weight", c->hidden, c->expert_inter);
 	}
+	if (l->failed)
+		return;
+	layer->experts = l->be->ops->experts_open(
+		l->be, (const DsocrMatrix *const *) layer->expert_gate_up,
+		(const DsocrMatrix *const *) layer->expert_down, c->experts, l->err);
+	l->failed = layer->experts == NULL;
 }
 
 static void
@@ -127,13 +137,15 @@ load_layer(DsocrLoader *l, const DsocrConfig *c, DecoderLayer *layer, int index)
 	load_experts(l, c, layer, index);
 }
 
-/* Work memory for max_rows rows. */
+/* Work memory: all of it, since a recorded step uses it where it lies. */
 static bool
 alloc_buffers(DsocrDecoder *d, DsocrError *err)
 {
 	DsocrBackend *be = d->be;
 	const DsocrConfig *c = d->config;
-	size_t rows = (size_t) d->max_rows;
+	size_t rows = (size_t) (d->max_rows > d->max_step ? d->max_rows : d->max_step);
+	size_t steps = (size_t) d->max_step;
+	size_t logits;
 	size_t dim = (size_t) c->heads * (size_t) c->head_dim;
 	size_t widest = 0;
 
@@ -141,7 +153,11 @@ alloc_buffers(DsocrDecoder *d, DsocrError *err)
 		if ((size_t) d->layers[i].inter > widest)
 			widest = (size_t) d->layers[i].inter;
 
-	d->n = be->ops->alloc(be, rows * (size_t) c->hidden, err);
+	if (!dsocr_mul(steps * sizeof(float), (size_t) c->vocab, &logits))
+		return dsocr_fail(err, DSOCR_E_MEMORY, "%d rows of logits are too many", d->max_step);
+	d->logits = be->ops->raw_alloc(be, logits, err);
+	d->x = d->logits ? be->ops->alloc(be, steps * (size_t) c->hidden, err) : NULL;
+	d->n = d->x ? be->ops->alloc(be, rows * (size_t) c->hidden, err) : NULL;
 	d->qkv = d->n ? be->ops->alloc(be, rows * 3 * dim, err) : NULL;
 	d->att = d->qkv ? be->ops->alloc(be, rows * dim, err) : NULL;
 	d->wide = d->att ? be->ops->alloc(be, rows * 2 * widest, err) : NULL;
@@ -150,18 +166,16 @@ alloc_buffers(DsocrDecoder *d, DsocrError *err)
 		return false;
 	if (c->first_dense >= c->layers)
 		return true;
-	d->ids =
-		be->ops->routing_alloc(be, rows * (size_t) c->experts_per_token * sizeof(int32_t), err);
+	d->ids = be->ops->raw_alloc(be, rows * (size_t) c->experts_per_token * sizeof(int32_t), err);
 	d->weights =
-		d->ids
-			? be->ops->routing_alloc(be, rows * (size_t) c->experts_per_token * sizeof(float), err)
-			: NULL;
+		d->ids ? be->ops->raw_alloc(be, rows * (size_t) c->experts_per_token * sizeof(float), err)
+			   : NULL;
 	return d->weights != NULL;
 }
 
 DsocrDecoder *
 dsocr_decoder_open(DsocrBackend *be, const DsocrConfig *config, const DsocrWeights *weights,
-				   int max_rows, DsocrError *err)
+				   int max_rows, int max_step, DsocrError *err)
 {
 	DsocrLoader l = {.be = be, .weights = weights, .err = err};
 	DsocrDecoder *d = dsocr_zalloc(1, sizeof(*d), err);
@@ -171,6 +185,7 @@ dsocr_decoder_open(DsocrBackend *be, const DsocrConfig *config, const DsocrWeigh
 	d->be = be;
 	d->config = config;
 	d->max_rows = max_rows;
+	d->max_step = max_step;
 	d->layers = dsocr_zalloc((size_t) config->layers, sizeof(*d->layers), err);
 	l.failed = d->layers == NULL;
 
@@ -207,6 +222,8 @@ free_layer(DsocrDecoder *d, DecoderLayer *layer)
 		if (layer->expert_down && layer->expert_down[i])
 			be->ops->matrix_free(be, layer->expert_down[i]);
 	}
+	if (layer->experts)
+		be->ops->experts_close(be, layer->experts);
 	dsocr_free(layer->expert_gate_up);
 	dsocr_free(layer->expert_down);
 }
@@ -218,8 +235,8 @@ dsocr_decoder_close(DsocrDecoder *d)
 		return;
 
 	DsocrBackend *be = d->be;
-	void *acts[] = {d->n, d->qkv, d->att, d->wide, d->mid, d->logits};
-	void *routing[] = {d->ids, d->weights, d->router_logits};
+	void *acts[] = {d->x, d->n, d->qkv, d->att, d->wide, d->mid};
+	void *raw[] = {d->logits, d->ids, d->weights, d->router_logits};
 
 	for (int i = 0; d->layers && i < d->config->layers; i++)
 		free_layer(d, &d->layers[i]);
@@ -227,9 +244,9 @@ dsocr_decoder_close(DsocrDecoder *d)
 	for (int i = 0; i < 6; i++)
 		if (acts[i])
 			be->ops->free(be, acts[i]);
-	for (int i = 0; i < 3; i++)
-		if (routing[i])
-			be->ops->routing_free(be, routing[i]);
+	for (int i = 0; i < 4; i++)
+		if (raw[i])
+			be->ops->raw_free(be, raw[i]);
 	if (d->embed)
 		be->ops->matrix_free(be, d->embed);
 	if (d->head)
@@ -245,12 +262,24 @@ dsocr_decoder_embed(DsocrDecoder *d, void *out, const int32_t *ids, int n)
 	d->be->ops->embed(d->be, out, d->embed, ids, n);
 }
 
+/* Rows that belong to a sequence; those behind only fill a step up. */
+static int
+own_rows(const DsocrRows *rows)
+{
+	int n = rows->n;
+
+	while (rows->mixed && n > 0 && rows->slots[n - 1] < 0)
+		n--;
+	return n;
+}
+
 /* Show all rows of an activation to the tap. */
 static bool
 show(const DecoderRun *r, const void *act, const char *fmt, int i)
 {
 	int dim = r->d->config->hidden;
-	size_t n = (size_t) r->rows->n * (size_t) dim;
+	int rows = own_rows(r->rows);
+	size_t n = (size_t) rows * (size_t) dim;
 	char name[64];
 	float *host;
 
@@ -261,7 +290,7 @@ show(const DecoderRun *r, const void *act, const char *fmt, int i)
 		return false;
 	snprintf(name, sizeof(name), fmt, i);
 	r->d->be->ops->read(r->d->be, host, act, n);
-	r->tap->see(r->tap->arg, name, host, r->rows->n, dim);
+	r->tap->see(r->tap->arg, name, host, rows, dim);
 	dsocr_free(host);
 	return true;
 }
@@ -274,7 +303,7 @@ show_router(const DecoderRun *r, int layer)
 	DsocrBackend *be = d->be;
 	int e = d->config->experts;
 	int k = d->config->experts_per_token;
-	size_t rows = (size_t) r->rows->n;
+	size_t rows = (size_t) own_rows(r->rows);
 	float *logits = dsocr_alloc(rows * (size_t) e, sizeof(float), r->err);
 	float *weights = dsocr_alloc(rows * (size_t) k, sizeof(float), r->err);
 	int32_t *ids = dsocr_alloc(rows * (size_t) k, sizeof(int32_t), r->err);
@@ -282,10 +311,10 @@ show_router(const DecoderRun *r, int layer)
 
 	if (ok)
 	{
-		be->ops->routing_read(be, logits, d->router_logits, rows * (size_t) e * sizeof(float));
-		be->ops->routing_read(be, weights, d->weights, rows * (size_t) k * sizeof(float));
-		be->ops->routing_read(be, ids, d->ids, rows * (size_t) k * sizeof(int32_t));
-		r->router_tap->see(r->router_tap->arg, layer, logits, ids, weights, r->rows->n, e, k);
+		be->ops->raw_read(be, logits, d->router_logits, rows * (size_t) e * sizeof(float));
+		be->ops->raw_read(be, weights, d->weights, rows * (size_t) k * sizeof(float));
+		be->ops->raw_read(be, ids, d->ids, rows * (size_t) k * sizeof(int32_t));
+		r->router_tap->see(r->router_tap->arg, layer, logits, ids, weights, (int) rows, e, k);
 	}
 	dsocr_free(logits);
 	dsocr_free(weights);
@@ -302,19 +331,18 @@ run_attention(const DecoderRun *r, const DecoderLayer *layer, int index)
 	const DsocrBackendOps *ops = be->ops;
 	const DsocrConfig *c = d->config;
 	int n = r->rows->n;
-	DsocrRowKind kind = r->rows->kind;
 
 	ops->rms_norm(be, d->n, r->x, n, c->hidden, layer->norm1, c->rms_eps);
-	ops->linear(be, d->qkv, d->n, n, layer->qkv, NULL, DSOCR_ACT_NONE, NULL, kind);
+	ops->linear(be, d->qkv, d->n, n, layer->qkv, NULL, DSOCR_ACT_NONE, NULL, r->unit);
 	ops->rope_store(be, d->qkv, r->rows, r->kv, index, c->rope_theta);
 	ops->causal_attention(be, d->att, d->qkv, r->rows, r->kv, index);
 	if (r->tap == NULL)
 	{
-		ops->linear(be, r->x, d->att, n, layer->o, NULL, DSOCR_ACT_NONE, r->x, kind);
+		ops->linear(be, r->x, d->att, n, layer->o, NULL, DSOCR_ACT_NONE, r->x, r->unit);
 		return true;
 	}
-	ops->linear(be, d->n, d->att, n, layer->o, NULL, DSOCR_ACT_NONE, NULL, kind);
-	ops->add(be, r->x, d->n, (size_t) n * (size_t) c->hidden);
+	ops->linear(be, d->n, d->att, n, layer->o, NULL, DSOCR_ACT_NONE, NULL, r->unit);
+	ops->add(be, r->x, d->n, (size_t) n * (size_t) c->hidden, 1);
 	return show(r, d->n, "lm.attn.%d", index);
 }
 
@@ -327,80 +355,31 @@ run_mlp(const DecoderRun *r, const DecoderLayer *layer, int index)
 	const DsocrBackendOps *ops = be->ops;
 	const DsocrConfig *c = d->config;
 	int n = r->rows->n;
-	DsocrRowKind kind = r->rows->kind;
 
 	ops->rms_norm(be, d->n, r->x, n, c->hidden, layer->norm2, c->rms_eps);
 	if (layer->inter > 0)
 	{
-		ops->linear(be, d->wide, d->n, n, layer->gate_up, NULL, DSOCR_ACT_NONE, NULL, kind);
-		ops->silu_mul(be, d->mid, d->wide, n, layer->inter);
-		ops->linear(be, r->x, d->mid, n, layer->down, NULL, DSOCR_ACT_NONE, r->x, kind);
+		ops->swiglu(be, d->mid, d->wide, d->n, n, layer->gate_up, r->unit);
+		ops->linear(be, r->x, d->mid, n, layer->down, NULL, DSOCR_ACT_NONE, r->x, r->unit);
 	}
 	if (layer->router == NULL)
 		return true;
-	ops->router(be, d->ids, d->weights, r->router_tap ? d->router_logits : NULL, d->n, n,
+	ops->router(be, d->ids, d->weights, r->router_tap ? d->router_logits : NULL, d->n, r->rows,
 				layer->router, c->experts_per_token);
-	ops->experts(be, r->x, d->n, n, d->ids, d->weights, c->experts_per_token, c->experts,
-				 (const DsocrMatrix *const *) layer->expert_gate_up,
-				 (const DsocrMatrix *const *) layer->expert_down, r->x, kind);
+	ops->experts(be, r->x, d->n, n, d->ids, d->weights, c->experts_per_token, layer->experts, r->x,
+				 r->unit);
 	return r->router_tap == NULL || show_router(r, index);
 }
 
+/* All layers; the poll can stop a chunk, but not a step, which may be in recording. */
 static bool
-logits_room(DsocrDecoder *d, int n, DsocrError *err)
-{
-	DsocrBackend *be = d->be;
-	size_t count;
-
-	if (n <= d->logits_cap)
-		return true;
-	if (!dsocr_mul((size_t) n, (size_t) d->config->vocab, &count))
-		return dsocr_fail(err, DSOCR_E_MEMORY, "%d rows of logits are too many", n);
-	if (d->logits)
-		be->ops->free(be, d->logits);
-	d->logits_cap = 0;
-	d->logits = be->ops->alloc(be, count, err);
-	if (d->logits == NULL)
-		return false;
-	d->logits_cap = n;
-	return true;
-}
-
-/* Final norm and logits of the rows that need them. */
-static bool
-run_head(const DecoderRun *r, const int32_t *logit_rows, int n_logits)
-{
-	DsocrDecoder *d = r->d;
-	DsocrBackend *be = d->be;
-	const DsocrBackendOps *ops = be->ops;
-	const DsocrConfig *c = d->config;
-	size_t hidden = (size_t) c->hidden;
-
-	if (r->tap != NULL)
-	{
-		ops->rms_norm(be, d->n, r->x, r->rows->n, c->hidden, d->norm, c->rms_eps);
-		if (!show(r, d->n, "lm.norm", 0))
-			return false;
-	}
-	if (n_logits == 0)
-		return true;
-	for (int i = 0; i < n_logits; i++)
-		ops->copy(be, dsocr_act(be, d->n, (size_t) i * hidden),
-				  dsocr_act(be, r->x, (size_t) logit_rows[i] * hidden), hidden);
-	ops->rms_norm(be, d->n, d->n, n_logits, c->hidden, d->norm, c->rms_eps);
-	ops->linear(be, d->logits, d->n, n_logits, d->head, NULL, DSOCR_ACT_NONE, NULL,
-				DSOCR_ROWS_MIXED);
-	return true;
-}
-
-static bool
-run_layers(const DecoderRun *r, const DsocrPoll *poll)
+run_layers(const DecoderRun *r)
 {
 	DsocrDecoder *d = r->d;
 
 	for (int i = 0; i < d->config->layers; i++)
 	{
-		if (poll != NULL && !poll->go_on(poll->arg))
+		if (r->poll != NULL && !r->poll->go_on(r->poll->arg) && r->unit != DSOCR_MIXED)
 			return dsocr_fail(r->err, DSOCR_E_CANCELLED, "request was cancelled");
 		if (!run_attention(r, &d->layers[i], i) || !run_mlp(r, &d->layers[i], i) ||
 			!show(r, r->x, "lm.layer.%d", i))
@@ -409,35 +388,117 @@ run_layers(const DecoderRun *r, const DsocrPoll *poll)
 	return true;
 }
 
-bool
-dsocr_decoder_run(DsocrDecoder *d, void *x, const DsocrRows *rows, DsocrKv *kv,
-				  const int32_t *logit_rows, int n_logits, const DsocrTap *tap,
-				  const DsocrRouterTap *router_tap, const DsocrPoll *poll, DsocrError *err)
+/* Final norm of n rows of x, their logits and the next ids. */
+static bool
+run_head(const DecoderRun *r, const void *x, int n)
 {
-	DecoderRun r = {
-		.d = d, .x = x, .rows = rows, .kv = kv, .tap = tap, .router_tap = router_tap, .err = err};
+	DsocrDecoder *d = r->d;
+	DsocrBackend *be = d->be;
+	const DsocrBackendOps *ops = be->ops;
 	const DsocrConfig *c = d->config;
 
-	if (rows->n < 1 || rows->n > d->max_rows || n_logits > rows->n)
-		return dsocr_fail(err, DSOCR_E_INTERNAL, "%d decoder rows, at most %d are possible",
-						  rows->n, d->max_rows);
-	if (!logits_room(d, n_logits, err))
-		return false;
-	if (router_tap != NULL && d->router_logits == NULL && d->ids != NULL)
+	if (r->tap != NULL)
 	{
-		d->router_logits = d->be->ops->routing_alloc(
-			d->be, (size_t) d->max_rows * (size_t) c->experts * sizeof(float), err);
-		if (d->router_logits == NULL)
+		ops->rms_norm(be, d->n, r->x, r->rows->n, c->hidden, d->norm, c->rms_eps);
+		if (!show(r, d->n, "lm.norm", 0))
 			return false;
 	}
-	if (run_layers(&r, poll) && run_head(&r, logit_rows, n_logits))
+	if (n == 0)
+		return true;
+	ops->rms_norm(be, d->n, x, n, c->hidden, d->norm, c->rms_eps);
+	ops->logits(be, d->logits, d->n, n, d->head);
+	ops->pick(be, d->logits, r->rows, c->vocab);
+	return true;
+}
+
+static bool
+router_room(DsocrDecoder *d, const DsocrRouterTap *tap, DsocrError *err)
+{
+	int rows = d->max_rows > d->max_step ? d->max_rows : d->max_step;
+
+	if (tap == NULL || d->router_logits != NULL || d->ids == NULL)
+		return true;
+	d->router_logits = d->be->ops->raw_alloc(
+		d->be, (size_t) rows * (size_t) d->config->experts * sizeof(float), err);
+	return d->router_logits != NULL;
+}
+
+static bool
+end_run(DsocrDecoder *d, bool ok, DsocrError *err)
+{
+	d->be->ops->run_end(d->be);
+	if (ok)
 		return d->be->ops->sync(d->be, err);
 	d->be->ops->sync(d->be, NULL); /* trouble of this run is not the next one's */
 	return false;
 }
 
-const void *
-dsocr_decoder_logits(const DsocrDecoder *d)
+bool
+dsocr_decoder_chunk(DsocrDecoder *d, void *x, const DsocrRows *rows, DsocrKv *kv, bool last,
+					const DsocrWatch *watch, DsocrError *err)
 {
-	return d->logits;
+	DecoderRun r = {.d = d,
+					.x = x,
+					.rows = rows,
+					.unit = rows->n,
+					.kv = kv,
+					.tap = watch->tap,
+					.router_tap = watch->router_tap,
+					.poll = watch->poll,
+					.err = err};
+	const void *end = dsocr_act(d->be, x, (size_t) (rows->n - 1) * (size_t) d->config->hidden);
+
+	if (rows->n < 1 || rows->n > d->max_rows)
+		return dsocr_fail(err, DSOCR_E_INTERNAL, "%d decoder rows, at most %d are possible",
+						  rows->n, d->max_rows);
+	if (!router_room(d, watch->router_tap, err))
+		return false;
+	d->be->ops->run_begin(d->be, rows, false);
+	return end_run(d, run_layers(&r) && run_head(&r, end, last ? 1 : 0), err);
+}
+
+bool
+dsocr_decoder_step(DsocrDecoder *d, const DsocrRows *rows, DsocrKv *kv, const DsocrWatch *watch,
+				   DsocrError *err)
+{
+	DecoderRun r = {.d = d,
+					.x = d->x,
+					.rows = rows,
+					.unit = DSOCR_MIXED,
+					.kv = kv,
+					.tap = watch->tap,
+					.router_tap = watch->router_tap,
+					.poll = watch->poll,
+					.err = err};
+	bool watched = watch->tap != NULL || watch->router_tap != NULL;
+	bool ok = true;
+
+	if (rows->n < 1 || rows->n > d->max_step)
+		return dsocr_fail(err, DSOCR_E_INTERNAL, "%d rows of a step, at most %d are possible",
+						  rows->n, d->max_step);
+	if (!router_room(d, watch->router_tap, err))
+		return false;
+	/* what stands here may be recorded and not run again: it depends on rows alone */
+	if (d->be->ops->run_begin(d->be, rows, !watched))
+	{
+		d->be->ops->embed_last(d->be, d->x, d->embed, rows);
+		ok = run_layers(&r) && run_head(&r, d->x, rows->n);
+	}
+	return end_run(d, ok, err);
+}
+
+bool
+dsocr_decoder_pick(DsocrDecoder *d, const DsocrRows *rows, DsocrError *err)
+{
+	d->be->ops->run_begin(d->be, rows, false);
+	d->be->ops->pick(d->be, d->logits, rows, d->config->vocab);
+	return end_run(d, true, err);
+}
+
+void
+dsocr_decoder_logits(const DsocrDecoder *d, int n, float *host)
+{
+	size_t vocab = (size_t) d->config->vocab;
+
+	d->be->ops->raw_read(d->be, host, d->logits + (size_t) n * vocab, vocab * sizeof(float));
 }

@@ -32,12 +32,17 @@ extern DsocrEncoder *dsocr_encoder_open(DsocrBackend *be, const DsocrConfig *con
 extern void dsocr_encoder_close(DsocrEncoder *e);
 
 /*
- * Encode one view of size x size pixels: with s = ceil(floor(size/16) / 4)
- * tokens receives s^2 rows of config->hidden activations.  tap and poll may
- * be NULL.
+ * Encode views of size x size pixels together: with s = ceil(floor(size/16) / 4)
+ * tokens receives s^2 rows of config->hidden activations for each, the same as
+ * for the view alone.  tap (which sees the rows of all views) and poll may be
+ * NULL.  Errors: DSOCR_E_MEMORY, DSOCR_E_CANCELLED, DSOCR_E_DEVICE.
  */
-extern bool dsocr_encoder_run(DsocrEncoder *e, const uint8_t *rgb, int size, void *tokens,
-							  const DsocrTap *tap, const DsocrPoll *poll, DsocrError *err);
+extern bool dsocr_encoder_run(DsocrEncoder *e, const uint8_t *const *rgb, int views, int size,
+							  void *tokens, const DsocrTap *tap, const DsocrPoll *poll,
+							  DsocrError *err);
+
+/* Make the buffers for so many views of a size now.  Errors: DSOCR_E_MEMORY. */
+extern bool dsocr_encoder_reserve(DsocrEncoder *e, int views, int size, DsocrError *err);
 
 /* image_newline and view_seperator: config->hidden activations each. */
 extern const void *dsocr_encoder_newline(const DsocrEncoder *e);

@@ -31,13 +31,10 @@ struct DsocrEngine
 	DsocrModelInfo info;
 
 	/* work memory of a decode step, max_sequences of each */
-	void *x; /* [max_sequences, hidden] */
 	DsocrJob **list;
 	DsocrSequence **sequences;
 	int32_t *ids;
 	float *logprobs;
-	int32_t *ban_start; /* [max_sequences + 1] */
-	DsocrBanList bans;
 
 	bool broken; /* the device failed */
 };
@@ -123,7 +120,7 @@ open_parts(DsocrEngine *e, const DsocrEngineOptions *options, DsocrError *err)
 	e->be = open_backend(&options->backend, err);
 	if (e->be == NULL)
 		return false;
-	e->model = dsocr_model_open(e->be, options->model, NULL, err);
+	e->model = dsocr_model_open(e->be, options->model, NULL, (int) n, err);
 	if (e->model == NULL)
 		return false;
 	pages = choose_pages(e, options->kv_bytes, (int) n);
@@ -131,18 +128,14 @@ open_parts(DsocrEngine *e, const DsocrEngineOptions *options, DsocrError *err)
 		return dsocr_fail(err, DSOCR_E_MEMORY,
 						  "%zu bytes of key/value memory do not hold one page of %zu",
 						  options->kv_bytes, dsocr_kv_page_bytes(e->be, &e->model->config));
-	e->kv = dsocr_kv_cache_open(e->be, &e->model->config, pages, err);
+	e->kv = dsocr_kv_cache_open(e->be, &e->model->config, pages, (int) n, err);
 	if (e->kv == NULL)
-		return false;
-	e->x = e->be->ops->alloc(e->be, n * (size_t) e->model->config.hidden, err);
-	if (e->x == NULL)
 		return false;
 	e->list = dsocr_alloc(n, sizeof(*e->list), err);
 	e->sequences = dsocr_alloc(n, sizeof(*e->sequences), err);
 	e->ids = dsocr_alloc(n, sizeof(*e->ids), err);
 	e->logprobs = dsocr_alloc(n, sizeof(*e->logprobs), err);
-	e->ban_start = dsocr_alloc(n + 1, sizeof(*e->ban_start), err);
-	if (!e->list || !e->sequences || !e->ids || !e->logprobs || !e->ban_start)
+	if (!e->list || !e->sequences || !e->ids || !e->logprobs)
 		return false;
 	return fill_info(e, options->model, err);
 }
@@ -186,10 +179,6 @@ dsocr_engine_close(DsocrEngine *e)
 	dsocr_free(e->sequences);
 	dsocr_free(e->ids);
 	dsocr_free(e->logprobs);
-	dsocr_free(e->ban_start);
-	dsocr_free(e->bans.ids);
-	if (e->x != NULL)
-		e->be->ops->free(e->be, e->x);
 	dsocr_kv_cache_close(e->kv);
 	dsocr_model_close(e->model);
 	if (e->be != NULL)
@@ -328,7 +317,7 @@ admit_waiting(DsocrEngine *e, const DsocrEvents *events)
 
 		if (!dsocr_job_prepare(job, e->model, e->kv, &err))
 			fail_job(e, events, job, &err);
-		else if (dsocr_sequence_reserve(&job->sequence, e->kv))
+		else if (dsocr_sequence_reserve(&job->sequence, e->model, e->kv))
 		{
 			job->timings.queued = dsocr_now_us() - job->arrived;
 			dsocr_scheduler_admit(&e->scheduler, job);
@@ -362,36 +351,16 @@ work_once(DsocrEngine *e, const DsocrEvents *events)
 		report(events, job);
 }
 
-/* Ids that each row must not choose; false when memory is short. */
-static bool
-collect_bans(DsocrEngine *e, int n, DsocrError *err)
-{
-	e->bans.n = 0;
-	for (int i = 0; i < n; i++)
-	{
-		e->ban_start[i] = e->bans.n;
-		if (!dsocr_job_bans(e->list[i], e->model, &e->bans, err))
-			return false;
-	}
-	e->ban_start[n] = e->bans.n;
-	return true;
-}
-
-/* Run the decoder and choose a token for each of n rows. */
+/* Run the decoder, which chooses a token for each of n sequences. */
 static bool
 choose_tokens(DsocrEngine *e, const DsocrEvents *events, int n, DsocrError *err)
 {
 	StepPoll state = {.events = events};
 	DsocrPoll poll = {.go_on = step_go_on, .arg = &state};
 	DsocrWatch watch = {.poll = &poll};
-	DsocrModel *m = e->model;
 
 	DSOCR_FAULT("decode");
-	if (!dsocr_sequences_decode(e->sequences, n, e->x, m, &watch, err) || !collect_bans(e, n, err))
-		return false;
-	e->be->ops->pick(e->be, e->ids, e->logprobs, dsocr_decoder_logits(m->decoder), n,
-					 m->config.vocab, &(DsocrBans){.ids = e->bans.ids, .start = e->ban_start});
-	return e->be->ops->sync(e->be, err);
+	return dsocr_sequences_decode(e->sequences, n, e->model, &watch, e->ids, e->logprobs, err);
 }
 
 static void

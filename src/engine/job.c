@@ -221,6 +221,8 @@ make_sequence(DsocrJob *job, const DsocrModel *m, DsocrError *err)
 			job->max_output = job->request.max_tokens;
 		ok = dsocr_sequence_start(&job->sequence, m, ids, (int) n, (int) n + job->max_output,
 								  (int) at, &job->plan, err);
+		job->sequence.ngram_size = job->request.ngram_size;
+		job->sequence.ngram_window = job->request.ngram_window;
 	}
 	dsocr_free(ids);
 	return ok;
@@ -277,10 +279,10 @@ work_view(DsocrJob *job, DsocrModel *m, const DsocrPoll *poll, DsocrError *err)
 {
 	DsocrWatch watch = {.poll = poll};
 	int view = job->views_done;
+	const DsocrSequenceView one = {&job->sequence, view, job->views.rgb[view]};
 
 	DSOCR_FAULT("encode");
-	if (!dsocr_sequence_view(&job->sequence, m, job->views.rgb[view], job->views.size[view], view,
-							 &watch, err))
+	if (!dsocr_sequence_views(&one, 1, job->views.size[view], m, &watch, err))
 		return false;
 	if (++job->views_done < job->views.n)
 		return true;
@@ -295,8 +297,6 @@ work_prefill(DsocrJob *job, DsocrModel *m, const DsocrPoll *poll, DsocrError *er
 {
 	DsocrWatch watch = {.poll = poll};
 	DsocrSequence *s = &job->sequence;
-	DsocrBanList bans = {0};
-	int32_t start[2] = {0, 0};
 	int32_t id;
 	float logprob;
 
@@ -305,17 +305,7 @@ work_prefill(DsocrJob *job, DsocrModel *m, const DsocrPoll *poll, DsocrError *er
 		return false;
 	if (s->filled < s->prompt_len)
 		return true;
-	if (!dsocr_job_bans(job, m, &bans, err))
-	{
-		dsocr_free(bans.ids);
-		return false;
-	}
-	start[1] = bans.n;
-	m->be->ops->pick(m->be, &id, &logprob, dsocr_decoder_logits(m->decoder), 1, m->config.vocab,
-					 &(DsocrBans){.ids = bans.ids, .start = start});
-	dsocr_free(bans.ids);
-	if (!m->be->ops->sync(m->be, err))
-		return false;
+	m->be->ops->picked(m->be, &id, &logprob, 1);
 	job->state = DSOCR_JOB_DECODING;
 	dsocr_job_token(job, m, id, logprob);
 	return true;
@@ -342,15 +332,6 @@ dsocr_job_work(DsocrJob *job, DsocrModel *m, const DsocrPoll *poll, DsocrError *
 		ok = work_prefill(job, m, poll, err);
 	*spent += dsocr_now_us() - start;
 	return ok;
-}
-
-bool
-dsocr_job_bans(const DsocrJob *job, const DsocrModel *m, DsocrBanList *bans, DsocrError *err)
-{
-	const DsocrSequence *s = &job->sequence;
-
-	return dsocr_ngram_bans(s->ids, s->n, s->prompt_len, job->request.ngram_size,
-							job->request.ngram_window, m->whitelist, m->n_whitelist, bans, err);
 }
 
 void

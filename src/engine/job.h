@@ -11,7 +11,6 @@
 #define DSOCR_JOB_H
 
 #include "request.h"
-#include "sampling.h"
 #include "sequence.h"
 
 typedef enum DsocrJobState
@@ -66,10 +65,6 @@ extern bool dsocr_job_prepare(DsocrJob *job, const DsocrModel *m, const DsocrKvC
 
 /* Do one piece of work before decoding: the image, one view or one prefill chunk. */
 extern bool dsocr_job_work(DsocrJob *job, DsocrModel *m, const DsocrPoll *poll, DsocrError *err);
-
-/* Append the ids that the request's rule forbids next. */
-extern bool dsocr_job_bans(const DsocrJob *job, const DsocrModel *m, DsocrBanList *bans,
-						   DsocrError *err);
 
 /* The next token has been chosen; may finish the job. */
 extern void dsocr_job_token(DsocrJob *job, const DsocrModel *m, int32_t id, float logprob);

@@ -1,10 +1,10 @@
 /*-------------------------------------------------------------------------
  *
  * kv_cache.c
- *		Pages of key/value memory and who owns them.
+ *		Pages of key/value memory and slots for texts, and who owns them.
  *
  * Free pages are a stack: the page given back last is taken first, so that
- * memory which was never needed is never touched.
+ * memory which was never needed is never touched.  Slots likewise.
  *
  *-------------------------------------------------------------------------
  */
@@ -18,6 +18,8 @@ struct DsocrKvCache
 	int n_free;
 	int32_t *stack; /* [total], the first n_free are free */
 	bool *taken;	/* [total] */
+	int n_free_slots;
+	int32_t *slots; /* the first n_free_slots are free */
 };
 
 static DsocrKvShape
@@ -45,7 +47,8 @@ dsocr_kv_pages(int tokens)
 }
 
 DsocrKvCache *
-dsocr_kv_cache_open(DsocrBackend *be, const DsocrConfig *config, int pages, DsocrError *err)
+dsocr_kv_cache_open(DsocrBackend *be, const DsocrConfig *config, int pages, int slots,
+					DsocrError *err)
 {
 	DsocrKvShape shape = kv_shape(config, pages);
 	DsocrKvCache *c = dsocr_zalloc(1, sizeof(*c), err);
@@ -57,7 +60,8 @@ dsocr_kv_cache_open(DsocrBackend *be, const DsocrConfig *config, int pages, Dsoc
 	c->n_free = pages;
 	c->stack = dsocr_alloc((size_t) pages, sizeof(*c->stack), err);
 	c->taken = dsocr_zalloc((size_t) pages, sizeof(*c->taken), err);
-	if (c->stack != NULL && c->taken != NULL)
+	c->slots = dsocr_alloc((size_t) slots, sizeof(*c->slots), err);
+	if (c->stack != NULL && c->taken != NULL && c->slots != NULL)
 		c->memory = be->ops->kv_open(be, &shape, err);
 	if (c->memory == NULL)
 	{
@@ -66,6 +70,9 @@ dsocr_kv_cache_open(DsocrBackend *be, const DsocrConfig *config, int pages, Dsoc
 	}
 	for (int i = 0; i < pages; i++)
 		c->stack[i] = pages - 1 - i;
+	c->n_free_slots = slots;
+	for (int i = 0; i < slots; i++)
+		c->slots[i] = slots - 1 - i;
 	return c;
 }
 
@@ -78,6 +85,7 @@ dsocr_kv_cache_close(DsocrKvCache *c)
 		c->be->ops->kv_close(c->be, c->memory);
 	dsocr_free(c->stack);
 	dsocr_free(c->taken);
+	dsocr_free(c->slots);
 	dsocr_free(c);
 }
 
@@ -114,6 +122,18 @@ dsocr_kv_release(DsocrKvCache *c, const int32_t *pages, int n)
 	while (--i >= 0)
 		c->stack[c->n_free++] = pages[i];
 	return true;
+}
+
+int
+dsocr_kv_take_slot(DsocrKvCache *c)
+{
+	return c->n_free_slots > 0 ? c->slots[--c->n_free_slots] : -1;
+}
+
+void
+dsocr_kv_give_slot(DsocrKvCache *c, int slot)
+{
+	c->slots[c->n_free_slots++] = slot;
 }
 
 int

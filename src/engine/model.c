@@ -8,6 +8,7 @@
 #include "model.h"
 
 #include "fault.h"
+#include "kv_cache.h"
 #include "sha256.h"
 
 #include <stdio.h>
@@ -31,6 +32,18 @@ find_special_tokens(DsocrModel *m)
 		if (id >= 0)
 			m->whitelist[m->n_whitelist++] = id;
 	}
+}
+
+static bool
+open_texts(DsocrModel *m, DsocrError *err)
+{
+	const DsocrTextShape shape = {.slots = m->max_sequences,
+								  .ids = m->config.max_positions,
+								  .pages = dsocr_kv_pages(m->config.max_positions),
+								  .whitelist = m->whitelist,
+								  .n_whitelist = m->n_whitelist};
+
+	return m->be->ops->texts_open(m->be, &shape, err);
 }
 
 static bool
@@ -59,22 +72,24 @@ open_parts(DsocrModel *m, const char *dir, const char *tokenizer, DsocrError *er
 	m->encoder = dsocr_encoder_open(m->be, &m->config, m->weights, err);
 	if (m->encoder == NULL)
 		return false;
-	m->decoder = dsocr_decoder_open(m->be, &m->config, m->weights, DSOCR_CHUNK, err);
+	m->decoder = dsocr_decoder_open(m->be, &m->config, m->weights, DSOCR_CHUNK,
+									m->be->ops->bucket(m->be, m->max_sequences), err);
 	if (m->decoder == NULL)
 		return false;
-	m->positions = dsocr_alloc(DSOCR_CHUNK, sizeof(*m->positions), err);
-	m->pages = dsocr_alloc(DSOCR_CHUNK, sizeof(*m->pages), err);
-	return m->positions != NULL && m->pages != NULL;
+	m->slots = dsocr_alloc(DSOCR_CHUNK, sizeof(*m->slots), err);
+	return m->slots != NULL && open_texts(m, err);
 }
 
 DsocrModel *
-dsocr_model_open(DsocrBackend *be, const char *dir, const char *tokenizer, DsocrError *err)
+dsocr_model_open(DsocrBackend *be, const char *dir, const char *tokenizer, int max_sequences,
+				 DsocrError *err)
 {
 	DsocrModel *m = dsocr_zalloc(1, sizeof(*m), err);
 
 	if (m == NULL)
 		return NULL;
 	m->be = be;
+	m->max_sequences = max_sequences;
 	if (!open_parts(m, dir, tokenizer, err))
 	{
 		dsocr_model_close(m);
@@ -90,8 +105,7 @@ dsocr_model_close(DsocrModel *m)
 		return;
 	if (m->tokens != NULL)
 		m->be->ops->free(m->be, m->tokens);
-	dsocr_free(m->positions);
-	dsocr_free(m->pages);
+	dsocr_free(m->slots);
 	dsocr_decoder_close(m->decoder);
 	dsocr_encoder_close(m->encoder);
 	dsocr_weights_close(m->weights);

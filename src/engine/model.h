@@ -31,20 +31,19 @@ typedef struct DsocrModel
 	int32_t image_id;						/* of "<image>" */
 	int32_t whitelist[DSOCR_MAX_WHITELIST]; /* <td>, </td>: never banned by the window rule */
 	int n_whitelist;
-	void *tokens; /* vision tokens of one view */
+	void *tokens; /* vision tokens of the views encoded together */
 	size_t tokens_cap;
-
-	/* arguments of a decoder run, DSOCR_CHUNK of each */
-	int32_t *positions;
-	const int32_t **pages;
+	int max_sequences;
+	int32_t *slots; /* [DSOCR_CHUNK] rows of a decoder step */
 } DsocrModel;
 
 /*
- * Load DIR on a backend.  tokenizer is a tokenizer.json to use instead of the
+ * Load DIR on a backend, for at most max_sequences (1 .. DSOCR_CHUNK) that
+ * decode together.  tokenizer is a tokenizer.json to use instead of the
  * folder's own, or NULL.  Errors: DSOCR_E_MODEL, DSOCR_E_MEMORY.
  */
 extern DsocrModel *dsocr_model_open(DsocrBackend *be, const char *dir, const char *tokenizer,
-									DsocrError *err);
+									int max_sequences, DsocrError *err);
 extern void dsocr_model_close(DsocrModel *m);
 
 /*

@@ -42,6 +42,7 @@ dsocr_sequence_start(DsocrSequence *s, const DsocrModel *m, const int32_t *ids, 
 	s->cap = cap;
 	s->prompt_len = n;
 	s->image_at = image_at;
+	s->slot = -1;
 	s->plan = *plan;
 	return true;
 }
@@ -59,24 +60,50 @@ dsocr_sequence_end(DsocrSequence *s, const DsocrModel *m)
 {
 	drop_embeds(s, m);
 	if (s->kv != NULL)
+	{
 		dsocr_kv_release(s->kv, s->pages, s->n_pages);
+		dsocr_kv_give_slot(s->kv, s->slot);
+	}
 	dsocr_free(s->pages);
 	dsocr_free(s->ids);
 	memset(s, 0, sizeof(*s));
 }
 
+void
+dsocr_sequence_text(const DsocrSequence *s, DsocrModel *m)
+{
+	const DsocrText text = {.ids = s->ids,
+							.n = s->n,
+							.prompt_len = s->prompt_len,
+							.pages = s->pages,
+							.n_pages = s->n_pages,
+							.ngram_size = s->ngram_size,
+							.ngram_window = s->ngram_window};
+
+	m->be->ops->text_start(m->be, s->slot, &text);
+}
+
 bool
-dsocr_sequence_reserve(DsocrSequence *s, DsocrKvCache *kv)
+dsocr_sequence_reserve(DsocrSequence *s, DsocrModel *m, DsocrKvCache *kv)
 {
 	int n = dsocr_kv_pages(s->cap);
+	int slot;
 
 	if (n > dsocr_kv_free(kv))
 		return false;
 	s->pages = dsocr_alloc((size_t) n, sizeof(*s->pages), NULL);
-	if (s->pages == NULL || !dsocr_kv_reserve(kv, s->pages, n))
+	slot = s->pages != NULL ? dsocr_kv_take_slot(kv) : -1;
+	if (slot < 0)
+	{
+		dsocr_free(s->pages);
+		s->pages = NULL;
 		return false;
+	}
+	dsocr_kv_reserve(kv, s->pages, n);
 	s->n_pages = n;
+	s->slot = slot;
 	s->kv = kv;
+	dsocr_sequence_text(s, m);
 	return true;
 }
 
@@ -101,11 +128,10 @@ tile_tokens(const DsocrSequence *s, const DsocrModel *m)
 static void
 place_newlines(const DsocrSequence *s, const DsocrModel *m, int first, int rows, int columns)
 {
-	const void *newline = dsocr_encoder_newline(m->encoder);
+	size_t hidden = (size_t) m->config.hidden;
 
-	for (int y = 0; y < rows; y++)
-		m->be->ops->copy(m->be, image_row(s, m, first + y * (columns + 1) + columns), newline,
-						 (size_t) m->config.hidden);
+	m->be->ops->copy_rows(m->be, image_row(s, m, first + columns), (size_t) (columns + 1) * hidden,
+						  dsocr_encoder_newline(m->encoder), 0, hidden, (size_t) rows);
 }
 
 bool
@@ -131,50 +157,58 @@ dsocr_sequence_embed(DsocrSequence *s, DsocrModel *m, DsocrError *err)
 		place_newlines(s, m, 0, s->plan.rows * tile_side, s->plan.columns * tile_side);
 	}
 	place_newlines(s, m, tiles, side, side);
-	m->be->ops->copy(m->be, image_row(s, m, total - 1), dsocr_encoder_separator(m->encoder),
-					 (size_t) m->config.hidden);
+	dsocr_act_copy(m->be, image_row(s, m, total - 1), dsocr_encoder_separator(m->encoder),
+				   (size_t) m->config.hidden);
 	return m->be->ops->sync(m->be, err);
 }
 
 /* Tokens of a view, [side^2, hidden], row by row into the sequence. */
 static void
-place_view(const DsocrSequence *s, const DsocrModel *m, int side, int view)
+place_view(const DsocrSequence *s, const DsocrModel *m, const void *tokens, int side, int view)
 {
 	bool tile = view < s->plan.views - 1;
 	int columns = tile ? s->plan.columns * side : side;
 	int first = tile ? 0 : tile_tokens(s, m);
+	size_t hidden = (size_t) m->config.hidden;
+	size_t n = (size_t) side * hidden;
 
 	if (tile)
 		first += view / s->plan.columns * side * (columns + 1) + view % s->plan.columns * side;
-	for (int y = 0; y < side; y++)
-	{
-		size_t n = (size_t) side * (size_t) m->config.hidden;
+	m->be->ops->copy_rows(m->be, image_row(s, m, first), (size_t) (columns + 1) * hidden, tokens, n,
+						  n, (size_t) side);
+}
 
-		m->be->ops->copy(m->be, image_row(s, m, first + y * (columns + 1)),
-						 dsocr_act(m->be, m->tokens, (size_t) y * n), n);
-	}
+static bool
+tokens_room(DsocrModel *m, size_t n, DsocrError *err)
+{
+	if (n <= m->tokens_cap)
+		return true;
+	if (m->tokens != NULL)
+		m->be->ops->free(m->be, m->tokens);
+	m->tokens_cap = 0;
+	m->tokens = m->be->ops->alloc(m->be, n, err);
+	if (m->tokens == NULL)
+		return false;
+	m->tokens_cap = n;
+	return true;
 }
 
 bool
-dsocr_sequence_view(DsocrSequence *s, DsocrModel *m, const uint8_t *rgb, int size, int view,
-					const DsocrWatch *watch, DsocrError *err)
+dsocr_sequence_views(const DsocrSequenceView *list, int n, int size, DsocrModel *m,
+					 const DsocrWatch *watch, DsocrError *err)
 {
+	const uint8_t *rgb[DSOCR_MAX_TOGETHER];
 	int side = token_side(m, size);
-	size_t n = (size_t) side * (size_t) side * (size_t) m->config.hidden;
+	size_t view = (size_t) side * (size_t) side * (size_t) m->config.hidden;
 
-	if (n > m->tokens_cap)
-	{
-		if (m->tokens != NULL)
-			m->be->ops->free(m->be, m->tokens);
-		m->tokens_cap = 0;
-		m->tokens = m->be->ops->alloc(m->be, n, err);
-		if (m->tokens == NULL)
-			return false;
-		m->tokens_cap = n;
-	}
-	if (!dsocr_encoder_run(m->encoder, rgb, size, m->tokens, watch->tap, watch->poll, err))
+	for (int i = 0; i < n; i++)
+		rgb[i] = list[i].rgb;
+	if (!tokens_room(m, (size_t) n * view, err) ||
+		!dsocr_encoder_run(m->encoder, rgb, n, size, m->tokens, watch->tap, watch->poll, err))
 		return false;
-	place_view(s, m, side, view);
+	for (int i = 0; i < n; i++)
+		place_view(list[i].sequence, m, dsocr_act(m->be, m->tokens, (size_t) i * view), side,
+				   list[i].view);
 	return m->be->ops->sync(m->be, err);
 }
 
@@ -183,17 +217,10 @@ dsocr_sequence_prefill(DsocrSequence *s, DsocrModel *m, const DsocrWatch *watch,
 {
 	int left = s->prompt_len - s->filled;
 	int n = left < DSOCR_CHUNK ? left : DSOCR_CHUNK;
-	int32_t last = n - 1;
-	DsocrRows rows = {.kind = DSOCR_ROWS_ONE, .n = n, .positions = m->positions, .pages = m->pages};
+	const DsocrRows rows = {.n = n, .slots = &s->slot, .first = s->filled};
 	void *x = dsocr_act(m->be, s->embeds, (size_t) s->filled * (size_t) m->config.hidden);
 
-	for (int i = 0; i < n; i++)
-	{
-		m->positions[i] = s->filled + i;
-		m->pages[i] = s->pages;
-	}
-	if (!dsocr_decoder_run(m->decoder, x, &rows, dsocr_kv_memory(s->kv), &last, n == left,
-						   watch->tap, watch->router_tap, watch->poll, err))
+	if (!dsocr_decoder_chunk(m->decoder, x, &rows, dsocr_kv_memory(s->kv), n == left, watch, err))
 		return false;
 	s->filled += n;
 	if (s->filled == s->prompt_len)
@@ -202,26 +229,16 @@ dsocr_sequence_prefill(DsocrSequence *s, DsocrModel *m, const DsocrWatch *watch,
 }
 
 bool
-dsocr_sequences_decode(DsocrSequence *const *list, int n, void *x, DsocrModel *m,
-					   const DsocrWatch *watch, DsocrError *err)
+dsocr_sequences_decode(DsocrSequence *const *list, int n, DsocrModel *m, const DsocrWatch *watch,
+					   int32_t *ids, float *logprobs, DsocrError *err)
 {
-	DsocrRows rows = {
-		.kind = DSOCR_ROWS_MIXED, .n = n, .positions = m->positions, .pages = m->pages};
-	int32_t index[DSOCR_CHUNK];
+	const DsocrRows rows = {.n = m->be->ops->bucket(m->be, n), .slots = m->slots, .mixed = true};
 
-	for (int i = 0; i < n; i++)
-	{
-		const DsocrSequence *s = list[i];
-
-		dsocr_decoder_embed(m->decoder, dsocr_act(m->be, x, (size_t) i * (size_t) m->config.hidden),
-							&s->ids[s->n - 1], 1);
-		m->positions[i] = s->n - 1;
-		m->pages[i] = s->pages;
-		index[i] = i;
-	}
-	if (!dsocr_decoder_run(m->decoder, x, &rows, dsocr_kv_memory(list[0]->kv), index, n, watch->tap,
-						   watch->router_tap, watch->poll, err))
+	for (int i = 0; i < rows.n; i++)
+		m->slots[i] = i < n ? list[i]->slot : -1;
+	if (!dsocr_decoder_step(m->decoder, &rows, dsocr_kv_memory(list[0]->kv), watch, err))
 		return false;
+	m->be->ops->picked(m->be, ids, logprobs, n);
 	for (int i = 0; i < n; i++)
 		list[i]->filled = list[i]->n;
 	return true;

@@ -28,16 +28,21 @@ typedef struct DsocrSequence
 	int filled;		/* positions in the key/value pages */
 	int32_t *pages; /* [n_pages] */
 	int n_pages;
-	DsocrKvCache *kv; /* where the pages come from */
+	int32_t slot;	  /* of the text in the backend */
+	DsocrKvCache *kv; /* where pages and slot come from */
+	int ngram_size;	  /* rule for the next ids, set behind start; 0: none */
+	int ngram_window;
 } DsocrSequence;
 
-/* Who looks on; all may be NULL. */
-typedef struct DsocrWatch
+/* A view of a sequence's image: size x size pixels, the plan's number view (tiles first). */
+typedef struct DsocrSequenceView
 {
-	const DsocrTap *tap;
-	const DsocrRouterTap *router_tap;
-	const DsocrPoll *poll;
-} DsocrWatch;
+	DsocrSequence *sequence;
+	int view;
+	const uint8_t *rgb;
+} DsocrSequenceView;
+
+#define DSOCR_MAX_TOGETHER 64 /* views encoded in one run */
 
 /*
  * Start a sequence of n prompt ids that may grow to cap ids; the plan's image
@@ -48,29 +53,39 @@ extern bool dsocr_sequence_start(DsocrSequence *s, const DsocrModel *m, const in
 								 int cap, int image_at, const DsocrPlan *plan, DsocrError *err);
 extern void dsocr_sequence_end(DsocrSequence *s, const DsocrModel *m);
 
-/* Reserve pages for all cap positions; false when they are not free now. */
-extern bool dsocr_sequence_reserve(DsocrSequence *s, DsocrKvCache *kv);
+/*
+ * Reserve a slot, and pages for all cap positions; false when they are not
+ * free now.  Starts the text.
+ */
+extern bool dsocr_sequence_reserve(DsocrSequence *s, DsocrModel *m, DsocrKvCache *kv);
+
+/* Start the text in the backend anew, with the ids and the rule that s has now. */
+extern void dsocr_sequence_text(const DsocrSequence *s, DsocrModel *m);
 
 /* Embeddings of all ids; newlines and separator of the image in their places. */
 extern bool dsocr_sequence_embed(DsocrSequence *s, DsocrModel *m, DsocrError *err);
 
-/* Encode view number view (tiles first) and put its tokens in their places. */
-extern bool dsocr_sequence_view(DsocrSequence *s, DsocrModel *m, const uint8_t *rgb, int size,
-								int view, const DsocrWatch *watch, DsocrError *err);
+/*
+ * Encode n views of one size together (n <= DSOCR_MAX_TOGETHER) and put their
+ * tokens in their places.
+ */
+extern bool dsocr_sequence_views(const DsocrSequenceView *list, int n, int size, DsocrModel *m,
+								 const DsocrWatch *watch, DsocrError *err);
 
 /*
- * Run one chunk of the prompt.  After the last one (filled == prompt_len) the
- * logits of the prompt's last position are in dsocr_decoder_logits.
+ * Run one chunk of the prompt.  Behind the last one (filled == prompt_len) the
+ * first id has been picked; it is the backend's first of picked().
  */
 extern bool dsocr_sequence_prefill(DsocrSequence *s, DsocrModel *m, const DsocrWatch *watch,
 								   DsocrError *err);
 
 /*
- * Feed the last id of each of n sequences (n <= DSOCR_CHUNK); x is
- * [n, hidden] of work memory.  Row i of dsocr_decoder_logits is sequence i.
+ * Feed the last id of each of n sequences (n <= max_sequences of the model).
+ * The next id of list[i] is ids[i].
  */
-extern bool dsocr_sequences_decode(DsocrSequence *const *list, int n, void *x, DsocrModel *m,
-								   const DsocrWatch *watch, DsocrError *err);
+extern bool dsocr_sequences_decode(DsocrSequence *const *list, int n, DsocrModel *m,
+								   const DsocrWatch *watch, int32_t *ids, float *logprobs,
+								   DsocrError *err);
 
 /* Append an id; the caller keeps n below cap. */
 extern void dsocr_sequence_push(DsocrSequence *s, int32_t id);
