@@ -170,7 +170,7 @@ put_pixels(CheckRun *r, const uint8_t *rgb, int size, DsocrError *err)
 
 	if (ok && whole)
 	{
-		be->ops->patches(be, act, rgb, size, patch);
+		be->ops->patches(be, act, &rgb, 1, size, patch);
 		be->ops->read(be, patches, act, n);
 	}
 	for (size_t i = 0; ok && i < n; i++)
@@ -203,12 +203,13 @@ run_views(CheckRun *r, DsocrSequence *s, const DsocrViews *views, DsocrError *er
 
 	for (int i = 0; i < views->n; i++)
 	{
+		const DsocrSequenceView one = {s, i, views->rgb[i]};
+
 		r->tile = i < views->n - 1;
 		r->view = r->tile ? i : 0;
 		if (!put_pixels(r, views->rgb[i], views->size[i], err))
 			return false;
-		if (!r->quirk &&
-			!dsocr_sequence_view(s, r->model, views->rgb[i], views->size[i], i, &watch, err))
+		if (!r->quirk && !dsocr_sequence_views(&one, 1, views->size[i], r->model, &watch, err))
 			return false;
 	}
 	r->tile = false;
@@ -231,6 +232,21 @@ put_activation(CheckRun *r, const char *name, const void *act, int rows, int dim
 	return true;
 }
 
+/* The logits of the prompt's last position as stage. */
+static bool
+put_logits(CheckRun *r, DsocrError *err)
+{
+	int vocab = r->model->config.vocab;
+	float *host = dsocr_alloc((size_t) vocab, sizeof(float), err);
+
+	if (host == NULL)
+		return false;
+	dsocr_decoder_logits(r->model->decoder, 0, host);
+	dsocr_stages_put(r, "logits", host, 1, vocab);
+	dsocr_free(host);
+	return true;
+}
+
 static bool
 run_decoder(CheckRun *r, DsocrSequence *s, DsocrError *err)
 {
@@ -247,7 +263,7 @@ run_decoder(CheckRun *r, DsocrSequence *s, DsocrError *err)
 		if (!dsocr_sequence_prefill(s, m, &watch, err))
 			return false;
 	}
-	return put_activation(r, "logits", dsocr_decoder_logits(m->decoder), 1, m->config.vocab, err);
+	return put_logits(r, err);
 }
 
 /* The stored 50 best logits of full-size cases. */
@@ -276,7 +292,7 @@ check_top(CheckRun *r)
 	host = dsocr_alloc(vocab, sizeof(float), NULL);
 	if (!dsocr_check(r->check, host != NULL, r->name, "no memory for the logits"))
 		return;
-	r->model->be->ops->read(r->model->be, host, dsocr_decoder_logits(r->model->decoder), vocab);
+	dsocr_decoder_logits(r->model->decoder, 0, host);
 	for (int64_t i = 0; i < ids->count; i++)
 	{
 		int32_t id = (int32_t) dsocr_tensor_get(ids, i);
@@ -351,14 +367,13 @@ run_model(CheckRun *r, const CasePrompt *p, const DsocrPlan *plan, const DsocrVi
 	DsocrModel *m = r->model;
 	int cap = (int) p->n + longest_output(r) + 1;
 	int image_at = r->quirk ? -1 : (int) p->image_at;
-	DsocrKvCache *kv = dsocr_kv_cache_open(m->be, &m->config, dsocr_kv_pages(cap), err);
-	void *work = kv != NULL ? m->be->ops->alloc(m->be, (size_t) m->config.hidden, err) : NULL;
+	DsocrKvCache *kv = dsocr_kv_cache_open(m->be, &m->config, dsocr_kv_pages(cap), 1, err);
 	DsocrSequence s = {0};
-	bool ok = work != NULL &&
+	bool ok = kv != NULL &&
 			  (r->exact == NULL || dsocr_routes_record(&r->routes, r->exact, p->ids, (int) p->n,
 													   image_at, plan, views, err)) &&
 			  dsocr_sequence_start(&s, m, p->ids, (int) p->n, cap, image_at, plan, err) &&
-			  (dsocr_sequence_reserve(&s, kv) ||
+			  (dsocr_sequence_reserve(&s, m, kv) ||
 			   dsocr_fail(err, DSOCR_E_MEMORY, "no pages for %d positions", cap)) &&
 			  dsocr_sequence_embed(&s, m, err) && run_views(r, &s, views, err) &&
 			  run_decoder(r, &s, err);
@@ -367,13 +382,11 @@ run_model(CheckRun *r, const CasePrompt *p, const DsocrPlan *plan, const DsocrVi
 	{
 		dsocr_stages_compare(r);
 		check_top(r);
-		dsocr_check_generate(r, &s, work);
+		dsocr_check_generate(r, &s);
 		check_compression(r, plan);
 	}
 	dsocr_routes_free(&r->routes);
 	dsocr_sequence_end(&s, m);
-	if (work != NULL)
-		m->be->ops->free(m->be, work);
 	dsocr_kv_cache_close(kv);
 	return ok;
 }
@@ -456,7 +469,7 @@ dsocr_check_open(const DsocrCheck *c, DsocrBackend *be, const char *dir, DsocrEr
 	char own[4096];
 
 	snprintf(own, sizeof(own), "%s/tokenizer.json", dir);
-	return dsocr_model_open(be, dir, access(own, R_OK) == 0 ? NULL : c->tokenizer, err);
+	return dsocr_model_open(be, dir, access(own, R_OK) == 0 ? NULL : c->tokenizer, 1, err);
 }
 
 void

@@ -3,8 +3,9 @@
  * check_generate.c
  *		Greedy decoding of a case against the official token lists.
  *
- * The reference ids are fed at every step, so that one step with two almost
- * equal candidates does not hide what comes behind it.  Ids must agree up to
+ * The reference ids are fed at every step, by starting the text anew, so that
+ * one step with two almost equal candidates does not hide what comes behind
+ * it.  Ids must agree up to
  * the first step whose margin is too small to tell.  Logits must agree until
  * a router flip spoils the keys and values of a position; behind it, three
  * quarters of the steps still must.
@@ -18,6 +19,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define MAX_VARIANTS 16
+
 /* Router gap below which a flip is possible, seen from our side of it. */
 #define GAP_FP32 2e-4
 #define GAP_BF16 0.1
@@ -29,6 +32,10 @@ typedef struct Variant
 	int ngram;
 	int window;
 	int n; /* steps */
+
+	/* picked from the prompt's last logits */
+	int32_t first_id;
+	float first_logprob;
 } Variant;
 
 /* What is found wrong in a variant: the first of each kind. */
@@ -189,20 +196,17 @@ among_two_best(const float *logits, int vocab, int32_t id, const DsocrBanList *b
 	return better <= 1;
 }
 
+/* What the device picked at a step, from the logits in host. */
 static bool
-run_step(CheckRun *r, DsocrSequence *s, const Variant *v, int step, const void *logits, float *host,
-		 bool *open, Findings *f, DsocrError *err)
+check_step(CheckRun *r, DsocrSequence *s, const Variant *v, int step, int32_t id, float logprob,
+		   const float *host, bool *open, Findings *f, DsocrError *err)
 {
 	DsocrModel *m = r->model;
 	DsocrBanList bans = {0};
-	int32_t start[2] = {0, 0};
-	DsocrBans all;
 	double margin =
 		json_number_value(json_array_get(json_object_get(v->json, "margins"), (size_t) step));
 	int32_t want = (int32_t) json_integer_value(
 		json_array_get(json_object_get(v->json, "ids"), (size_t) step));
-	int32_t id = -1;
-	float logprob = 0;
 
 	if (want < 0 || want >= m->config.vocab)
 		return dsocr_fail(err, DSOCR_E_IO, "id %d of %s is not in the vocabulary", want, v->name);
@@ -212,11 +216,6 @@ run_step(CheckRun *r, DsocrSequence *s, const Variant *v, int step, const void *
 		dsocr_free(bans.ids);
 		return false;
 	}
-	start[1] = bans.n;
-	all = (DsocrBans){.ids = bans.ids, .start = start};
-	m->be->ops->pick(m->be, &id, &logprob, logits, 1, m->config.vocab, &all);
-	m->be->ops->read(m->be, host, logits, (size_t) m->config.vocab);
-
 	if (!same_bans(v, step, &bans) && f->bans[0] == '\0')
 		snprintf(f->bans, sizeof(f->bans), "%d other ids are banned at step %d", bans.n, step);
 	if (*open && id != want &&
@@ -232,30 +231,42 @@ run_step(CheckRun *r, DsocrSequence *s, const Variant *v, int step, const void *
 	return true;
 }
 
+static void
+set_rule(DsocrSequence *s, const Variant *v)
+{
+	s->n = s->prompt_len;
+	s->ngram_size = v->ngram;
+	s->ngram_window = v->window;
+}
+
 static bool
-run_variant(CheckRun *r, DsocrSequence *s, const Variant *v, const void *first, void *work,
-			Findings *f, DsocrError *err)
+run_variant(CheckRun *r, DsocrSequence *s, const Variant *v, const float *first, Findings *f,
+			DsocrError *err)
 {
 	DsocrModel *m = r->model;
 	DsocrRouterTap router_tap = dsocr_stages_router_tap(r);
 	DsocrWatch watch = {.router_tap = &router_tap};
-	float *host = dsocr_alloc((size_t) m->config.vocab, sizeof(float), err);
+	size_t vocab = (size_t) m->config.vocab;
+	float *host = dsocr_alloc(vocab, sizeof(float), err);
+	int32_t id = v->first_id;
+	float logprob = v->first_logprob;
 	bool open = true;
 	bool ok = host != NULL;
 
-	s->n = s->prompt_len;
+	if (ok)
+		memcpy(host, first, vocab * sizeof(float));
+	set_rule(s, v);
 	for (int step = 0; ok && step < v->n; step++)
 	{
-		const void *logits = first;
-
 		r->gap = INFINITY;
 		if (step > 0)
 		{
 			r->base = s->n - 1;
-			ok = dsocr_sequences_decode(&s, 1, work, m, &watch, err);
-			logits = dsocr_decoder_logits(m->decoder);
+			dsocr_sequence_text(s, m);
+			ok = dsocr_sequences_decode(&s, 1, m, &watch, &id, &logprob, err);
+			dsocr_decoder_logits(m->decoder, 0, host);
 		}
-		ok = ok && run_step(r, s, v, step, logits, host, &open, f, err);
+		ok = ok && check_step(r, s, v, step, id, logprob, host, &open, f, err);
 		if (ok && strcmp(v->name, "plain") == 0 && (step > 0 || r->n_routers == 0))
 			compare_top(r, host, step, f);
 	}
@@ -287,12 +298,12 @@ compare_text(CheckRun *r, const DsocrSequence *s, const Variant *v)
 }
 
 static void
-check_variant(CheckRun *r, DsocrSequence *s, const Variant *v, const void *first, void *work)
+check_variant(CheckRun *r, DsocrSequence *s, const Variant *v, const float *first)
 {
 	Findings f = {0};
 	DsocrError err = {0};
 
-	if (!run_variant(r, s, v, first, work, &f, &err))
+	if (!run_variant(r, s, v, first, &f, &err))
 	{
 		dsocr_check(r->check, false, r->name, "%s: %s", v->name, err.message);
 		return;
@@ -313,27 +324,52 @@ check_variant(CheckRun *r, DsocrSequence *s, const Variant *v, const void *first
 	compare_text(r, s, v);
 }
 
-void
-dsocr_check_generate(CheckRun *r, DsocrSequence *s, void *work)
+/* The variants of a case, and what each picks first: before others change the logits. */
+static int
+read_variants(CheckRun *r, DsocrSequence *s, Variant *list)
 {
-	DsocrBackend *be = r->model->be;
-	size_t vocab = (size_t) r->model->config.vocab;
-	void *first = be->ops->alloc(be, vocab, NULL);
+	DsocrModel *m = r->model;
+	const DsocrRows rows = {.n = 1, .slots = &s->slot, .first = s->prompt_len - 1};
 	const char *name;
 	json_t *value;
+	int n = 0;
 
-	if (!dsocr_check(r->check, first != NULL, r->name, "no memory for %zu logits", vocab))
-		return;
-	be->ops->copy(be, first, dsocr_decoder_logits(r->model->decoder), vocab);
 	json_object_foreach (json_object_get(r->json, "generate"), name, value)
 	{
-		Variant v;
+		Variant *v = &list[n < MAX_VARIANTS ? n : 0];
+		DsocrError err = {0};
 
 		if (json_object_get(value, "margins") == NULL)
 			continue; /* the official code's own bf16 run: for information */
-		if (dsocr_check(r->check, parse_variant(name, value, &v), r->name,
-						"generate.%s is not a known rule", name))
-			check_variant(r, s, &v, first, work);
+		if (!dsocr_check(r->check, n < MAX_VARIANTS, r->name, "too many rules"))
+			break;
+		if (!dsocr_check(r->check, parse_variant(name, value, v), r->name,
+						 "generate.%s is not a known rule", name))
+			continue;
+		set_rule(s, v);
+		dsocr_sequence_text(s, m);
+		if (!dsocr_check(r->check, dsocr_decoder_pick(m->decoder, &rows, &err), r->name, "%s: %s",
+						 name, err.message))
+			continue;
+		m->be->ops->picked(m->be, &v->first_id, &v->first_logprob, 1);
+		n++;
 	}
-	be->ops->free(be, first);
+	return n;
+}
+
+void
+dsocr_check_generate(CheckRun *r, DsocrSequence *s)
+{
+	size_t vocab = (size_t) r->model->config.vocab;
+	float *first = dsocr_alloc(vocab, sizeof(float), NULL);
+	Variant variants[MAX_VARIANTS];
+	int n;
+
+	if (!dsocr_check(r->check, first != NULL, r->name, "no memory for %zu logits", vocab))
+		return;
+	dsocr_decoder_logits(r->model->decoder, 0, first);
+	n = read_variants(r, s, variants);
+	for (int i = 0; i < n; i++)
+		check_variant(r, s, &variants[i], first);
+	dsocr_free(first);
 }

@@ -20,6 +20,7 @@
 #define TOLERANCE 2e-5 /* of the rms */
 #define ROPE_TOLERANCE 1e-3
 #define ROPE_CONTEXT 8192
+#define ROPE_ROWS 64
 #define ROPE_THETA 10000.0f
 #define MAX_NAME 256
 #define MAX_PATH 4096
@@ -206,7 +207,8 @@ ops_activation(OpsRun *o, const DsocrTensor *in, const char *which, DsocrActivat
 		dsocr_check(o->check, false, which, "%s", o->err.message);
 	else if (want != NULL)
 	{
-		o->be->ops->linear(o->be, y, x, (int) in->count, w, NULL, activation, NULL, DSOCR_ROWS_ONE);
+		o->be->ops->linear(o->be, y, x, (int) in->count, w, NULL, activation, NULL,
+						   (int) in->count);
 		ops_compare(o, which, want, y, TOLERANCE);
 	}
 	o->be->ops->free(o->be, x);
@@ -244,6 +246,17 @@ ops_silu(OpsRun *o, const DsocrTensor *in)
 
 /* ---- rotary embedding ---- */
 
+/* A text of n ids in the one page. */
+static void
+ops_text(OpsRun *o, int slot, int n)
+{
+	static const int32_t ids[ROPE_CONTEXT];
+	static const int32_t page;
+	const DsocrText text = {.ids = ids, .n = n, .prompt_len = n, .pages = &page, .n_pages = 1};
+
+	o->be->ops->text_start(o->be, slot, &text);
+}
+
 /* Rotate [1, heads, positions, head_dim] in the place of q. */
 static void
 ops_rotate(OpsRun *o, const char *name, const char *in_name, const char *out_name)
@@ -252,9 +265,8 @@ ops_rotate(OpsRun *o, const char *name, const char *in_name, const char *out_nam
 	const DsocrTensor *out = ops_tensor(o, name, out_name);
 	const DsocrTensor *at = ops_tensor(o, name, "positions");
 	DsocrKvShape shape = {.layers = 1, .page_tokens = ROPE_CONTEXT, .pages = 1};
-	static const int32_t page = 0;
-	int32_t positions[64];
-	const int32_t *pages[64];
+	int32_t positions[ROPE_ROWS];
+	int32_t slots[ROPE_ROWS];
 	size_t dim;
 	size_t n;
 	float *x = NULL;
@@ -262,7 +274,7 @@ ops_rotate(OpsRun *o, const char *name, const char *in_name, const char *out_nam
 	void *act = NULL;
 	DsocrKv *kv = NULL;
 
-	if (in == NULL || out == NULL || at == NULL || in->ndim != 4 || at->count > 64 ||
+	if (in == NULL || out == NULL || at == NULL || in->ndim != 4 || at->count > ROPE_ROWS ||
 		in->shape[2] != at->count || out->count != in->count)
 	{
 		dsocr_check(o->check, false, name, "unexpected shapes");
@@ -280,23 +292,26 @@ ops_rotate(OpsRun *o, const char *name, const char *in_name, const char *out_nam
 		dsocr_check(o->check, false, name, "%s", o->err.message);
 	else
 	{
-		DsocrRows rows = {DSOCR_ROWS_MIXED, (int) n, positions, pages};
+		const DsocrRows rows = {.n = (int) n, .slots = slots, .mixed = true};
 		double square = 0;
 		double worst = 0;
 
 		for (size_t p = 0; p < n; p++)
 		{
 			positions[p] = (int32_t) dsocr_tensor_get(at, (int64_t) p);
-			pages[p] = &page;
+			slots[p] = (int32_t) p;
 			if (positions[p] < 0 || positions[p] >= ROPE_CONTEXT)
 				positions[p] = 0;
+			ops_text(o, (int) p, positions[p] + 1);
 			for (size_t i = 0; i < dim; i++)
 				x[p * 3 * dim + i] = dsocr_tensor_get(
 					in, (int64_t) ((i / (size_t) shape.head_dim * n + p) * (size_t) shape.head_dim +
 								   i % (size_t) shape.head_dim));
 		}
 		o->be->ops->write(o->be, act, x, n * 3 * dim);
+		o->be->ops->run_begin(o->be, &rows, false);
 		o->be->ops->rope_store(o->be, act, &rows, kv, 0, ROPE_THETA);
+		o->be->ops->run_end(o->be);
 		o->be->ops->read(o->be, y, act, n * 3 * dim);
 		for (size_t p = 0; p < n; p++)
 			for (size_t i = 0; i < dim; i++)
@@ -426,17 +441,13 @@ ops_sam_block(OpsRun *o, const char *name, int window)
 		int dim = (int) in->shape[3];
 
 		ops->layer_norm(o->be, b.normed, b.x, rows, dim, b.norms[0], b.norms[1], eps);
-		ops->linear(o->be, b.wide, b.normed, rows, b.qkv.w, b.qkv.b, DSOCR_ACT_NONE, NULL,
-					DSOCR_ROWS_ONE);
-		ops->grid_attention(o->be, b.normed, b.wide, side, heads, dim / heads, window, b.rel[0],
+		ops->linear(o->be, b.wide, b.normed, rows, b.qkv.w, b.qkv.b, DSOCR_ACT_NONE, NULL, rows);
+		ops->grid_attention(o->be, b.normed, b.wide, 1, side, heads, dim / heads, window, b.rel[0],
 							b.rel[1], b.qkv.b);
-		ops->linear(o->be, b.x, b.normed, rows, b.proj.w, b.proj.b, DSOCR_ACT_NONE, b.x,
-					DSOCR_ROWS_ONE);
+		ops->linear(o->be, b.x, b.normed, rows, b.proj.w, b.proj.b, DSOCR_ACT_NONE, b.x, rows);
 		ops->layer_norm(o->be, b.normed, b.x, rows, dim, b.norms[2], b.norms[3], eps);
-		ops->linear(o->be, b.wide, b.normed, rows, b.lin1.w, b.lin1.b, DSOCR_ACT_GELU, NULL,
-					DSOCR_ROWS_ONE);
-		ops->linear(o->be, b.x, b.wide, rows, b.lin2.w, b.lin2.b, DSOCR_ACT_NONE, b.x,
-					DSOCR_ROWS_ONE);
+		ops->linear(o->be, b.wide, b.normed, rows, b.lin1.w, b.lin1.b, DSOCR_ACT_GELU, NULL, rows);
+		ops->linear(o->be, b.x, b.wide, rows, b.lin2.w, b.lin2.b, DSOCR_ACT_NONE, b.x, rows);
 		ops_compare(o, name, out, b.x, TOLERANCE);
 	}
 	ops_block_close(o, &b);
@@ -482,6 +493,7 @@ dsocr_check_ops(DsocrCheck *c, const char *dir)
 {
 	DsocrBackendOptions options = {
 		.device = "cpu", .precision = DSOCR_PRECISION_FP32, .threads = c->threads};
+	const DsocrTextShape texts = {.slots = ROPE_ROWS, .ids = ROPE_CONTEXT, .pages = 1};
 	OpsRun o = {.check = c};
 	char path[MAX_PATH];
 	json_error_t error;
@@ -501,7 +513,7 @@ dsocr_check_ops(DsocrCheck *c, const char *dir)
 	o.data = dsocr_weights_open_file(path, &o.err);
 	if (o.data != NULL)
 		o.be = dsocr_cpu_open(&options, &o.err);
-	if (o.be == NULL)
+	if (o.be == NULL || !o.be->ops->texts_open(o.be, &texts, &o.err))
 		dsocr_check(c, false, path, "%s", o.err.message);
 	else
 		json_array_foreach (list, i, entry)

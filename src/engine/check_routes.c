@@ -58,14 +58,18 @@ dsocr_routes_record(CheckRoutes *routes, DsocrModel *exact, const int32_t *ids, 
 		!dsocr_mul(count, (size_t) routes->k, &count))
 		return dsocr_fail(err, DSOCR_E_MEMORY, "prompt of %d tokens is too long", n);
 	routes->ids = dsocr_zalloc(count, sizeof(int32_t), err);
-	kv = routes->ids != NULL ? dsocr_kv_cache_open(exact->be, config, dsocr_kv_pages(n + 1), err)
+	kv = routes->ids != NULL ? dsocr_kv_cache_open(exact->be, config, dsocr_kv_pages(n + 1), 1, err)
 							 : NULL;
 	ok = kv != NULL && dsocr_sequence_start(&s, exact, ids, n, n + 1, image_at, plan, err) &&
-		 (dsocr_sequence_reserve(&s, kv) ||
+		 (dsocr_sequence_reserve(&s, exact, kv) ||
 		  dsocr_fail(err, DSOCR_E_MEMORY, "no pages for %d positions", n)) &&
 		 dsocr_sequence_embed(&s, exact, err);
 	for (int i = 0; ok && image_at >= 0 && i < views->n; i++)
-		ok = dsocr_sequence_view(&s, exact, views->rgb[i], views->size[i], i, &watch, err);
+	{
+		const DsocrSequenceView one = {&s, i, views->rgb[i]};
+
+		ok = dsocr_sequence_views(&one, 1, views->size[i], exact, &watch, err);
+	}
 	ok = ok && prefill(routes, &s, exact, err);
 	dsocr_sequence_end(&s, exact);
 	dsocr_kv_cache_close(kv);

@@ -87,8 +87,8 @@ extern void dsocr_stage_limits(const CheckRun *r, const char *name, double *most
 
 /*
  * Greedy decoding in all stored variants.  s has just been prefilled and the
- * logits of its last position lie in the decoder; work is [hidden].
+ * logits of its last position lie in the decoder.
  */
-extern void dsocr_check_generate(CheckRun *r, DsocrSequence *s, void *work);
+extern void dsocr_check_generate(CheckRun *r, DsocrSequence *s);
 
 #endif /* DSOCR_CHECK_STAGES_H */

@@ -182,7 +182,7 @@ measure_product(Bench *b)
 		{
 			int64_t start = dsocr_now_us();
 
-			ops->linear(b->be, y, x, PRODUCT_ROWS, w, NULL, DSOCR_ACT_NONE, NULL, DSOCR_ROWS_ONE);
+			ops->linear(b->be, y, x, PRODUCT_ROWS, w, NULL, DSOCR_ACT_NONE, NULL, PRODUCT_ROWS);
 			ops->sync(b->be, &b->err);
 			if (run >= 0)
 				times[run] = seconds_since(start);
@@ -253,6 +253,7 @@ time_encode(Bench *b, double *seconds)
 {
 	size_t bytes = (size_t) b->size * (size_t) b->size * 3;
 	uint8_t *rgb = dsocr_alloc(bytes, 1, &b->err);
+	const uint8_t *view = rgb;
 	size_t side = (size_t) (b->size / b->m->config.patch + 3) / 4;
 	void *tokens = b->be->ops->alloc(b->be, side * side * (size_t) b->m->config.hidden, &b->err);
 	double times[MAX_RUNS];
@@ -264,7 +265,7 @@ time_encode(Bench *b, double *seconds)
 	{
 		int64_t start = dsocr_now_us();
 
-		ok = dsocr_encoder_run(b->m->encoder, rgb, b->size, tokens, NULL, NULL, &b->err);
+		ok = dsocr_encoder_run(b->m->encoder, &view, 1, b->size, tokens, NULL, NULL, &b->err);
 		if (run >= 0)
 			times[run] = seconds_since(start);
 	}
@@ -288,7 +289,7 @@ start_sequence(Bench *b, DsocrSequence *s, unsigned seed)
 	if (!dsocr_sequence_start(s, b->m, ids, PROMPT, PROMPT + STEPS * (b->runs + 1) + 1, -1,
 							  &no_image, &b->err))
 		return false;
-	if (!dsocr_sequence_reserve(s, b->kv))
+	if (!dsocr_sequence_reserve(s, b->m, b->kv))
 		return dsocr_fail(&b->err, DSOCR_E_MEMORY, "no pages for %d positions", s->cap);
 	return dsocr_sequence_embed(s, b->m, &b->err);
 }
@@ -308,18 +309,14 @@ prefill(Bench *b, DsocrSequence *s, double *seconds)
 
 /* One greedy token for each of n sequences. */
 static bool
-decode_step(Bench *b, DsocrSequence **list, int n, void *x)
+decode_step(Bench *b, DsocrSequence **list, int n)
 {
-	static const int32_t start[TOGETHER + 1];
-	const DsocrBans none = {.ids = start, .start = start};
 	DsocrWatch watch = {.tap = NULL};
 	int32_t ids[TOGETHER];
 	float logprobs[TOGETHER];
 
-	if (!dsocr_sequences_decode(list, n, x, b->m, &watch, &b->err))
+	if (!dsocr_sequences_decode(list, n, b->m, &watch, ids, logprobs, &b->err))
 		return false;
-	b->be->ops->pick(b->be, ids, logprobs, dsocr_decoder_logits(b->m->decoder), n,
-					 b->m->config.vocab, &none);
 	for (int i = 0; i < n; i++)
 		dsocr_sequence_push(list[i], ids[i]);
 	return true;
@@ -332,15 +329,19 @@ time_decoder(Bench *b, int n, double *prefill_seconds, double *step_seconds)
 	DsocrSequence s[TOGETHER] = {{0}};
 	DsocrSequence *list[TOGETHER];
 	double times[MAX_RUNS];
-	void *x = b->be->ops->alloc(b->be, TOGETHER * (size_t) b->m->config.hidden, &b->err);
-	bool ok = x != NULL;
+	int32_t id;
+	float logprob;
+	bool ok = true;
 
 	for (int i = 0; ok && i < n; i++)
 	{
 		list[i] = &s[i];
 		ok = start_sequence(b, &s[i], (unsigned) i + 1) && prefill(b, &s[i], &times[i]);
 		if (ok)
-			dsocr_sequence_push(&s[i], 0);
+		{
+			b->be->ops->picked(b->be, &id, &logprob, 1);
+			dsocr_sequence_push(&s[i], id);
+		}
 	}
 	if (ok)
 		*prefill_seconds = median(times, n);
@@ -349,7 +350,7 @@ time_decoder(Bench *b, int n, double *prefill_seconds, double *step_seconds)
 		int64_t start = dsocr_now_us();
 
 		for (int i = 0; ok && i < STEPS; i++)
-			ok = decode_step(b, list, n, x);
+			ok = decode_step(b, list, n);
 		if (run >= 0)
 			times[run] = seconds_since(start) / STEPS;
 	}
@@ -357,8 +358,6 @@ time_decoder(Bench *b, int n, double *prefill_seconds, double *step_seconds)
 		*step_seconds = median(times, b->runs);
 	for (int i = 0; i < n; i++)
 		dsocr_sequence_end(&s[i], b->m);
-	if (x != NULL)
-		b->be->ops->free(b->be, x);
 	return ok;
 }
 
@@ -414,10 +413,11 @@ open_bench(Bench *b, const char *model, const DsocrBackendOptions *options)
 	b->be = dsocr_cpu_open(options, &b->err);
 	if (b->be == NULL)
 		return false;
-	b->m = dsocr_model_open(b->be, model, NULL, &b->err);
+	b->m = dsocr_model_open(b->be, model, NULL, TOGETHER, &b->err);
 	if (b->m == NULL)
 		return false;
-	b->kv = dsocr_kv_cache_open(b->be, &b->m->config, TOGETHER * dsocr_kv_pages(cap), &b->err);
+	b->kv = dsocr_kv_cache_open(b->be, &b->m->config, TOGETHER * dsocr_kv_pages(cap), TOGETHER,
+								&b->err);
 	if (b->kv == NULL)
 		return false;
 	printf("%s on %s, %s, median of %d runs\n", b->m->config.name, b->be->description,
