@@ -81,14 +81,13 @@ ref_keys_close(RefKeys *k)
 	dsocr_free(k->bias);
 }
 
-void
-dsocr_ref_grid_attention(DsocrBackend *be, void *out, const void *qkv, int side, int heads,
-						 int head_dim, int window, const DsocrVector *rel_h,
-						 const DsocrVector *rel_w, const DsocrVector *qkv_bias)
+/* One view. */
+static void
+ref_grid(float *out, const float *in, int side, int heads, int head_dim, int window,
+		 const DsocrVector *rel_h, const DsocrVector *rel_w, const DsocrVector *qkv_bias)
 {
 	int q = window > 0 ? window : side;
 	size_t dim = (size_t) heads * head_dim;
-	const float *in = qkv;
 	RefKeys k;
 
 	if (!ref_keys_open(&k, (size_t) q * q))
@@ -119,17 +118,29 @@ dsocr_ref_grid_attention(DsocrBackend *be, void *out, const void *qkv, int side,
 							dsocr_ref_dot(query, rel_w->v + (size_t) (ix - jx + q - 1) * head_dim,
 										  head_dim);
 			}
-			ref_attend((float *) out + (size_t) t * dim + (size_t) h * head_dim, query, k.keys,
-					   k.values, k.bias, k.scores, q * q, head_dim);
+			ref_attend(out + (size_t) t * dim + (size_t) h * head_dim, query, k.keys, k.values,
+					   k.bias, k.scores, q * q, head_dim);
 		}
 	ref_keys_close(&k);
 }
 
 void
-dsocr_ref_attention(DsocrBackend *be, void *out, const void *qkv, int n, int heads, int head_dim)
+dsocr_ref_grid_attention(DsocrBackend *be, void *out, const void *qkv, int views, int side,
+						 int heads, int head_dim, int window, const DsocrVector *rel_h,
+						 const DsocrVector *rel_w, const DsocrVector *qkv_bias)
+{
+	size_t n = (size_t) side * side * heads * head_dim;
+
+	for (size_t v = 0; v < (size_t) views; v++)
+		ref_grid((float *) out + v * n, (const float *) qkv + v * 3 * n, side, heads, head_dim,
+				 window, rel_h, rel_w, qkv_bias);
+}
+
+/* One view. */
+static void
+ref_full(float *out, const float *in, int n, int heads, int head_dim)
 {
 	size_t dim = (size_t) heads * head_dim;
-	const float *in = qkv;
 	RefKeys k;
 
 	if (ref_keys_open(&k, (size_t) n))
@@ -141,11 +152,22 @@ dsocr_ref_attention(DsocrBackend *be, void *out, const void *qkv, int n, int hea
 					k.keys[j] = in + (size_t) j * 3 * dim + dim + (size_t) h * head_dim;
 					k.values[j] = k.keys[j] + dim;
 				}
-				ref_attend((float *) out + (size_t) t * dim + (size_t) h * head_dim,
+				ref_attend(out + (size_t) t * dim + (size_t) h * head_dim,
 						   in + (size_t) t * 3 * dim + (size_t) h * head_dim, k.keys, k.values,
 						   NULL, k.scores, n, head_dim);
 			}
 	ref_keys_close(&k);
+}
+
+void
+dsocr_ref_attention(DsocrBackend *be, void *out, const void *qkv, int views, int n, int heads,
+					int head_dim)
+{
+	size_t count = (size_t) n * heads * head_dim;
+
+	for (size_t v = 0; v < (size_t) views; v++)
+		ref_full((float *) out + v * count, (const float *) qkv + v * 3 * count, n, heads,
+				 head_dim);
 }
 
 size_t
@@ -219,14 +241,19 @@ dsocr_ref_rope_store(DsocrBackend *be, void *qkv, const DsocrRows *rows, DsocrKv
 
 	for (int r = 0; r < rows->n; r++)
 	{
+		const RefText *text = dsocr_ref_text(be, rows, r);
+		int position = text == NULL ? 0 : dsocr_ref_position(text, rows, r);
 		float *q = (float *) qkv + (size_t) r * 3 * dim;
-		float *slot = ref_kv_at(kv, layer, rows->pages[r], rows->positions[r]);
+		float *slot;
 
+		if (text == NULL)
+			continue;
+		slot = ref_kv_at(kv, layer, text->pages, position);
 		memcpy(slot, q + dim, 2 * dim * sizeof(float));
 		for (int h = 0; h < kv->shape.heads; h++)
 		{
-			ref_rotate(q + (size_t) h * head_dim, head_dim, rows->positions[r], theta);
-			ref_rotate(slot + (size_t) h * head_dim, head_dim, rows->positions[r], theta);
+			ref_rotate(q + (size_t) h * head_dim, head_dim, position, theta);
+			ref_rotate(slot + (size_t) h * head_dim, head_dim, position, theta);
 		}
 	}
 }
@@ -240,15 +267,22 @@ dsocr_ref_causal_attention(DsocrBackend *be, void *out, const void *qkv, const D
 
 	for (int r = 0; r < rows->n; r++)
 	{
-		int n = rows->positions[r] + 1;
+		const RefText *text = dsocr_ref_text(be, rows, r);
+		int n = text == NULL ? 0 : dsocr_ref_position(text, rows, r) + 1;
 		RefKeys k;
+
+		if (text == NULL)
+		{
+			memset((float *) out + (size_t) r * dim, 0, dim * sizeof(float));
+			continue;
+		}
 
 		if (ref_keys_open(&k, (size_t) n))
 			for (int h = 0; h < kv->shape.heads; h++)
 			{
 				for (int j = 0; j < n; j++)
 				{
-					k.keys[j] = ref_kv_at(kv, layer, rows->pages[r], j) + (size_t) h * head_dim;
+					k.keys[j] = ref_kv_at(kv, layer, text->pages, j) + (size_t) h * head_dim;
 					k.values[j] = k.keys[j] + dim;
 				}
 				ref_attend((float *) out + (size_t) r * dim + (size_t) h * head_dim,
