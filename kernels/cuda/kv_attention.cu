@@ -16,11 +16,12 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "cuda.h"
+#include "kv_decode.cuh"
 
 #include <math.h>
 #include <string.h>
 
+#define LOG2E 1.44269504f
 #define ROPE_THREADS 256
 #define ROPE_MAX_HALF 256 /* frequencies are an argument of the kernel */
 #define PLAIN_THREADS 128
@@ -395,6 +396,42 @@ kv_plain(DsocrCuda *c, void *out, const void *qkv, const DsocrRows *rows, DsocrK
 					 "causal_attention");
 }
 
+/* Are there fast forms for these pages? */
+static bool
+kv_fast(const DsocrCuda *c, const DsocrKv *kv)
+{
+	return dsocr_cuda_bf16(c) && kv->shape.page_tokens == DECODE_PAGE &&
+		   (kv->shape.head_dim == 64 || kv->shape.head_dim == 128);
+}
+
+template <int D>
+static void
+kv_decode(DsocrCuda *c, void *out, const void *qkv, const DsocrRows *rows, DsocrKv *kv, int layer)
+{
+	size_t heads = (size_t) rows->n * (size_t) kv->shape.heads;
+	size_t items = heads * DECODE_PARTS;
+	size_t blocks = (size_t) c->sms * DECODE_BLOCKS;
+	Decode a = {};
+
+	a.parts = (float *) dsocr_cuda_scratch(c, DSOCR_SCRATCH_ATTENTION,
+										   items * (D * sizeof(float) + sizeof(float2)));
+	if (a.parts == NULL)
+		return;
+	a.sums = (float2 *) (a.parts + items * D);
+	a.out = (__nv_bfloat16 *) out;
+	a.qkv = (const __nv_bfloat16 *) qkv;
+	a.layer = (const __nv_bfloat16 *) kv_layer(c, kv, layer);
+	a.page_elements = kv->page_elements;
+	a.counters = kv->counters;
+	a.heads = kv->shape.heads;
+	a.scale = LOG2E / sqrtf((float) D);
+	dsocr_cuda_check(c,
+					 dsocr_launch(kv_decode_kernel<D>,
+								  dim3((unsigned int) (items < blocks ? items : blocks)),
+								  dim3(DECODE_THREADS), 0, c->stream, a, dsocr_cuda_rows(c, rows)),
+					 "causal_attention");
+}
+
 void
 dsocr_cuda_causal_attention(DsocrBackend *be, void *out, const void *qkv, const DsocrRows *rows,
 							DsocrKv *kv, int layer)
@@ -403,7 +440,14 @@ dsocr_cuda_causal_attention(DsocrBackend *be, void *out, const void *qkv, const 
 
 	if (rows->n <= 0)
 		return;
-	if (dsocr_cuda_bf16(c))
+	if (kv_fast(c, kv) && rows->mixed && rows->n <= DSOCR_CUDA_MAX_ROWS)
+	{
+		if (kv->shape.head_dim == 64)
+			kv_decode<64>(c, out, qkv, rows, kv, layer);
+		else
+			kv_decode<128>(c, out, qkv, rows, kv, layer);
+	}
+	else if (dsocr_cuda_bf16(c))
 		kv_plain<__nv_bfloat16>(c, out, qkv, rows, kv, layer);
 	else
 		kv_plain<float>(c, out, qkv, rows, kv, layer);
