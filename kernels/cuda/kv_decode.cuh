@@ -79,6 +79,17 @@ template <int D> struct DecodeMerge
 	float sum[DECODE_WARPS];
 };
 
+/*
+ * A value that is the same in all lanes, so that the compiler knows it to be:
+ * otherwise it expects the lanes to part at every branch, and puts each
+ * shuffle behind one.
+ */
+static __device__ __forceinline__ int
+decode_uniform(int v)
+{
+	return __shfl_sync(0xffffffffu, v, 0);
+}
+
 /* Positions of a part of a context of n. */
 static __device__ __forceinline__ int
 decode_part_size(int n)
@@ -177,6 +188,20 @@ decode_item(const DecodeList *list, int i, int heads, int n_rows)
 	return item;
 }
 
+static __device__ __forceinline__ DecodeItem
+decode_uniform_item(const DecodeItem *shared)
+{
+	DecodeItem item;
+
+	item.row = decode_uniform(shared->row);
+	item.head = decode_uniform(shared->head);
+	item.part = decode_uniform(shared->part);
+	item.parts = decode_uniform(shared->parts);
+	item.first = decode_uniform(shared->first);
+	item.end = decode_uniform(shared->end);
+	return item;
+}
+
 /* ---- streaming ---- */
 
 /* A lane's state: 8 of the D dimensions of every position that its lane group sees. */
@@ -209,12 +234,10 @@ decode_load(uint4 x[DECODE_LOADS], const __nv_bfloat16 *tile, int last)
 	}
 }
 
-template <int D>
+/* What this lane's dimensions give to the scores. */
 static __device__ __forceinline__ void
-decode_scores(float s[DECODE_LOADS], const uint4 k[DECODE_LOADS], const float q[8], int last)
+decode_dots(float s[DECODE_LOADS], const uint4 k[DECODE_LOADS], const float q[8])
 {
-	int lane = (int) threadIdx.x % 32;
-
 #pragma unroll
 	for (int j = 0; j < DECODE_LOADS; j++)
 	{
@@ -230,6 +253,15 @@ decode_scores(float s[DECODE_LOADS], const uint4 k[DECODE_LOADS], const float q[
 			s[j] += q[2 * i + 1] * f.y;
 		}
 	}
+}
+
+/* The sum over the lane group; -inf for positions behind `last`. */
+template <int D>
+static __device__ __forceinline__ void
+decode_scores(float s[DECODE_LOADS], int last)
+{
+	int lane = (int) threadIdx.x % 32;
+
 #pragma unroll
 	for (int d = D / 16; d > 0; d /= 2)
 #pragma unroll
@@ -287,11 +319,10 @@ decode_values(DecodeState *st, const float weights[DECODE_LOADS], const uint4 v[
 /* First position of a warp's tile number t. */
 template <int D>
 static __device__ __forceinline__ int
-decode_position(int first, int t)
+decode_position(int first, int warp, int t)
 {
 	const int tile = DECODE_LOADS * 256 / D;
 	const int tiles = DECODE_PAGE / tile;
-	int warp = (int) threadIdx.x / 32;
 
 	return first + (t / tiles * DECODE_WARPS + warp) * DECODE_PAGE + t % tiles * tile;
 }
@@ -331,7 +362,8 @@ decode_stream(DecodeState *st, const Decode &a, const int32_t *pages, int max_pa
 	uint4 v[DECODE_LOADS];
 	float s[DECODE_LOADS];
 	const __nv_bfloat16 *tile;
-	int position = decode_position<D>(item.first, 0);
+	int warp = decode_uniform((int) threadIdx.x / 32);
+	int position = decode_position<D>(item.first, warp, 0);
 	int mine = 0;
 
 	if (position >= item.end)
@@ -341,15 +373,16 @@ decode_stream(DecodeState *st, const Decode &a, const int32_t *pages, int max_pa
 	decode_load<D>(v, tile + values, item.end - 1 - position);
 	for (int t = 1;; t++)
 	{
-		int next = decode_position<D>(item.first, t);
+		int next = decode_position<D>(item.first, warp, t);
 		bool more = next < item.end;
 
-		decode_scores<D>(s, k, st->q, item.end - 1 - position);
+		decode_dots(s, k, st->q);
 		if (more)
 		{
 			tile = decode_tile<D>(a, pages, max_pages, item, &mine, t, next);
 			decode_load<D>(k, tile, item.end - 1 - next);
 		}
+		decode_scores<D>(s, item.end - 1 - position);
 		decode_weights(st, s);
 		decode_values(st, s, v);
 		if (!more)
@@ -529,7 +562,7 @@ __launch_bounds__(DECODE_THREADS, DECODE_BLOCKS) kv_decode_kernel(Decode a, Dsoc
 	__syncthreads();
 	for (;;)
 	{
-		DecodeItem item = shared_item;
+		DecodeItem item = decode_uniform_item(&shared_item);
 		DecodeState st;
 		const int32_t *pages;
 		int next = 0;
