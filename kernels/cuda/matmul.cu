@@ -11,22 +11,6 @@
  */
 #include "product.cuh"
 
-static void
-matmul_product(DsocrCuda *c, const DsocrProduct *p, const char *what)
-{
-	int cols = p->pairs ? DSOCR_PLAIN_COLS / 2 : DSOCR_PLAIN_COLS;
-	dim3 grid(dsocr_product_blocks(p, DSOCR_PLAIN_ROWS, cols));
-	dim3 block(DSOCR_PLAIN_THREADS);
-
-	if (dsocr_cuda_bf16(c))
-		dsocr_cuda_check(
-			c, dsocr_launch(dsocr_product_plain<__nv_bfloat16>, grid, block, 0, c->stream, *p),
-			what);
-	else
-		dsocr_cuda_check(c, dsocr_launch(dsocr_product_plain<float>, grid, block, 0, c->stream, *p),
-						 what);
-}
-
 void
 dsocr_cuda_linear(DsocrBackend *be, void *y, const void *x, int rows, const DsocrMatrix *w,
 				  const DsocrVector *bias, DsocrActivation act, const void *residual, int unit)
@@ -54,7 +38,7 @@ dsocr_cuda_linear(DsocrBackend *be, void *y, const void *x, int rows, const Dsoc
 	p.k = w->k;
 	p.ldw = w->ld;
 	p.act = act;
-	matmul_product(c, &p, "linear");
+	dsocr_cuda_product(c, &p, "linear");
 }
 
 void
@@ -81,7 +65,7 @@ dsocr_cuda_swiglu(DsocrBackend *be, void *y, void *wide, const void *x, int rows
 	p.ldw = w->ld;
 	p.pairs = true;
 	p.act = DSOCR_ACT_NONE;
-	matmul_product(c, &p, "swiglu");
+	dsocr_cuda_product(c, &p, "swiglu");
 }
 
 void
@@ -101,5 +85,5 @@ dsocr_cuda_logits(DsocrBackend *be, float *logits, const void *x, int rows, cons
 	p.ldw = w->ld;
 	p.wide = true;
 	p.act = DSOCR_ACT_NONE;
-	matmul_product(c, &p, "logits");
+	dsocr_cuda_product(c, &p, "logits");
 }

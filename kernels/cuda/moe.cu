@@ -464,18 +464,6 @@ moe_sum(DsocrCuda *c, SumArgs *a, int rows)
 
 /* ---- the experts ---- */
 
-static cudaError_t
-moe_product(DsocrCuda *c, const DsocrProduct *p, int tiles)
-{
-	int cols = p->pairs ? DSOCR_PLAIN_COLS / 2 : DSOCR_PLAIN_COLS;
-	dim3 grid((unsigned int) tiles * (unsigned int) ((p->n + cols - 1) / cols));
-	dim3 block(DSOCR_PLAIN_THREADS);
-
-	if (dsocr_cuda_bf16(c))
-		return dsocr_launch(dsocr_product_plain<__nv_bfloat16>, grid, block, 0, c->stream, *p);
-	return dsocr_launch(dsocr_product_plain<float>, grid, block, 0, c->stream, *p);
-}
-
 void
 dsocr_cuda_experts(DsocrBackend *be, void *y, const void *x, int rows, const int32_t *ids,
 				   const float *weights, int k, const DsocrExperts *experts, const void *residual,
@@ -483,8 +471,7 @@ dsocr_cuda_experts(DsocrBackend *be, void *y, const void *x, int rows, const int
 {
 	DsocrCuda *c = (DsocrCuda *) be;
 	int n = rows * k;
-	int tile_rows = DSOCR_PLAIN_ROWS;
-	int tiles = moe_tiles(n, experts->n, tile_rows);
+	int tile_rows = dsocr_cuda_tile_rows(c, rows, experts->hidden, experts->inter, n / experts->n);
 	DsocrProduct up = {};
 	DsocrProduct down = {};
 	SumArgs sum = {};
@@ -502,6 +489,8 @@ dsocr_cuda_experts(DsocrBackend *be, void *y, const void *x, int rows, const int
 		return;
 
 	up.routed = true;
+	up.tile_rows = tile_rows;
+	up.tiles = moe_tiles(n, experts->n, tile_rows);
 	up.x = x;
 	up.x_div = k;
 	up.w = experts->gate_up;
@@ -510,10 +499,12 @@ dsocr_cuda_experts(DsocrBackend *be, void *y, const void *x, int rows, const int
 	up.k = experts->hidden;
 	up.ldw = experts->ld_hidden;
 	up.pairs = true;
-	dsocr_cuda_check(c, moe_product(c, &up, tiles), "experts up");
+	dsocr_cuda_product(c, &up, "experts up");
 
 	down.routed = true;
 	down.routes = up.routes;
+	down.tile_rows = tile_rows;
+	down.tiles = up.tiles;
 	down.x = hidden;
 	down.w = experts->down;
 	down.y = outputs;
@@ -522,7 +513,7 @@ dsocr_cuda_experts(DsocrBackend *be, void *y, const void *x, int rows, const int
 	down.n = experts->hidden;
 	down.k = experts->inter;
 	down.ldw = experts->ld_inter;
-	dsocr_cuda_check(c, moe_product(c, &down, tiles), "experts down");
+	dsocr_cuda_product(c, &down, "experts down");
 
 	sum.y = y;
 	sum.outputs = outputs;

@@ -2,7 +2,7 @@
  *
  * product.cuh
  *		What all kernels for products with weights share: their arguments, the
- *		rows of a block, what follows the sum; and the plain kernel.
+ *		rows of a block, what follows the sum.
  *
  * A product is Y[m, n] = finish(X[m, k] @ W[n, k]^T), cut into blocks of so
  * many rows and columns.  With pairs, W is [2 * n, k], gate rows first, and an
@@ -44,11 +44,23 @@ typedef struct DsocrProduct
 	bool pairs;
 	bool wide;
 	bool routed;
-	int x_div;	  /* routed: row of x is choice / x_div; 0: the place itself */
-	bool y_order; /* routed: row of y is the choice; else the place */
+	int x_div;	   /* routed: row of x is choice / x_div; 0: the place itself */
+	bool y_order;  /* routed: row of y is the choice; else the place */
+	int tile_rows; /* routed: what the routes were cut to */
+	int tiles;	   /* routed: most tiles there can be */
 	DsocrActivation act;
 	DsocrRoutes routes;
 } DsocrProduct;
+
+/* product.cu: whichever kernel suits the shape. */
+extern void dsocr_cuda_product(DsocrCuda *c, const DsocrProduct *p, const char *what);
+
+/*
+ * product.cu: rows that tiles of routes should have when an expert of this
+ * shape gets so many choices on average, and of each of `rows` rows one at
+ * most.
+ */
+extern int dsocr_cuda_tile_rows(const DsocrCuda *c, int rows, int hidden, int inter, int average);
 
 /* The part of a product that a block computes: rows first .. end - 1, columns from col. */
 typedef struct DsocrProductBlock
@@ -156,87 +168,6 @@ dsocr_product_store(const DsocrProduct &p, size_t row, int col, float v)
 		((float *) p.y)[at] = v;
 	else
 		((T *) p.y)[at] = dsocr_from_float<T>(v);
-}
-
-/* ---- the plain kernel: any element, any shape ---- */
-
-#define DSOCR_PLAIN_ROWS 32
-#define DSOCR_PLAIN_COLS 64 /* rows of W */
-#define DSOCR_PLAIN_K 16
-#define DSOCR_PLAIN_THREADS 256
-
-/* 256 threads, each with 2 rows and 4 columns of the block. */
-template <typename T>
-static __global__ void
-__launch_bounds__(DSOCR_PLAIN_THREADS) dsocr_product_plain(const DsocrProduct p)
-{
-	__shared__ float xs[DSOCR_PLAIN_ROWS][DSOCR_PLAIN_K + 1];
-	__shared__ float ws[DSOCR_PLAIN_COLS][DSOCR_PLAIN_K + 1];
-	DsocrProductBlock b;
-	int tid = (int) threadIdx.x;
-	int ty = tid / 16;
-	int tx = tid % 16;
-	float acc[2][4] = {};
-	int cols = p.pairs ? DSOCR_PLAIN_COLS / 2 : DSOCR_PLAIN_COLS;
-
-	if (!dsocr_product_block(p, &b, blockIdx.x, DSOCR_PLAIN_ROWS, cols))
-		return;
-	for (int k0 = 0; k0 < p.k; k0 += DSOCR_PLAIN_K)
-	{
-		int kk = k0 + tid % DSOCR_PLAIN_K;
-
-		for (int r = tid / DSOCR_PLAIN_K; r < DSOCR_PLAIN_ROWS;
-			 r += DSOCR_PLAIN_THREADS / DSOCR_PLAIN_K)
-		{
-			int row = b.first + r;
-			float v = 0;
-
-			if (row < b.end && kk < p.k)
-				v = dsocr_to_float(
-					((const T *) p.x)[dsocr_product_x_row(p, row) * (size_t) p.k + (size_t) kk]);
-			xs[r][tid % DSOCR_PLAIN_K] = v;
-		}
-		for (int r = tid / DSOCR_PLAIN_K; r < DSOCR_PLAIN_COLS;
-			 r += DSOCR_PLAIN_THREADS / DSOCR_PLAIN_K)
-		{
-			int64_t row = dsocr_product_w_row(p, b.col, r, 1);
-			float v = 0;
-
-			if (row >= 0 && kk < p.k)
-				v = dsocr_to_float(((const T *) b.w)[(size_t) row * (size_t) p.ldw + (size_t) kk]);
-			ws[r][tid % DSOCR_PLAIN_K] = v;
-		}
-		__syncthreads();
-		for (int i = 0; i < DSOCR_PLAIN_K; i++)
-			for (int r = 0; r < 2; r++)
-				for (int j = 0; j < 4; j++)
-					acc[r][j] = fmaf(xs[ty + r * 16][i], ws[tx * 4 + j][i], acc[r][j]);
-		__syncthreads();
-	}
-#pragma unroll
-	for (int r = 0; r < 2; r++)
-	{
-		int row = b.first + ty + r * 16;
-
-		if (row >= b.end)
-			continue;
-#pragma unroll
-		for (int j = 0; j < 4; j++)
-		{
-			int col = b.col + (p.pairs ? (tx * 4 + j) / 2 : tx * 4 + j);
-			float v = p.pairs ? dsocr_silu(acc[r][j]) * acc[r][j | 1] : acc[r][j];
-
-			if (col < p.n && !(p.pairs && j % 2 == 1))
-				dsocr_product_store<T>(p, dsocr_product_y_row(p, row), col, v);
-		}
-	}
-}
-
-/* Blocks of a product without routes. */
-static inline unsigned int
-dsocr_product_blocks(const DsocrProduct *p, int tm, int tn)
-{
-	return (unsigned int) ((p->m + tm - 1) / tm) * (unsigned int) ((p->n + tn - 1) / tn);
 }
 
 #endif /* DSOCR_PRODUCT_CUH */
