@@ -502,12 +502,12 @@ decode_leave(const Decode &a, const DecodeItem &item, DecodeMerge<D> *merge, int
 		a.parts[(at * DECODE_PARTS + (size_t) item.part) * D + (size_t) tid] = o;
 	if (tid == 0)
 		a.sums[at * DECODE_PARTS + (size_t) item.part] = make_float2(st->top, st->sum);
-	__threadfence();
 	__syncthreads();
 	if (tid == 0)
 	{
 		int *done = a.counters + DECODE_HEADS + at;
 
+		__threadfence(); /* of what the whole block wrote: the barrier came first */
 		*last = atomicAdd(done, 1) == item.parts - 1;
 		if (*last)
 			*done = 0;
