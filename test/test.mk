@@ -31,7 +31,7 @@ FUZZ_FLAGS = -std=gnu11 -D_GNU_SOURCE -O1 -g -fsanitize=fuzzer,address,undefined
 	-fno-sanitize-recover=undefined -Isrc/engine
 # Each target links only what it tests; no device code.
 FUZZ_LIB = $(filter-out $(patsubst %,src/engine/%.c,engine scheduler job sequence model load encoder encoder_weights \
-	decoder serve sandbox kv_cache),$(ENGINE_LIB))
+	decoder device serve sandbox sandbox_calls kv_cache),$(ENGINE_LIB))
 
 build/fuzz/%: test/fuzz/%.c $(FUZZ_LIB)
 	@mkdir -p $(@D)

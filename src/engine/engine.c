@@ -12,6 +12,7 @@
  */
 #include "engine.h"
 
+#include "device.h"
 #include "fault.h"
 #include "scheduler.h"
 
@@ -19,6 +20,7 @@
 #include <string.h>
 
 #define DEFAULT_SEQUENCES 16
+#define DEFAULT_SEQUENCES_GPU 256
 #define DEFAULT_KV_BYTES ((size_t) 1 << 30)
 #define PROGRESS_TOKENS 16 /* tokens between two reports of a request */
 
@@ -56,21 +58,10 @@ step_go_on(void *arg)
 	return p->job == NULL || !p->job->cancelled;
 }
 
-static DsocrBackend *
-open_backend(const DsocrBackendOptions *options, DsocrError *err)
-{
-	const char *device = options->device;
-
-	if (device == NULL || device[0] == '\0' || strcmp(device, "cpu") == 0)
-		return dsocr_cpu_open(options, err);
-	dsocr_fail(err, DSOCR_E_DEVICE, "device \"%.64s\" is not supported by this build", device);
-	dsocr_hint(err, "Use device \"cpu\".");
-	return NULL;
-}
-
 /*
- * Pages for the memory asked for.  Without a wish 1 GiB, but at least one
- * sequence of full length, and never more than all sequences can fill.
+ * Pages for the memory asked for.  Without a wish all that a device with
+ * memory of its own has left, elsewhere 1 GiB, but at least one sequence of
+ * full length.  Never more than all sequences can fill.
  */
 static int
 choose_pages(const DsocrEngine *e, size_t bytes, int max_sequences)
@@ -78,9 +69,12 @@ choose_pages(const DsocrEngine *e, size_t bytes, int max_sequences)
 	const DsocrConfig *c = &e->model->config;
 	size_t page = dsocr_kv_page_bytes(e->be, c);
 	size_t longest = (size_t) dsocr_kv_pages(c->max_positions);
-	size_t pages = (bytes != 0 ? bytes : DEFAULT_KV_BYTES) / page;
+	size_t left = e->be->ops->memory(e->be);
+	size_t pages = bytes / page;
 
-	if (bytes == 0 && pages < longest)
+	if (bytes == 0)
+		pages = (left < SIZE_MAX ? left : DEFAULT_KV_BYTES) / page;
+	if (bytes == 0 && left == SIZE_MAX && pages < longest)
 		pages = longest;
 	if (pages > longest * (size_t) max_sequences)
 		pages = longest * (size_t) max_sequences;
@@ -111,15 +105,17 @@ fill_info(DsocrEngine *e, const char *dir, DsocrError *err)
 static bool
 open_parts(DsocrEngine *e, const DsocrEngineOptions *options, DsocrError *err)
 {
-	size_t n = (size_t) (options->max_sequences > 0 ? options->max_sequences : DEFAULT_SEQUENCES);
+	size_t n = (size_t) options->max_sequences;
 	int pages;
 
+	e->be = dsocr_device_open(&options->backend, err);
+	if (e->be == NULL)
+		return false;
+	if (options->max_sequences <= 0)
+		n = e->be->ops->memory(e->be) < SIZE_MAX ? DEFAULT_SEQUENCES_GPU : DEFAULT_SEQUENCES;
 	if (n > DSOCR_CHUNK)
 		n = DSOCR_CHUNK;
 	dsocr_scheduler_init(&e->scheduler, (int) n);
-	e->be = open_backend(&options->backend, err);
-	if (e->be == NULL)
-		return false;
 	e->model = dsocr_model_open(e->be, options->model, NULL, (int) n, err);
 	if (e->model == NULL)
 		return false;

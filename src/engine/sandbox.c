@@ -4,22 +4,19 @@
  *		Giving up what a process that reads hostile images does not need.
  *
  * Best effort: a kernel without one of these features runs the engine
- * without it.  The system calls allowed are those of computing, of threads and
- * of open descriptors.  Those that would open a way out (programs, sockets,
- * tracing, writing files) kill, because no library asks for them in the
- * course of its work; everything else fails with EPERM or ENOSYS, so that a
- * library that only asks takes its other way.
+ * without it.  Landlock says which files can be opened (none; for a GPU its
+ * devices and what its driver reads), the filter which system calls there are
+ * (sandbox_calls.c).
  *
  *-------------------------------------------------------------------------
  */
-#include "sandbox.h"
+#include "sandbox_calls.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <linux/landlock.h>
 #include <poll.h>
-#include <sched.h>
-#include <seccomp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -31,6 +28,7 @@
 
 /* Descriptors that may still be opened: none is needed, a few do no harm. */
 #define MAX_FILES 64
+#define MAX_FILES_GPU 4096 /* a driver opens its devices often */
 
 /* Before ordinary servers, after processes that ask to be first. */
 #define OOM_SCORE "500"
@@ -124,162 +122,87 @@ dsocr_sandbox_child(int keep_fd, uint64_t memory_limit, DsocrError *err)
 	return true;
 }
 
-/* ---- system calls ---- */
+/* ---- Landlock ---- */
 
-/* What computing, threads and open descriptors need. */
-static const int allowed[] = {
-	/* descriptors that are open */
-	SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(readv), SCMP_SYS(writev), SCMP_SYS(pread64),
-	SCMP_SYS(recvfrom), SCMP_SYS(recvmsg), SCMP_SYS(sendto), SCMP_SYS(sendmsg), SCMP_SYS(close),
-	SCMP_SYS(lseek), SCMP_SYS(fstat), SCMP_SYS(poll), SCMP_SYS(ppoll), SCMP_SYS(getsockopt),
-	SCMP_SYS(shutdown),
-	/* memory; JIT compilers of matrix libraries make pages executable */
-	SCMP_SYS(mmap), SCMP_SYS(munmap), SCMP_SYS(mremap), SCMP_SYS(mprotect), SCMP_SYS(madvise),
-	SCMP_SYS(brk), SCMP_SYS(mincore), SCMP_SYS(mlock), SCMP_SYS(munlock), SCMP_SYS(get_mempolicy),
-	SCMP_SYS(set_mempolicy), SCMP_SYS(mbind), SCMP_SYS(membarrier),
-	/* threads */
-	SCMP_SYS(futex), SCMP_SYS(set_robust_list), SCMP_SYS(get_robust_list), SCMP_SYS(rseq),
-	SCMP_SYS(set_tid_address), SCMP_SYS(gettid), SCMP_SYS(getpid), SCMP_SYS(getppid),
-	SCMP_SYS(sched_yield), SCMP_SYS(sched_getaffinity), SCMP_SYS(sched_getparam),
-	SCMP_SYS(sched_getscheduler), SCMP_SYS(arch_prctl), SCMP_SYS(getcpu), SCMP_SYS(sigaltstack),
-	/* signals to ourselves: handlers, abort() */
-	SCMP_SYS(rt_sigaction), SCMP_SYS(rt_sigprocmask), SCMP_SYS(rt_sigreturn),
-	SCMP_SYS(restart_syscall),
-	/* clocks, identity, limits, random numbers */
-	SCMP_SYS(clock_gettime), SCMP_SYS(clock_getres), SCMP_SYS(clock_nanosleep), SCMP_SYS(nanosleep),
-	SCMP_SYS(gettimeofday), SCMP_SYS(time), SCMP_SYS(times), SCMP_SYS(getrandom),
-	SCMP_SYS(getrusage), SCMP_SYS(getrlimit), SCMP_SYS(sysinfo), SCMP_SYS(uname), SCMP_SYS(getuid),
-	SCMP_SYS(geteuid), SCMP_SYS(getgid), SCMP_SYS(getegid),
-	/* the end */
-	SCMP_SYS(exit), SCMP_SYS(exit_group)};
+#define RIGHT_WRITE LANDLOCK_ACCESS_FS_WRITE_FILE
+#define RIGHT_READ LANDLOCK_ACCESS_FS_READ_FILE
+#define RIGHT_LIST LANDLOCK_ACCESS_FS_READ_DIR
+#define RIGHT_IOCTL (1ULL << 15) /* since version 5 */
 
-/* No library calls these while computing; who does has taken over the process. */
-static const int hostile[] = {SCMP_SYS(execve),
-							  SCMP_SYS(execveat),
-							  SCMP_SYS(socket),
-							  SCMP_SYS(socketpair),
-							  SCMP_SYS(connect),
-							  SCMP_SYS(bind),
-							  SCMP_SYS(listen),
-							  SCMP_SYS(accept),
-							  SCMP_SYS(accept4),
-							  SCMP_SYS(ptrace),
-							  SCMP_SYS(process_vm_readv),
-							  SCMP_SYS(process_vm_writev),
-							  SCMP_SYS(pidfd_open),
-							  SCMP_SYS(pidfd_getfd),
-							  SCMP_SYS(pidfd_send_signal),
-							  SCMP_SYS(creat),
-							  SCMP_SYS(truncate),
-							  SCMP_SYS(unlink),
-							  SCMP_SYS(unlinkat),
-							  SCMP_SYS(rename),
-							  SCMP_SYS(renameat),
-							  SCMP_SYS(renameat2),
-							  SCMP_SYS(link),
-							  SCMP_SYS(linkat),
-							  SCMP_SYS(symlink),
-							  SCMP_SYS(symlinkat),
-							  SCMP_SYS(mknod),
-							  SCMP_SYS(mknodat),
-							  SCMP_SYS(chmod),
-							  SCMP_SYS(fchmod),
-							  SCMP_SYS(fchmodat),
-							  SCMP_SYS(chown),
-							  SCMP_SYS(fchown),
-							  SCMP_SYS(fchownat),
-							  SCMP_SYS(mount),
-							  SCMP_SYS(umount2),
-							  SCMP_SYS(pivot_root),
-							  SCMP_SYS(chroot),
-							  SCMP_SYS(setns),
-							  SCMP_SYS(unshare),
-							  SCMP_SYS(bpf),
-							  SCMP_SYS(keyctl),
-							  SCMP_SYS(add_key),
-							  SCMP_SYS(request_key),
-							  SCMP_SYS(init_module),
-							  SCMP_SYS(finit_module),
-							  SCMP_SYS(delete_module),
-							  SCMP_SYS(kexec_load),
-							  SCMP_SYS(kexec_file_load),
-							  SCMP_SYS(reboot),
-							  SCMP_SYS(userfaultfd),
-							  SCMP_SYS(io_uring_setup),
-							  SCMP_SYS(perf_event_open),
-							  SCMP_SYS(open_by_handle_at),
-							  SCMP_SYS(shmget),
-							  SCMP_SYS(shmat)};
+/* What the driver of a GPU opens after its start, as far as it is known. */
+static const struct
+{
+	const char *pattern;
+	bool device;
+} gpu_files[] = {
+	{"/dev/nvidia*", true},
+	{"/dev/dxg", true},
+	{"/dev/null", true},
+	{"/dev/zero", false},
+	{"/dev/urandom", false},
+	/* not /proc itself: there are the server's other processes */
+	{"/proc/self", false},
+	{"/proc/cpuinfo", false},
+	{"/proc/devices", false},
+	{"/proc/driver/nvidia*", false},
+	{"/proc/meminfo", false},
+	{"/proc/modules", false},
+	{"/proc/stat", false},
+	{"/proc/sys/kernel", false},
+	{"/proc/sys/vm", false},
+	{"/proc/version", false},
+	{"/sys/bus/pci", false},
+	{"/sys/class", false},
+	{"/sys/devices", false},
+	{"/sys/kernel/mm", false},
+	{"/sys/module/nvidia*", false},
+	/* libraries; not all of /usr/local, where a server's data may lie */
+	{"/etc/ld.so.cache", false},
+	{"/etc/nvidia*", false},
+	{"/lib*", false},
+	{"/usr/lib*", false},
+	{"/usr/local/cuda*", false},
+	{"/usr/local/lib*", false},
+	{"/usr/local/nvidia*", false},
+	{"/usr/share/nvidia*", false},
+};
 
-/*
- * Calls whose arguments decide.  A failed rule leaves the default, which is
- * the stricter EPERM.
- */
 static void
-add_argument_rules(scmp_filter_ctx f)
+allow_path(int rules, const char *path, bool device, uint64_t handled)
 {
-	static const unsigned int writing[] = {O_WRONLY, O_RDWR, O_CREAT, O_TRUNC};
-	static const unsigned int looking[] = {F_GETFD, F_SETFD, F_GETFL};
-	scmp_datum_t self = (scmp_datum_t) getpid();
+	struct landlock_path_beneath_attr rule = {.allowed_access = RIGHT_READ | RIGHT_LIST};
+	struct stat st;
 
-	/* threads, but no processes; clone3 hides its flags, glibc falls back to clone */
-	(void) seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1,
-							SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD));
-	(void) seccomp_rule_add(f, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
-	/* opening for reading fails, for writing kills */
-	for (size_t i = 0; i < sizeof(writing) / sizeof(writing[0]); i++)
+	rule.parent_fd = open(path, O_PATH | O_CLOEXEC);
+	if (rule.parent_fd < 0)
+		return;
+	if (device)
+		rule.allowed_access |= RIGHT_WRITE | RIGHT_IOCTL;
+	/* rights of folders make the rule of a file wrong */
+	if (fstat(rule.parent_fd, &st) != 0 || !S_ISDIR(st.st_mode))
+		rule.allowed_access &= ~RIGHT_LIST;
+	rule.allowed_access &= handled;
+	(void) syscall(SYS_landlock_add_rule, rules, LANDLOCK_RULE_PATH_BENEATH, &rule, 0);
+	close(rule.parent_fd);
+}
+
+static void
+allow_gpu_files(int rules, uint64_t handled)
+{
+	for (size_t i = 0; i < sizeof(gpu_files) / sizeof(gpu_files[0]); i++)
 	{
-		(void) seccomp_rule_add(f, SCMP_ACT_KILL_PROCESS, SCMP_SYS(openat), 1,
-								SCMP_A2(SCMP_CMP_MASKED_EQ, writing[i], writing[i]));
-		(void) seccomp_rule_add(f, SCMP_ACT_KILL_PROCESS, SCMP_SYS(open), 1,
-								SCMP_A1(SCMP_CMP_MASKED_EQ, writing[i], writing[i]));
+		glob_t found;
+
+		if (glob(gpu_files[i].pattern, GLOB_NOSORT, NULL, &found) != 0)
+			continue;
+		for (size_t k = 0; k < found.gl_pathc; k++)
+			allow_path(rules, found.gl_pathv[k], gpu_files[i].device, handled);
+		globfree(&found);
 	}
-	(void) seccomp_rule_add(f, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(openat2), 0);
-	/* other commands let the kernel send signals to any process of the user (F_SETOWN) */
-	for (size_t i = 0; i < sizeof(looking) / sizeof(looking[0]); i++)
-		(void) seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 1,
-								SCMP_A1(SCMP_CMP_EQ, looking[i]));
-	/* our own threads may be placed, nobody else's */
-	(void) seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(sched_setaffinity), 1,
-							SCMP_A0(SCMP_CMP_EQ, 0));
-	/* abort() and raise() */
-	(void) seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1, SCMP_A0(SCMP_CMP_EQ, self));
-	(void) seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(kill), 1, SCMP_A0(SCMP_CMP_EQ, self));
-	/* our own limits may be read, nobody's changed */
-	(void) seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(prlimit64), 2, SCMP_A0(SCMP_CMP_EQ, 0),
-							SCMP_A2(SCMP_CMP_EQ, 0));
-	(void) seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 1,
-							SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME));
-	/* allocators name their memory on some systems */
-	(void) seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 1,
-							SCMP_A0(SCMP_CMP_EQ, 0x53564d41));
 }
 
 static bool
-filter_system_calls(void)
-{
-	scmp_filter_ctx f = seccomp_init(SCMP_ACT_ERRNO(EPERM));
-	bool ok = f != NULL;
-
-	if (!ok)
-		return false;
-	/* threads that exist already are filtered too */
-	ok = seccomp_attr_set(f, SCMP_FLTATR_CTL_TSYNC, 1) == 0;
-	/* a call that this processor does not have needs no rule */
-	for (size_t i = 0; i < sizeof(allowed) / sizeof(allowed[0]); i++)
-		(void) seccomp_rule_add(f, SCMP_ACT_ALLOW, allowed[i], 0);
-	for (size_t i = 0; i < sizeof(hostile) / sizeof(hostile[0]); i++)
-		(void) seccomp_rule_add(f, SCMP_ACT_KILL_PROCESS, hostile[i], 0);
-	add_argument_rules(f);
-	ok = ok && seccomp_load(f) == 0;
-	seccomp_release(f);
-	return ok;
-}
-
-/* ---- Landlock: a rule set without rules ---- */
-
-static bool
-forbid_files(void)
+guard_files(DsocrSandboxProfile profile)
 {
 	/* what the version of the kernel handles; unknown bits would be refused */
 	struct
@@ -306,7 +229,7 @@ forbid_files(void)
 		size = 2 * sizeof(uint64_t);
 	}
 	if (abi >= 5)
-		handled.files |= 1ULL << 15; /* device ioctl */
+		handled.files |= RIGHT_IOCTL;
 	if (abi >= 6)
 	{
 		handled.scoped = 3; /* abstract sockets, signals */
@@ -315,10 +238,14 @@ forbid_files(void)
 	rules = (int) syscall(SYS_landlock_create_ruleset, &handled, size, 0);
 	if (rules < 0)
 		return false;
+	if (profile == DSOCR_SANDBOX_GPU)
+		allow_gpu_files(rules, handled.files);
 	ok = syscall(SYS_landlock_restrict_self, rules, 0) == 0;
 	close(rules);
 	return ok;
 }
+
+/* ---- closing ---- */
 
 static void
 add_report(char *report, size_t size, const char *word)
@@ -329,9 +256,10 @@ add_report(char *report, size_t size, const char *word)
 }
 
 void
-dsocr_sandbox_close(char *report, size_t size)
+dsocr_sandbox_close(DsocrSandboxProfile profile, char *report, size_t size)
 {
 	struct stat st;
+	bool files;
 
 	report[0] = '\0';
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0)
@@ -339,13 +267,14 @@ dsocr_sandbox_close(char *report, size_t size)
 	/* other processes of the same user may not read our memory */
 	(void) prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 	set_limit(RLIMIT_CORE, 0);
-	set_limit(RLIMIT_NOFILE, MAX_FILES);
+	set_limit(RLIMIT_NOFILE, profile == DSOCR_SANDBOX_GPU ? MAX_FILES_GPU : MAX_FILES);
 	/* the server's log may be a file that stderr leads to */
 	if (fstat(STDERR_FILENO, &st) != 0 || !S_ISREG(st.st_mode))
 		set_limit(RLIMIT_FSIZE, 0);
 	add_report(report, size, "rlimits");
-	if (forbid_files())
+	files = guard_files(profile);
+	if (files)
 		add_report(report, size, "landlock");
-	if (filter_system_calls())
+	if (dsocr_sandbox_calls(profile, files))
 		add_report(report, size, "seccomp");
 }

@@ -25,12 +25,21 @@
  */
 extern bool dsocr_sandbox_child(int keep_fd, uint64_t memory_limit, DsocrError *err);
 
+/* What the process computes on decides what its libraries still need. */
+typedef enum DsocrSandboxProfile
+{
+	DSOCR_SANDBOX_CPU, /* nothing */
+	DSOCR_SANDBOX_GPU  /* a driver: its devices; files of the system, for reading */
+} DsocrSandboxProfile;
+
 /*
  * No files, no network, no other processes from here on; threads, memory and
  * open descriptors stay usable.  Hostile system calls end the process with
- * SIGSYS, the rest fail with EPERM.  Writes what is active to report:
+ * SIGSYS, the rest fail with EPERM.  For a GPU, which must have been opened
+ * before, its devices stay usable and files of the system readable where the
+ * kernel has Landlock.  Writes what is active to report:
  * "no_new_privs,rlimits,landlock,seccomp".
  */
-extern void dsocr_sandbox_close(char *report, size_t size);
+extern void dsocr_sandbox_close(DsocrSandboxProfile profile, char *report, size_t size);
 
 #endif /* DSOCR_SANDBOX_H */

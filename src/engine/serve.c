@@ -373,7 +373,9 @@ start(Server *s, DsocrError *err)
 	info = *dsocr_engine_info(s->engine);
 	snprintf(info.sandbox, sizeof(info.sandbox), "none");
 	if (s->options->sandbox)
-		dsocr_sandbox_close(info.sandbox, sizeof(info.sandbox));
+		dsocr_sandbox_close(strncmp(info.device, "cuda", 4) == 0 ? DSOCR_SANDBOX_GPU
+																 : DSOCR_SANDBOX_CPU,
+							info.sandbox, sizeof(info.sandbox));
 	return dsocr_frame_ready(&s->channel.out, &info, err);
 }
 

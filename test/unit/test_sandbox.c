@@ -58,7 +58,7 @@ run(Attempt attempt, bool closed)
 		signal(SIGABRT, SIG_DFL);
 		signal(SIGSYS, SIG_DFL);
 		if (closed)
-			dsocr_sandbox_close(report, sizeof(report));
+			dsocr_sandbox_close(DSOCR_SANDBOX_CPU, report, sizeof(report));
 		_exit(attempt());
 	}
 	assert_true(waitpid(pid, &status, 0) == pid);
@@ -76,7 +76,7 @@ report_features(void)
 {
 	char report[64];
 
-	dsocr_sandbox_close(report, sizeof(report));
+	dsocr_sandbox_close(DSOCR_SANDBOX_CPU, report, sizeof(report));
 	return (strstr(report, "no_new_privs") != NULL ? 1 : 0) |
 		   (strstr(report, "rlimits") != NULL ? 2 : 0) |
 		   (strstr(report, "landlock") != NULL ? 4 : 0) |
@@ -369,7 +369,7 @@ try_old_thread(void)
 	pthread_barrier_init(&closed, NULL, 2);
 	if (pthread_create(&t, NULL, late_socket, NULL) != 0)
 		return WRONG;
-	dsocr_sandbox_close(report, sizeof(report));
+	dsocr_sandbox_close(DSOCR_SANDBOX_CPU, report, sizeof(report));
 	pthread_barrier_wait(&closed);
 	pthread_join(t, NULL);
 	return DONE;
