@@ -27,6 +27,8 @@
 #define INTER 896
 #define LAYERS 4 /* rotated */
 #define MAX_RUNS 32
+#define TEXTS 32
+#define TEXT_IDS 2048
 
 static DsocrBackend *be;
 static const char *filter = "";
@@ -214,7 +216,7 @@ typedef struct Linear
 	int n_w;
 	DsocrVector *bias;
 	DsocrActivation act;
-	DsocrRowKind kind;
+	bool mixed;
 } Linear;
 
 static void
@@ -222,15 +224,16 @@ linear_work(void *arg, int run)
 {
 	const Linear *l = arg;
 
-	be->ops->linear(be, l->y, l->x, l->rows, l->w[run % l->n_w], l->bias, l->act, NULL, l->kind);
+	be->ops->linear(be, l->y, l->x, l->rows, l->w[run % l->n_w], l->bias, l->act, NULL,
+					l->mixed ? DSOCR_MIXED : l->rows);
 }
 
 static void
-bench_linear(const char *name, int rows, int n, int k, DsocrActivation act, DsocrRowKind kind)
+bench_linear(const char *name, int rows, int n, int k, DsocrActivation act, bool mixed)
 {
 	size_t count = (size_t) n * (size_t) k;
-	int copies = kind == DSOCR_ROWS_MIXED ? (int) (((size_t) 1 << 30) / (count * 2)) + 1 : 1;
-	Linear l = {.rows = rows, .act = act, .kind = kind};
+	int copies = mixed ? (int) (((size_t) 1 << 30) / (count * 2)) + 1 : 1;
+	Linear l = {.rows = rows, .act = act, .mixed = mixed};
 	uint16_t *data;
 
 	if (!wanted(name))
@@ -242,8 +245,8 @@ bench_linear(const char *name, int rows, int n, int k, DsocrActivation act, Dsoc
 	l.bias = vector((size_t) n);
 	l.x = floats((size_t) rows * (size_t) k);
 	l.y = floats((size_t) rows * (size_t) n);
-	measure(name, 2e-9 * rows * (double) count,
-			kind == DSOCR_ROWS_MIXED ? 2e-9 * (double) count : 0, 9, linear_work, &l);
+	measure(name, 2e-9 * rows * (double) count, mixed ? 2e-9 * (double) count : 0, 9, linear_work,
+			&l);
 	for (int i = 0; i < l.n_w; i++)
 		be->ops->matrix_free(be, l.w[i]);
 	be->ops->vector_free(be, l.bias);
@@ -272,9 +275,9 @@ attention_work(void *arg, int run)
 	const Attention *a = arg;
 
 	if (a->window < 0)
-		be->ops->attention(be, a->out, a->qkv, a->side, a->heads, a->head_dim);
+		be->ops->attention(be, a->out, a->qkv, 1, a->side, a->heads, a->head_dim);
 	else
-		be->ops->grid_attention(be, a->out, a->qkv, a->side, a->heads, a->head_dim, a->window,
+		be->ops->grid_attention(be, a->out, a->qkv, 1, a->side, a->heads, a->head_dim, a->window,
 								a->rel, a->rel, a->bias);
 }
 
@@ -323,19 +326,29 @@ rope_work(void *arg, int run)
 	be->ops->rope_store(be, c->qkv, &c->rows, c->kv, run % 12, 10000.0f);
 }
 
+static void
+start_text(int slot, int n, const int32_t *pages, int n_pages)
+{
+	static const int32_t zeros[TEXT_IDS];
+	const DsocrText text = {
+		.ids = zeros, .n = n, .prompt_len = n, .pages = pages, .n_pages = n_pages};
+
+	be->ops->text_start(be, slot, &text);
+}
+
 /* n rows whose last is at position last: of one sequence, or all at last. */
 static void
-bench_causal(const char *name, int n, int last, DsocrRowKind kind)
+bench_causal(const char *name, int n, int last, bool mixed)
 {
 	int per = last / 16 + 1;
 	DsocrKvShape shape = {.layers = 12,
 						  .heads = 10,
 						  .head_dim = 128,
 						  .page_tokens = 16,
-						  .pages = kind == DSOCR_ROWS_ONE ? per : per * n};
-	int32_t *positions = need(malloc((size_t) n * sizeof(*positions)));
+						  .pages = !mixed ? per : per * n};
+	int32_t *slots = need(malloc((size_t) n * sizeof(*slots)));
 	int32_t *pages = need(malloc((size_t) shape.pages * sizeof(*pages)));
-	const int32_t **lists = need(malloc((size_t) n * sizeof(*lists)));
+	int texts = mixed ? n : 1;
 	Causal c;
 	double keys = 0;
 
@@ -344,33 +357,31 @@ bench_causal(const char *name, int n, int last, DsocrRowKind kind)
 	for (int i = 0; i < shape.pages; i++)
 		pages[i] = i;
 	for (int r = 0; r < n; r++)
+		keys += mixed ? last + 1 : last - n + 2 + r;
+	for (int r = 0; r < texts; r++)
 	{
-		positions[r] = kind == DSOCR_ROWS_ONE ? last - n + 1 + r : last;
-		lists[r] = kind == DSOCR_ROWS_ONE ? pages : pages + r * per;
-		keys += positions[r] + 1;
+		slots[r] = r;
+		start_text(r, last + 1, pages + (mixed ? r * per : 0), per);
 	}
-	c.rows = (DsocrRows){kind, n, positions, lists};
+	c.rows = (DsocrRows){n, slots, last - n + 1, mixed};
 	c.qkv = floats((size_t) n * 3 * HIDDEN);
 	c.out = floats((size_t) n * HIDDEN);
 	c.kv = need(be->ops->kv_open(be, &shape, NULL));
 	for (int layer = 0; layer < 12; layer++)
 		for (int p = 0; p <= last; p++)
-			for (int r = 0; r < (kind == DSOCR_ROWS_ONE ? 1 : n); r++)
+			for (int r = 0; r < texts; r++)
 			{
-				const int32_t at = p;
-				DsocrRows one = {DSOCR_ROWS_ONE, 1, &at, &lists[r]};
+				const DsocrRows one = {1, &slots[r], p, false};
 
 				be->ops->rope_store(be, c.qkv, &one, c.kv, layer, 10000.0f);
 			}
-	measure(name, 4e-9 * keys * HIDDEN, kind == DSOCR_ROWS_MIXED ? 4e-9 * keys * HIDDEN : 0, 9,
-			causal_work, &c);
+	measure(name, 4e-9 * keys * HIDDEN, mixed ? 4e-9 * keys * HIDDEN : 0, 9, causal_work, &c);
 	measure("  rope and store", 0, 0, 9, rope_work, &c);
 	be->ops->kv_close(be, c.kv);
 	dsocr_free(c.qkv);
 	dsocr_free(c.out);
-	free(positions);
+	free(slots);
 	free(pages);
-	free(lists);
 }
 
 /* ---- experts ---- */
@@ -385,7 +396,8 @@ typedef struct Moe
 	DsocrMatrix *gate;
 	const DsocrMatrix *up[LAYERS][EXPERTS];
 	const DsocrMatrix *down[LAYERS][EXPERTS];
-	DsocrRowKind kind;
+	DsocrExperts *experts[LAYERS];
+	bool mixed;
 } Moe;
 
 static void
@@ -394,20 +406,22 @@ experts_work(void *arg, int run)
 	const Moe *m = arg;
 	int layer = run % LAYERS;
 
-	be->ops->experts(be, m->y, m->x, m->rows, m->ids, m->weights, CHOICES, EXPERTS, m->up[layer],
-					 m->down[layer], m->x, m->kind);
+	be->ops->experts(be, m->y, m->x, m->rows, m->ids, m->weights, CHOICES, m->experts[layer], m->x,
+					 m->mixed ? DSOCR_MIXED : m->rows);
 }
 
 static void
 router_work(void *arg, int run)
 {
 	const Moe *m = arg;
+	const int32_t slot = 0;
+	const DsocrRows rows = {m->rows, &slot, 0, false};
 
-	be->ops->router(be, m->ids, m->weights, NULL, m->x, m->rows, m->gate, CHOICES);
+	be->ops->router(be, m->ids, m->weights, NULL, m->x, &rows, m->gate, CHOICES);
 }
 
 static void
-bench_experts(Moe *m, const char *name, int rows, DsocrRowKind kind)
+bench_experts(Moe *m, const char *name, int rows, bool mixed)
 {
 	bool used[EXPERTS] = {false};
 	double bytes = 0;
@@ -415,7 +429,7 @@ bench_experts(Moe *m, const char *name, int rows, DsocrRowKind kind)
 	if (!wanted(name))
 		return;
 	m->rows = rows;
-	m->kind = kind;
+	m->mixed = mixed;
 	m->x = floats((size_t) rows * HIDDEN);
 	m->y = floats((size_t) rows * HIDDEN);
 	m->ids = need(malloc((size_t) rows * CHOICES * 4));
@@ -427,8 +441,7 @@ bench_experts(Moe *m, const char *name, int rows, DsocrRowKind kind)
 			bytes += 3 * 2e-9 * INTER * HIDDEN;
 		used[m->ids[i]] = true;
 	}
-	measure(name, 6e-9 * rows * CHOICES * INTER * HIDDEN, kind == DSOCR_ROWS_MIXED ? bytes : 0, 9,
-			experts_work, m);
+	measure(name, 6e-9 * rows * CHOICES * INTER * HIDDEN, mixed ? bytes : 0, 9, experts_work, m);
 	dsocr_free(m->x);
 	dsocr_free(m->y);
 	free(m->ids);
@@ -453,6 +466,8 @@ bench_all_experts(void)
 			m.up[l][e] = matrix_of(at, 2 * INTER, HIDDEN);
 			m.down[l][e] = matrix_of(at + up, HIDDEN, INTER);
 		}
+	for (size_t l = 0; l < LAYERS; l++)
+		m.experts[l] = need(be->ops->experts_open(be, m.up[l], m.down[l], EXPERTS, NULL));
 	m.gate = matrix_of(data + 12345, EXPERTS, HIDDEN);
 	measure("plain read", 0, (double) plain.bytes * 1e-9, 5, read_work, &plain);
 	for (size_t i = 0; i < sizeof(mixed) / sizeof(mixed[0]); i++)
@@ -460,10 +475,10 @@ bench_all_experts(void)
 		char name[64];
 
 		snprintf(name, sizeof(name), "experts, decode %d", mixed[i]);
-		bench_experts(&m, name, mixed[i], DSOCR_ROWS_MIXED);
+		bench_experts(&m, name, mixed[i], true);
 	}
-	bench_experts(&m, "experts, prefill 280", 280, DSOCR_ROWS_ONE);
-	bench_experts(&m, "experts, prefill 800", 800, DSOCR_ROWS_ONE);
+	bench_experts(&m, "experts, prefill 280", 280, false);
+	bench_experts(&m, "experts, prefill 800", 800, false);
 	dsocr_free(data);
 }
 
@@ -489,10 +504,11 @@ static void
 pick_work(void *arg, int run)
 {
 	const Rows *r = arg;
-	int32_t ids[64];
-	float logprobs[64];
+	const int32_t slot = 0;
+	const DsocrRows rows = {1, &slot, 0, false};
 
-	be->ops->pick(be, ids, logprobs, r->x, r->rows, r->dim, NULL);
+	start_text(0, 1, &slot, 1);
+	be->ops->pick(be, r->x, &rows, r->dim);
 }
 
 static void
@@ -512,6 +528,7 @@ bench_rows(const char *name, int rows, int dim, Work work)
 int
 main(int argc, char **argv)
 {
+	const DsocrTextShape texts = {.slots = TEXTS, .ids = TEXT_IDS, .pages = TEXT_IDS / 16};
 	DsocrBackendOptions options = {.device = "cpu"};
 	DsocrError err;
 
@@ -527,29 +544,34 @@ main(int argc, char **argv)
 		fprintf(stderr, "%s\n", err.message);
 		return 1;
 	}
+	if (!be->ops->texts_open(be, &texts, &err))
+	{
+		fprintf(stderr, "%s\n", err.message);
+		return 1;
+	}
 	printf("%s\n", be->description);
-	bench_linear("sam qkv 4096", 4096, 2304, 768, DSOCR_ACT_NONE, DSOCR_ROWS_ONE);
-	bench_linear("sam proj 4096", 4096, 768, 768, DSOCR_ACT_NONE, DSOCR_ROWS_ONE);
-	bench_linear("sam lin1 4096, gelu", 4096, 3072, 768, DSOCR_ACT_GELU, DSOCR_ROWS_ONE);
-	bench_linear("sam lin2 4096", 4096, 768, 3072, DSOCR_ACT_NONE, DSOCR_ROWS_ONE);
-	bench_linear("neck conv 4096", 4096, 256, 2304, DSOCR_ACT_NONE, DSOCR_ROWS_ONE);
-	bench_linear("net_3 conv 256", 256, 1024, 4608, DSOCR_ACT_NONE, DSOCR_ROWS_ONE);
-	bench_linear("clip qkv 257", 257, 3072, 1024, DSOCR_ACT_NONE, DSOCR_ROWS_ONE);
-	bench_linear("clip fc1 257, quick_gelu", 257, 4096, 1024, DSOCR_ACT_QUICK_GELU, DSOCR_ROWS_ONE);
-	bench_linear("clip fc2 257", 257, 1024, 4096, DSOCR_ACT_NONE, DSOCR_ROWS_ONE);
-	bench_linear("lm qkv prefill 280", 280, 3840, 1280, DSOCR_ACT_NONE, DSOCR_ROWS_ONE);
+	bench_linear("sam qkv 4096", 4096, 2304, 768, DSOCR_ACT_NONE, false);
+	bench_linear("sam proj 4096", 4096, 768, 768, DSOCR_ACT_NONE, false);
+	bench_linear("sam lin1 4096, gelu", 4096, 3072, 768, DSOCR_ACT_GELU, false);
+	bench_linear("sam lin2 4096", 4096, 768, 3072, DSOCR_ACT_NONE, false);
+	bench_linear("neck conv 4096", 4096, 256, 2304, DSOCR_ACT_NONE, false);
+	bench_linear("net_3 conv 256", 256, 1024, 4608, DSOCR_ACT_NONE, false);
+	bench_linear("clip qkv 257", 257, 3072, 1024, DSOCR_ACT_NONE, false);
+	bench_linear("clip fc1 257, quick_gelu", 257, 4096, 1024, DSOCR_ACT_QUICK_GELU, false);
+	bench_linear("clip fc2 257", 257, 1024, 4096, DSOCR_ACT_NONE, false);
+	bench_linear("lm qkv prefill 280", 280, 3840, 1280, DSOCR_ACT_NONE, false);
 	bench_attention("sam window attention 64x64", 64, 12, 64, 14);
 	bench_attention("sam global attention 64x64", 64, 12, 64, 0);
 	bench_attention("clip attention 257", 257, 16, 64, -1);
 	bench_rows("layer_norm 4096x768", 4096, 768, layer_norm_work);
-	bench_causal("causal prefill 280", 280, 279, DSOCR_ROWS_ONE);
-	bench_causal("causal prefill 256 at 1000", 256, 1000, DSOCR_ROWS_ONE);
-	bench_causal("causal decode 1 at 1000", 1, 1000, DSOCR_ROWS_MIXED);
-	bench_causal("causal decode 8 at 1000", 8, 1000, DSOCR_ROWS_MIXED);
-	bench_linear("lm qkv decode 1", 1, 3840, 1280, DSOCR_ACT_NONE, DSOCR_ROWS_MIXED);
-	bench_linear("lm_head decode 1", 1, 129280, 1280, DSOCR_ACT_NONE, DSOCR_ROWS_MIXED);
-	bench_linear("lm_head decode 8", 8, 129280, 1280, DSOCR_ACT_NONE, DSOCR_ROWS_MIXED);
-	bench_linear("lm_head decode 32", 32, 129280, 1280, DSOCR_ACT_NONE, DSOCR_ROWS_MIXED);
+	bench_causal("causal prefill 280", 280, 279, false);
+	bench_causal("causal prefill 256 at 1000", 256, 1000, false);
+	bench_causal("causal decode 1 at 1000", 1, 1000, true);
+	bench_causal("causal decode 8 at 1000", 8, 1000, true);
+	bench_linear("lm qkv decode 1", 1, 3840, 1280, DSOCR_ACT_NONE, true);
+	bench_linear("lm_head decode 1", 1, 129280, 1280, DSOCR_ACT_NONE, true);
+	bench_linear("lm_head decode 8", 8, 129280, 1280, DSOCR_ACT_NONE, true);
+	bench_linear("lm_head decode 32", 32, 129280, 1280, DSOCR_ACT_NONE, true);
 	bench_rows("pick 1x129280", 1, 129280, pick_work);
 	if (wanted("experts"))
 		bench_all_experts();

@@ -74,6 +74,45 @@ fx_act(DsocrBackend *be, const float *values, size_t n)
 	return a;
 }
 
+static void
+fx_matrix_open(FxMatrix *w, int n_parts, bool channel_last)
+{
+	for (int b = 0; b < 2; b++)
+	{
+		DsocrError err;
+
+		w->m[b] = fx_both[b]->ops->matrix(fx_both[b], w->parts, n_parts, channel_last, &err);
+		assert_non_null(w->m[b]);
+	}
+}
+
+FxMatrix
+fx_matrix_of(int rows, int cols, const float *values)
+{
+	FxMatrix w = {0};
+	DsocrTensor *t = &w.tensors[0];
+	size_t n = (size_t) rows * (size_t) cols;
+
+	w.bytes = dsocr_alloc(n, 2, NULL);
+	assert_non_null(w.bytes);
+	for (size_t i = 0; i < n; i++)
+	{
+		uint16_t h = dsocr_f32_to_bf16(values[i]);
+
+		memcpy(w.bytes + 2 * i, &h, 2);
+	}
+	*t = (DsocrTensor){.name = "w",
+					   .dtype = DSOCR_BF16,
+					   .ndim = 2,
+					   .shape = {rows, cols},
+					   .count = (int64_t) n,
+					   .data = w.bytes};
+	/* the tensor lies in what is returned; a backend needs it no longer than this call */
+	w.parts[0] = t;
+	fx_matrix_open(&w, 1, false);
+	return w;
+}
+
 /* W[rows, cols] in parts; 4-D [rows, cols / 9, 3, 3] when channel_last. */
 FxMatrix
 fx_matrix(int rows, int cols, int n_parts, bool channel_last, float scale)
@@ -110,13 +149,7 @@ fx_matrix(int rows, int cols, int n_parts, bool channel_last, float scale)
 		w.parts[p] = t;
 		first = last;
 	}
-	for (int b = 0; b < 2; b++)
-	{
-		DsocrError err;
-
-		w.m[b] = fx_both[b]->ops->matrix(fx_both[b], w.parts, n_parts, channel_last, &err);
-		assert_non_null(w.m[b]);
-	}
+	fx_matrix_open(&w, n_parts, channel_last);
 	return w;
 }
 
@@ -150,6 +183,22 @@ fx_vector_free(FxVector *v)
 {
 	for (int b = 0; b < 2; b++)
 		fx_both[b]->ops->vector_free(fx_both[b], v->v[b]);
+}
+
+void
+fx_text(int slot, const DsocrText *text)
+{
+	for (int b = 0; b < 2; b++)
+		fx_both[b]->ops->text_start(fx_both[b], slot, text);
+}
+
+void
+fx_length(int slot, int n, const int32_t *pages, int n_pages)
+{
+	static const int32_t zeros[FX_IDS];
+
+	fx_text(slot, &(DsocrText){
+					  .ids = zeros, .n = n, .prompt_len = n, .pages = pages, .n_pages = n_pages});
 }
 
 /* ---- comparison ---- */
@@ -203,6 +252,9 @@ fx_rounded(void)
 bool
 fx_open(const char *isa, DsocrPrecision precision, int threads)
 {
+	static const int32_t listed[2] = {FX_LISTED_A, FX_LISTED_B};
+	const DsocrTextShape texts = {
+		.slots = FX_SLOTS, .ids = FX_IDS, .pages = FX_PAGES, .whitelist = listed, .n_whitelist = 2};
 	DsocrBackendOptions options = {.device = "cpu", .precision = precision, .threads = threads};
 	DsocrError err;
 
@@ -215,6 +267,8 @@ fx_open(const char *isa, DsocrPrecision precision, int threads)
 	fx_both[1] = dsocr_cpu_open(&options, &err);
 	assert_non_null(fx_both[0]);
 	assert_non_null(fx_both[1]);
+	for (int b = 0; b < 2; b++)
+		assert_true(fx_both[b]->ops->texts_open(fx_both[b], &texts, &err));
 	return true;
 }
 

@@ -17,6 +17,13 @@
 #define FX_ROUNDED 3e-2 /* values rounded to bf16 on the way */
 #define FX_MAX_PARTS 4
 
+/* Slots that fx_open makes in both backends; their whitelist is FX_LISTED_A and B. */
+#define FX_SLOTS 64
+#define FX_IDS 8192
+#define FX_PAGES 256
+#define FX_LISTED_A 3
+#define FX_LISTED_B 11
+
 extern DsocrBackend *fx_both[2]; /* reference, cpu */
 extern DsocrPrecision fx_precision;
 extern uint64_t fx_seed;
@@ -39,6 +46,9 @@ typedef struct FxMatrix
 
 /* W[rows, cols] in parts; 4-D [rows, cols / 9, 3, 3] when channel_last */
 extern FxMatrix fx_matrix(int rows, int cols, int n_parts, bool channel_last, float scale);
+
+/* The same in one part with these values, rounded to bf16. */
+extern FxMatrix fx_matrix_of(int rows, int cols, const float *values);
 extern void fx_matrix_free(FxMatrix *w);
 
 typedef struct FxVector
@@ -48,6 +58,12 @@ typedef struct FxVector
 
 extern FxVector fx_vector(size_t n, float scale, float offset);
 extern void fx_vector_free(FxVector *v);
+
+/* Start a text in both backends. */
+extern void fx_text(int slot, const DsocrText *text);
+
+/* A text of n zeros with these pages and no rule: what matters is its length. */
+extern void fx_length(int slot, int n, const int32_t *pages, int n_pages);
 
 /* Fail unless max |want - got| <= tolerance * rms of want. */
 extern void fx_compare_floats(const char *what, const float *want, const float *got, size_t n,

@@ -38,7 +38,7 @@ test_page_arithmetic(void **state)
 static void
 test_accounting(void **state)
 {
-	DsocrKvCache *kv = dsocr_kv_cache_open(be, &config, PAGES, NULL);
+	DsocrKvCache *kv = dsocr_kv_cache_open(be, &config, PAGES, 1, NULL);
 	int32_t held[8][PAGES];
 	int n_held[8] = {0};
 	int refused = 0;
@@ -84,7 +84,7 @@ test_accounting(void **state)
 static void
 test_wrong_release(void **state)
 {
-	DsocrKvCache *kv = dsocr_kv_cache_open(be, &config, 4, NULL);
+	DsocrKvCache *kv = dsocr_kv_cache_open(be, &config, 4, 1, NULL);
 	int32_t pages[4];
 	int32_t twice[2];
 
@@ -100,6 +100,27 @@ test_wrong_release(void **state)
 	assert_true(dsocr_kv_release(kv, pages, 3));
 	assert_false(dsocr_kv_release(kv, pages, 3));
 	assert_int_equal(dsocr_kv_free(kv), 4);
+	dsocr_kv_cache_close(kv);
+}
+
+static void
+test_slots(void **state)
+{
+	DsocrKvCache *kv = dsocr_kv_cache_open(be, &config, 4, 3, NULL);
+	bool seen[3] = {false};
+
+	assert_non_null(kv);
+	for (int i = 0; i < 3; i++)
+	{
+		int slot = dsocr_kv_take_slot(kv);
+
+		assert_in_range(slot, 0, 2);
+		assert_false(seen[slot]);
+		seen[slot] = true;
+	}
+	assert_int_equal(dsocr_kv_take_slot(kv), -1);
+	dsocr_kv_give_slot(kv, 1);
+	assert_int_equal(dsocr_kv_take_slot(kv), 1);
 	dsocr_kv_cache_close(kv);
 }
 
@@ -212,8 +233,8 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_page_arithmetic), cmocka_unit_test(test_accounting),
-		cmocka_unit_test(test_wrong_release),	cmocka_unit_test(test_turns),
-		cmocka_unit_test(test_places),
+		cmocka_unit_test(test_wrong_release),	cmocka_unit_test(test_slots),
+		cmocka_unit_test(test_turns),			cmocka_unit_test(test_places),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

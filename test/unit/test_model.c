@@ -25,7 +25,6 @@
 #define SMALL_TOKENS 120 /* input ids of a case that is small enough to be computed naively */
 #define COPY "test_model.copy"
 
-static DsocrBackend *be;
 static bool quiet; /* failures are expected */
 
 bool
@@ -71,16 +70,36 @@ number_of(const char *path, const char *key)
 	return n;
 }
 
+/* A model on a reference backend of its own. */
+static DsocrModel *
+open_model(const char *dir)
+{
+	const DsocrBackendOptions options = {.precision = DSOCR_PRECISION_FP32};
+	DsocrError err = {0};
+	DsocrBackend *be = dsocr_reference_open(&options, &err);
+	DsocrModel *m = be != NULL ? dsocr_model_open(be, dir, NULL, 1, &err) : NULL;
+
+	if (m == NULL)
+		fail_msg("%s", err.message);
+	return m;
+}
+
+static void
+close_model(DsocrModel *m)
+{
+	DsocrBackend *be = m->be;
+
+	dsocr_model_close(m);
+	be->ops->close(be);
+}
+
 /* All small cases of a checkpoint on a model folder; how many there were. */
 static int
 run_cases(DsocrCheck *c, const char *checkpoint, const char *model)
 {
-	DsocrError err = {0};
-	DsocrModel *m = dsocr_model_open(be, model, NULL, &err);
+	DsocrModel *m = open_model(model);
 	int n = 0;
 
-	if (m == NULL)
-		fail_msg("%s", err.message);
 	for (int i = 1; i < 100; i++)
 	{
 		char path[512];
@@ -93,7 +112,7 @@ run_cases(DsocrCheck *c, const char *checkpoint, const char *model)
 		dsocr_check_case_on(c, m, NULL, path);
 		n++;
 	}
-	dsocr_model_close(m);
+	close_model(m);
 	return n;
 }
 
@@ -194,10 +213,9 @@ test_damaged_weights_fail(void **state)
 		for (size_t j = 0; j < sizeof(files) / sizeof(*files); j++)
 			copy_file(golden(), files[j]);
 		damage(tensors[i]);
-		m = dsocr_model_open(be, COPY, NULL, NULL);
-		assert_non_null(m);
+		m = open_model(COPY);
 		dsocr_check_case_on(&c, m, NULL, path);
-		dsocr_model_close(m);
+		close_model(m);
 		if (c.failed == 0)
 			fail_msg("a wrong value of %s was not noticed", tensors[i]);
 	}
@@ -222,10 +240,10 @@ test_fingerprint(void **state)
 	for (size_t j = 0; j < sizeof(files) / sizeof(*files); j++)
 		copy_file(golden(), files[j]);
 	snprintf(path, sizeof(path), "%s/tiny-a", golden());
-	m = dsocr_model_open(be, path, NULL, NULL);
+	m = open_model(path);
 	assert_true(dsocr_model_fingerprint(m, path, before, NULL));
-	dsocr_model_close(m);
-	m = dsocr_model_open(be, COPY, NULL, NULL);
+	close_model(m);
+	m = open_model(COPY);
 	assert_true(dsocr_model_fingerprint(m, COPY, same, NULL));
 	assert_string_equal(before, same);
 	f = fopen(COPY "/dsocr.json", "w");
@@ -234,30 +252,14 @@ test_fingerprint(void **state)
 	fclose(f);
 	assert_true(dsocr_model_fingerprint(m, COPY, after, NULL));
 	assert_string_not_equal(before, after);
-	dsocr_model_close(m);
+	close_model(m);
 	assert_int_equal(remove(COPY "/dsocr.json"), 0);
 	damage("model.norm.weight");
-	m = dsocr_model_open(be, COPY, NULL, NULL);
+	m = open_model(COPY);
 	assert_true(dsocr_model_fingerprint(m, COPY, after, NULL));
 	assert_string_not_equal(before, after);
-	dsocr_model_close(m);
+	close_model(m);
 	assert_int_equal(system("rm -rf " COPY), 0);
-}
-
-static int
-setup(void **state)
-{
-	DsocrBackendOptions options = {.precision = DSOCR_PRECISION_FP32};
-
-	be = dsocr_reference_open(&options, NULL);
-	return be == NULL;
-}
-
-static int
-teardown(void **state)
-{
-	be->ops->close(be);
-	return 0;
 }
 
 int
@@ -270,5 +272,5 @@ main(void)
 		cmocka_unit_test(test_fingerprint),
 	};
 
-	return cmocka_run_group_tests(tests, setup, teardown);
+	return cmocka_run_group_tests(tests, NULL, NULL);
 }
