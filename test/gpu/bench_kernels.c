@@ -1,0 +1,986 @@
+/*-------------------------------------------------------------------------
+ *
+ * bench_kernels.c
+ *		Each operation of the table at the official model's dimensions.
+ *
+ *		bench_kernels [--device cuda:0] [--precision bf16] [--tools FILE]
+ *					  [--filter TEXT] [--list] [--once] [--quick]
+ *
+ * Writes one JSON object a line: name, least bytes that the operation must
+ * move, floating point operations, microseconds a launch.  With gp_tools.so
+ * many launches are recorded and replayed, so that the host has no part in
+ * the time ("graph"); without it, and where an operation reads host memory,
+ * they are put into the stream one after another ("stream").  Weights and
+ * inputs rotate through more memory than the caches hold.
+ *
+ * --list writes bytes and operations alone and needs no device.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "device.h"
+#include "gp.h"
+#include "gp_tools.h"
+
+#define ROUNDS 7
+#define MAX_ROTATED 32
+#define PAGE_TOKENS 32
+#define CONTEXT 1000
+#define MAX_BATCH 512
+#define SPARE_IDS 4096 /* that pick may append */
+
+/* The model, or a small one of odd shape to try the program. */
+typedef struct Dims
+{
+	int hidden, heads, vocab, experts, top, inter, shared, dense, chunk, context, batch;
+	int sam, sam_heads, sam_side, tile_side, large_side, window, neck, net2, net3;
+	int clip, clip_heads, product;
+	size_t rotate; /* bytes that inputs and weights rotate through */
+} Dims;
+
+static const Dims real_dims = {.hidden = 1280,
+							   .heads = 10,
+							   .vocab = 129280,
+							   .experts = 64,
+							   .top = 6,
+							   .inter = 896,
+							   .shared = 1792,
+							   .dense = 6848,
+							   .chunk = 512,
+							   .context = CONTEXT,
+							   .batch = MAX_BATCH,
+							   .sam = 768,
+							   .sam_heads = 12,
+							   .sam_side = 64,
+							   .tile_side = 40,
+							   .large_side = 80,
+							   .window = 14,
+							   .neck = 256,
+							   .net2 = 512,
+							   .net3 = 1024,
+							   .clip = 1024,
+							   .clip_heads = 16,
+							   .product = 8192,
+							   .rotate = (size_t) 256 << 20};
+
+static const Dims small_dims = {.hidden = 64,
+								.heads = 2,
+								.vocab = 1000,
+								.experts = 8,
+								.top = 2,
+								.inter = 48,
+								.shared = 96,
+								.dense = 160,
+								.chunk = 48,
+								.context = 70,
+								.batch = 8,
+								.sam = 48,
+								.sam_heads = 3,
+								.sam_side = 8,
+								.tile_side = 5,
+								.large_side = 10,
+								.window = 7,
+								.neck = 24,
+								.net2 = 32,
+								.net3 = 64,
+								.clip = 64,
+								.clip_heads = 4,
+								.product = 128,
+								.rotate = 0};
+
+static Dims d;
+static GpOptions options = {.backend = {.device = "cuda:0"}};
+static DsocrBackend *be;
+static const DsocrBackendOps *ops;
+static const GpTools *tools;
+static size_t act; /* bytes of an activation element */
+
+/* ---- inputs ---- */
+
+typedef struct Rotated
+{
+	int n;
+	void *p[MAX_ROTATED];
+} Rotated;
+
+static float *numbers; /* values to write from */
+static size_t n_numbers;
+
+static void
+fill(void *p, size_t n)
+{
+	for (size_t at = 0; at < n; at += n_numbers)
+		ops->write(be, dsocr_act(be, p, at), numbers, n - at < n_numbers ? n - at : n_numbers);
+}
+
+static int
+rotations(size_t bytes, int most)
+{
+	size_t n = d.rotate / (bytes > 0 ? bytes : 1) + 1;
+
+	return n < (size_t) most ? (int) n : most;
+}
+
+/* Activations of random values, several of them. */
+static Rotated
+inputs(size_t n, int most)
+{
+	Rotated r = {.n = rotations(n * act, most)};
+	DsocrError err = {0};
+
+	for (int i = 0; i < r.n; i++)
+	{
+		r.p[i] = gp_need(ops->alloc(be, n, &err), &err);
+		fill(r.p[i], n);
+	}
+	return r;
+}
+
+static void
+inputs_free(Rotated *r)
+{
+	for (int i = 0; i < r->n; i++)
+		ops->free(be, r->p[i]);
+	r->n = 0;
+}
+
+static DsocrMatrix *
+one_matrix(const uint16_t *data, int n, int k)
+{
+	DsocrTensor t = {.name = "w",
+					 .dtype = DSOCR_BF16,
+					 .ndim = 2,
+					 .shape = {n, k},
+					 .count = (int64_t) n * k,
+					 .data = data};
+	const DsocrTensor *part = &t;
+	DsocrError err = {0};
+
+	return gp_need(ops->matrix(be, &part, 1, false, &err), &err);
+}
+
+static uint16_t *
+halves(size_t n, int inputs_of_product)
+{
+	uint16_t *data = gp_need(dsocr_alloc(n, sizeof(*data), NULL), NULL);
+	float scale = 1.7f;
+
+	for (int i = inputs_of_product; i > 1; i /= 4)
+		scale /= 2;
+	gp_halves(data, n, scale, n);
+	return data;
+}
+
+static Rotated
+matrices(int n, int k, int most)
+{
+	size_t count = (size_t) n * (size_t) k;
+	Rotated r = {.n = rotations(count * act, most)};
+	uint16_t *data = halves(count, k);
+
+	for (int i = 0; i < r.n; i++)
+		r.p[i] = one_matrix(data, n, k);
+	dsocr_free(data);
+	return r;
+}
+
+static void
+matrices_free(Rotated *r)
+{
+	for (int i = 0; i < r->n; i++)
+		ops->matrix_free(be, r->p[i]);
+	r->n = 0;
+}
+
+static DsocrVector *
+vector(size_t n)
+{
+	float *v = gp_need(dsocr_alloc(n, sizeof(*v), NULL), NULL);
+	DsocrError err = {0};
+	DsocrVector *made;
+
+	for (size_t i = 0; i < n; i++)
+		v[i] = numbers[i % n_numbers];
+	made = gp_need(ops->vector(be, v, n, &err), &err);
+	dsocr_free(v);
+	return made;
+}
+
+/* ---- timing ---- */
+
+typedef void (*Launch)(void *arg, int i);
+
+/* Is the case asked for?  In a list, name it and say no. */
+static bool
+wanted(const char *name, double bytes, double flops)
+{
+	if (options.filter != NULL && strstr(name, options.filter) == NULL)
+		return false;
+	if (!options.list)
+		return true;
+	printf("{\"kernel\": \"%s\", \"bytes\": %.0f, \"flops\": %.0f}\n", name, bytes, flops);
+	return false;
+}
+
+static void
+need_sync(const char *name)
+{
+	DsocrError err = {0};
+
+	if (!ops->sync(be, &err))
+		gp_die("%s: %s", name, err.message);
+}
+
+/* Microseconds of one of n launches in the stream. */
+static double
+in_stream(const char *name, Launch launch, void *arg, int n)
+{
+	int64_t start = dsocr_now_us();
+
+	for (int i = 0; i < n; i++)
+		launch(arg, i);
+	need_sync(name);
+	return (double) (dsocr_now_us() - start) / n;
+}
+
+static bool
+in_graph(Launch launch, void *arg, int n, double *us)
+{
+	double all[ROUNDS];
+
+	if (!tools->record_begin(be))
+		return false;
+	for (int i = 0; i < n; i++)
+		launch(arg, i);
+	if (!tools->record_end(be, ROUNDS, all))
+		return false;
+	*us = gp_median(all, ROUNDS) / n;
+	return true;
+}
+
+/* Run a case and print its line.  Inputs of the arg are the caller's. */
+static void
+measure(const char *name, double bytes, double flops, bool recordable, Launch launch, void *arg)
+{
+	const char *how = "stream";
+	double rounds[ROUNDS];
+	double us;
+	int n;
+
+	launch(arg, 0);
+	need_sync(name);
+	if (options.once)
+	{
+		printf("{\"kernel\": \"%s\"}\n", name);
+		fflush(stdout);
+		return;
+	}
+	us = in_stream(name, launch, arg, 3);
+	n = options.quick ? 2 : us > 5000 ? 2 : us < 100 ? 100 : (int) (10000 / us);
+	for (int i = 0; i < ROUNDS; i++)
+		rounds[i] = in_stream(name, launch, arg, n);
+	us = gp_median(rounds, ROUNDS);
+	if (recordable && tools != NULL && in_graph(launch, arg, n, &us))
+		how = "graph";
+	need_sync(name);
+	printf("{\"kernel\": \"%s\", \"us\": %.3f, \"stream_us\": %.3f, \"how\": \"%s\", "
+		   "\"bytes\": %.0f, \"flops\": %.0f}\n",
+		   name, us, gp_median(rounds, ROUNDS), how, bytes, flops);
+	fflush(stdout);
+}
+
+/* ---- products ---- */
+
+typedef struct Linear
+{
+	int rows, unit;
+	Rotated x, y, w;
+	DsocrVector *bias;
+	DsocrActivation activation;
+	bool residual;
+} Linear;
+
+static void
+launch_linear(void *arg, int i)
+{
+	const Linear *l = arg;
+	void *y = l->y.p[i % l->y.n];
+
+	ops->linear(be, y, l->x.p[i % l->x.n], l->rows, l->w.p[i % l->w.n], l->bias, l->activation,
+				l->residual ? y : NULL, l->unit);
+}
+
+/* views of rows each; mixed when views is 0 */
+static void
+bench_linear(const char *what, int views, int rows, int n, int k, bool bias,
+			 DsocrActivation activation, bool residual)
+{
+	Linear l = {.rows = rows * (views > 0 ? views : 1),
+				.unit = views > 0 ? rows : DSOCR_MIXED,
+				.activation = activation,
+				.residual = residual};
+	double bytes = (double) act * ((double) l.rows * k + (double) l.rows * n * (residual ? 2 : 1) +
+								   (double) n * k);
+	double flops = 2.0 * l.rows * (double) n * k;
+	char name[96];
+
+	snprintf(name, sizeof(name), "linear %s %dx[%d,%d]x[%d]", what, views > 0 ? views : 1, rows, k,
+			 n);
+	if (!wanted(name, bytes, flops))
+		return;
+	l.x = inputs((size_t) l.rows * (size_t) k, 8);
+	l.y = inputs((size_t) l.rows * (size_t) n, 8);
+	l.w = matrices(n, k, views > 0 ? 2 : 16);
+	l.bias = bias ? vector((size_t) n) : NULL;
+	measure(name, bytes, flops, true, launch_linear, &l);
+	inputs_free(&l.x);
+	inputs_free(&l.y);
+	matrices_free(&l.w);
+	if (l.bias != NULL)
+		ops->vector_free(be, l.bias);
+}
+
+typedef struct Swiglu
+{
+	int rows, unit;
+	Rotated x, y, w;
+	void *wide;
+} Swiglu;
+
+static void
+launch_swiglu(void *arg, int i)
+{
+	const Swiglu *s = arg;
+
+	ops->swiglu(be, s->y.p[i % s->y.n], s->wide, s->x.p[i % s->x.n], s->rows, s->w.p[i % s->w.n],
+				s->unit);
+}
+
+static void
+bench_swiglu(const char *what, int rows, int unit, int n)
+{
+	Swiglu s = {.rows = rows, .unit = unit};
+	double flops = 4.0 * rows * (double) n * d.hidden;
+	double bytes =
+		(double) act * ((double) rows * (d.hidden + n) + 2.0 * (double) n * (double) d.hidden);
+	size_t r = (size_t) rows;
+	DsocrError err = {0};
+	char name[96];
+
+	snprintf(name, sizeof(name), "swiglu %s [%d,%d]x[2*%d]", what, rows, d.hidden, n);
+	if (!wanted(name, bytes, flops))
+		return;
+	s.x = inputs(r * (size_t) d.hidden, 4);
+	s.y = inputs(r * (size_t) n, 4);
+	s.w = matrices(2 * n, d.hidden, 12);
+	s.wide = gp_need(ops->alloc(be, r * 2 * (size_t) n, &err), &err);
+	measure(name, bytes, flops, true, launch_swiglu, &s);
+	ops->free(be, s.wide);
+	inputs_free(&s.x);
+	inputs_free(&s.y);
+	matrices_free(&s.w);
+}
+
+/* ---- rows ---- */
+
+typedef struct Rows
+{
+	Rotated x, y;
+	DsocrVector *weight;
+	int rows, dim, views, side, stride;
+	const uint8_t *rgb[8];
+} Rows;
+
+static void
+launch_layer_norm(void *arg, int i)
+{
+	const Rows *r = arg;
+
+	ops->layer_norm(be, r->y.p[i % r->y.n], r->x.p[i % r->x.n], r->rows, r->dim, r->weight,
+					r->weight, 1e-6f);
+}
+
+static void
+launch_rms_norm(void *arg, int i)
+{
+	const Rows *r = arg;
+
+	ops->rms_norm(be, r->y.p[i % r->y.n], r->x.p[i % r->x.n], r->rows, r->dim, r->weight, 1e-6f);
+}
+
+static void
+launch_add(void *arg, int i)
+{
+	const Rows *r = arg;
+
+	ops->add(be, r->x.p[i % r->x.n], r->y.p[0], (size_t) r->rows * (size_t) r->dim, r->views);
+}
+
+static void
+launch_concat(void *arg, int i)
+{
+	const Rows *r = arg;
+
+	ops->concat(be, r->y.p[i % r->y.n], r->x.p[i % r->x.n], r->dim, 1, r->x.p[(i + 1) % r->x.n],
+				r->dim, r->views, r->rows);
+}
+
+static void
+launch_copy(void *arg, int i)
+{
+	const Rows *r = arg;
+
+	ops->copy_rows(be, r->y.p[i % r->y.n], (size_t) r->dim, r->x.p[i % r->x.n], (size_t) r->dim,
+				   (size_t) r->dim, (size_t) r->rows);
+}
+
+static void
+launch_im2col(void *arg, int i)
+{
+	const Rows *r = arg;
+
+	ops->im2col3(be, r->y.p[i % r->y.n], r->x.p[i % r->x.n], r->views, r->side, r->side, r->dim,
+				 r->stride);
+}
+
+static void
+launch_patches(void *arg, int i)
+{
+	const Rows *r = arg;
+
+	ops->patches(be, r->y.p[i % r->y.n], r->rgb, r->views, 16 * r->side, 16);
+}
+
+static void
+bench_rows(const char *what, Launch launch, Rows r, size_t x, size_t y, double bytes)
+{
+	char name[96];
+
+	snprintf(name, sizeof(name), "%s %dx[%d,%d]", what, r.views, r.rows, r.dim);
+	if (!wanted(name, bytes, 0))
+		return;
+	r.x = inputs(x, 32);
+	r.y = inputs(y, 32);
+	r.weight = vector((size_t) r.dim);
+	measure(name, bytes, 0, launch != launch_patches, launch, &r);
+	inputs_free(&r.x);
+	inputs_free(&r.y);
+	ops->vector_free(be, r.weight);
+}
+
+static void
+bench_all_rows(void)
+{
+	int p = d.sam_side * d.sam_side;
+	int t = p / 16;
+	size_t sam = (size_t) p * (size_t) d.sam;
+	size_t neck = (size_t) p * (size_t) d.neck;
+	size_t net2 = (size_t) p / 4 * (size_t) d.net2;
+	size_t clip = (size_t) (t + 1) * (size_t) d.clip;
+	size_t hidden = (size_t) d.chunk * (size_t) d.hidden;
+	size_t pixels = (size_t) p * 256 * 3;
+	Rows r = {.views = 1, .rows = p, .dim = d.sam, .side = d.sam_side, .stride = 1};
+	uint8_t *rgb = gp_need(dsocr_alloc(pixels, 1, NULL), NULL);
+	double a = (double) act;
+
+	for (size_t i = 0; i < pixels; i++)
+		rgb[i] = (uint8_t) (i * 2654435761u >> 13);
+	for (int i = 0; i < 8; i++)
+		r.rgb[i] = rgb;
+	bench_rows("layer_norm sam", launch_layer_norm, r, sam, sam, 2 * a * (double) sam);
+	bench_rows("add sam positions", launch_add, r, sam, sam, 3 * a * (double) sam);
+	bench_rows("copy_rows sam", launch_copy, r, sam, sam, 2 * a * (double) sam);
+	r.dim = 768;
+	bench_rows("patches", launch_patches, r, 1, pixels, (a + 1) * (double) pixels);
+	r.dim = d.neck;
+	bench_rows("im2col3 neck", launch_im2col, r, neck, 9 * neck, 10 * a * (double) neck);
+	r.stride = 2;
+	bench_rows("im2col3 net_2", launch_im2col, r, neck, 9 * neck / 4 + neck,
+			   a * (double) neck * (1 + 9.0 / 4));
+	r.side /= 2;
+	r.dim = d.net2;
+	bench_rows("im2col3 net_3", launch_im2col, r, net2, 9 * net2 / 4 + net2,
+			   a * (double) net2 * (1 + 9.0 / 4));
+	for (r.views = 1; r.views <= 8; r.views *= 8)
+	{
+		size_t v = (size_t) r.views;
+
+		r.dim = d.clip;
+		r.rows = (t + 1) * r.views;
+		bench_rows("layer_norm clip", launch_layer_norm, r, v * clip, v * clip,
+				   2 * a * (double) (v * clip));
+		r.rows = t;
+		bench_rows("concat", launch_concat, r, v * clip, 2 * v * clip, 4 * a * (double) (v * clip));
+	}
+	r.views = 1;
+	r.dim = d.hidden;
+	r.rows = d.chunk;
+	bench_rows("rms_norm prefill", launch_rms_norm, r, hidden, hidden, 2 * a * (double) hidden);
+	dsocr_free(rgb);
+}
+
+/* ---- attention of the encoder ---- */
+
+typedef struct Grid
+{
+	Rotated qkv, out;
+	int views, n, side, heads, window;
+	DsocrVector *rel, *bias;
+} Grid;
+
+static void
+launch_grid(void *arg, int i)
+{
+	const Grid *g = arg;
+
+	ops->grid_attention(be, g->out.p[i % g->out.n], g->qkv.p[i % g->qkv.n], g->views, g->side,
+						g->heads, d.sam / g->heads, g->window, g->rel, g->rel, g->bias);
+}
+
+static void
+launch_attention(void *arg, int i)
+{
+	const Grid *g = arg;
+
+	ops->attention(be, g->out.p[i % g->out.n], g->qkv.p[i % g->qkv.n], g->views, g->n, g->heads,
+				   d.clip / g->heads);
+}
+
+static void
+bench_grid(int views, int side, int window)
+{
+	Grid g = {.views = views, .side = side, .heads = d.sam_heads, .window = window};
+	double span = window > 0 ? window : side;
+	double padded = window > 0 ? (double) ((side + window - 1) / window * window) : side;
+	double n = (double) views * side * side;
+	double flops = 4.0 * views * padded * padded * d.sam * (span * span + span);
+	double bytes = 4.0 * (double) act * n * d.sam;
+	size_t count = (size_t) n * (size_t) d.sam;
+	char name[96];
+
+	snprintf(name, sizeof(name), "grid_attention %s %dx[%dx%d]", window > 0 ? "windows" : "global",
+			 views, side, side);
+	if (!wanted(name, bytes, flops))
+		return;
+	g.qkv = inputs(3 * count, 4);
+	g.out = inputs(count, 4);
+	g.rel = vector((size_t) (2 * (int) span - 1) * (size_t) (d.sam / d.sam_heads));
+	g.bias = vector(3 * (size_t) d.sam);
+	measure(name, bytes, flops, true, launch_grid, &g);
+	inputs_free(&g.qkv);
+	inputs_free(&g.out);
+	ops->vector_free(be, g.rel);
+	ops->vector_free(be, g.bias);
+}
+
+static void
+bench_attention(int views, int n)
+{
+	Grid g = {.views = views, .n = n, .heads = d.clip_heads};
+	double flops = 4.0 * views * (double) n * n * d.clip;
+	double bytes = 4.0 * (double) act * views * (double) n * d.clip;
+	size_t count = (size_t) views * (size_t) n * (size_t) d.clip;
+	char name[96];
+
+	snprintf(name, sizeof(name), "attention clip %dx[%d]", views, n);
+	if (!wanted(name, bytes, flops))
+		return;
+	g.qkv = inputs(3 * count, 16);
+	g.out = inputs(count, 16);
+	measure(name, bytes, flops, true, launch_attention, &g);
+	inputs_free(&g.qkv);
+	inputs_free(&g.out);
+}
+
+static void
+bench_encoder(void)
+{
+	int p = d.sam_side * d.sam_side;
+	int t = p / 16 + 1;
+
+	for (int views = 1; views <= 4; views *= 4)
+	{
+		bench_linear("sam qkv", views, p, 3 * d.sam, d.sam, true, DSOCR_ACT_NONE, false);
+		bench_linear("sam proj", views, p, d.sam, d.sam, true, DSOCR_ACT_NONE, true);
+		bench_linear("sam lin1", views, p, 4 * d.sam, d.sam, true, DSOCR_ACT_GELU, false);
+		bench_linear("sam lin2", views, p, d.sam, 4 * d.sam, true, DSOCR_ACT_NONE, true);
+	}
+	bench_linear("neck 3x3", 1, p, d.neck, 9 * d.neck, false, DSOCR_ACT_NONE, false);
+	bench_linear("net_2", 1, p / 4, d.net2, 9 * d.neck, false, DSOCR_ACT_NONE, false);
+	bench_linear("net_3", 1, p / 16, d.net3, 9 * d.net2, false, DSOCR_ACT_NONE, false);
+	for (int views = 1; views <= 8; views *= 8)
+	{
+		bench_linear("clip qkv", views, t, 3 * d.clip, d.clip, true, DSOCR_ACT_NONE, false);
+		bench_linear("clip out", views, t, d.clip, d.clip, true, DSOCR_ACT_NONE, true);
+		bench_linear("clip fc1", views, t, 4 * d.clip, d.clip, true, DSOCR_ACT_QUICK_GELU, false);
+		bench_linear("clip fc2", views, t, d.clip, 4 * d.clip, true, DSOCR_ACT_NONE, true);
+		bench_attention(views, t);
+	}
+	bench_linear("projector", 1, p / 16, d.hidden, 2 * d.clip, true, DSOCR_ACT_NONE, false);
+	for (int views = 1; views <= 4; views *= 4)
+	{
+		bench_grid(views, d.sam_side, d.window);
+		bench_grid(views, d.sam_side, 0);
+		bench_grid(views, d.tile_side, d.window);
+		bench_grid(views, d.tile_side, 0);
+	}
+	bench_grid(1, d.large_side, d.window);
+	bench_grid(1, d.large_side, 0);
+}
+
+/* ---- the decoder ---- */
+
+typedef struct Step
+{
+	DsocrRows rows;
+	int32_t slots[MAX_BATCH];
+	Rotated x, qkv, out;
+	DsocrKv *kv;
+	int layers;
+	Rotated gates;
+	DsocrExperts *experts[2];
+	Rotated up[2], down[2]; /* their matrices */
+	int32_t *ids;
+	float *weights;
+	float *logits;
+	Rotated head;
+} Step;
+
+static Step s;
+static bool ready; /* keys and values are filled in */
+
+static void
+launch_rope(void *arg, int i)
+{
+	ops->rope_store(be, s.qkv.p[i % s.qkv.n], &s.rows, s.kv, i % s.layers, 10000.0f);
+}
+
+static void
+launch_causal(void *arg, int i)
+{
+	ops->causal_attention(be, s.out.p[i % s.out.n], s.qkv.p[i % s.qkv.n], &s.rows, s.kv,
+						  i % s.layers);
+}
+
+static void
+launch_embed_last(void *arg, int i)
+{
+	ops->embed_last(be, s.out.p[i % s.out.n], s.head.p[0], &s.rows);
+}
+
+static void
+launch_router(void *arg, int i)
+{
+	ops->router(be, s.ids, s.weights, NULL, s.x.p[i % s.x.n], &s.rows, s.gates.p[i % s.gates.n],
+				d.top);
+}
+
+static void
+launch_experts(void *arg, int i)
+{
+	void *x = s.x.p[i % s.x.n];
+	void *out = s.out.p[i % s.out.n];
+
+	ops->experts(be, out, x, s.rows.n, s.ids, s.weights, d.top, s.experts[i % 2], out,
+				 s.rows.mixed ? DSOCR_MIXED : s.rows.n);
+}
+
+static void
+launch_logits(void *arg, int i)
+{
+	ops->logits(be, s.logits, s.x.p[i % s.x.n], s.rows.mixed ? s.rows.n : 1,
+				s.head.p[i % s.head.n]);
+}
+
+static void
+launch_pick(void *arg, int i)
+{
+	ops->pick(be, s.logits, &s.rows, d.vocab);
+}
+
+static int
+pages_of_slot(void)
+{
+	return (d.context + PAGE_TOKENS - 1) / PAGE_TOKENS;
+}
+
+/* Texts of `context` ids in all slots. */
+static void
+start_texts(void)
+{
+	size_t n = (size_t) d.context;
+	int32_t *ids = gp_need(dsocr_alloc(n, sizeof(*ids), NULL), NULL);
+	int32_t *pages = gp_need(dsocr_alloc((size_t) pages_of_slot(), sizeof(*pages), NULL), NULL);
+	uint64_t seed = 7;
+
+	for (int slot = 0; slot < d.batch; slot++)
+	{
+		DsocrText text = {.ids = ids,
+						  .n = d.context,
+						  .prompt_len = d.context / 2,
+						  .pages = pages,
+						  .n_pages = pages_of_slot(),
+						  .ngram_size = 30,
+						  .ngram_window = 90};
+
+		for (int i = 0; i < d.context; i++)
+			ids[i] = gp_between(&seed, 0, d.vocab - 1);
+		for (int i = 0; i < text.n_pages; i++)
+			pages[i] = i * d.batch + slot;
+		ops->text_start(be, slot, &text);
+	}
+	need_sync("texts");
+	dsocr_free(ids);
+	dsocr_free(pages);
+}
+
+static void
+begin(const DsocrRows *rows)
+{
+	s.rows = *rows;
+	(void) ops->run_begin(be, rows, false);
+	if (ready)
+	{
+		launch_router(NULL, 0); /* what experts and pick need, whatever is measured */
+		launch_logits(NULL, 0);
+	}
+}
+
+static void
+end(void)
+{
+	ops->run_end(be);
+	need_sync("run");
+}
+
+/* One chunk of a sequence. */
+static void
+begin_chunk(int slot, int first, int n)
+{
+	s.slots[0] = slot;
+	begin(&(DsocrRows){.n = n, .slots = s.slots, .first = first});
+}
+
+static void
+begin_mixed(int n)
+{
+	for (int i = 0; i < n; i++)
+		s.slots[i] = i;
+	begin(&(DsocrRows){.n = n, .slots = s.slots, .mixed = true});
+}
+
+/* Keys and values of all positions of all slots. */
+static void
+fill_kv(void)
+{
+	for (int slot = 0; slot < d.batch; slot++)
+		for (int first = 0; first < d.context; first += d.chunk)
+		{
+			int left = d.context - first;
+
+			begin_chunk(slot, first, left < d.chunk ? left : d.chunk);
+			for (int layer = 0; layer < s.layers; layer++)
+				launch_rope(NULL, slot * s.layers + layer);
+			end();
+		}
+}
+
+static void
+open_experts(int layer)
+{
+	size_t up = 2 * (size_t) d.inter * (size_t) d.hidden;
+	uint16_t *data = halves(up, d.hidden);
+	const DsocrMatrix *ups[64];
+	const DsocrMatrix *downs[64];
+	DsocrError err = {0};
+
+	for (int e = 0; e < d.experts; e++)
+	{
+		ups[e] = one_matrix(data, 2 * d.inter, d.hidden);
+		downs[e] = one_matrix(data, d.hidden, d.inter);
+	}
+	s.experts[layer] = gp_need(ops->experts_open(be, ups, downs, d.experts, &err), &err);
+	dsocr_free(data);
+}
+
+/* What all decoder cases work on; it lives until the program ends. */
+static void
+open_decoder(void)
+{
+	DsocrTextShape texts = {
+		.slots = d.batch, .ids = d.context + SPARE_IDS, .pages = pages_of_slot()};
+	DsocrKvShape shape = {.layers = s.layers,
+						  .heads = d.heads,
+						  .head_dim = d.hidden / d.heads,
+						  .page_tokens = PAGE_TOKENS,
+						  .pages = pages_of_slot() * d.batch};
+	size_t rows = (size_t) (d.chunk > d.batch ? d.chunk : d.batch);
+	DsocrError err = {0};
+
+	if (!ops->texts_open(be, &texts, &err))
+		gp_die("%s", err.message);
+	s.kv = gp_need(ops->kv_open(be, &shape, &err), &err);
+	s.x = inputs(rows * (size_t) d.hidden, 8);
+	s.qkv = inputs(rows * 3 * (size_t) d.hidden, 8);
+	s.out = inputs(rows * (size_t) d.hidden, 8);
+	s.gates = matrices(d.experts, d.hidden, 8);
+	s.head = matrices(d.vocab, d.hidden, 2);
+	for (int layer = 0; layer < 2; layer++)
+		open_experts(layer);
+	s.ids = gp_need(ops->raw_alloc(be, rows * (size_t) d.top * 4, &err), &err);
+	s.weights = gp_need(ops->raw_alloc(be, rows * (size_t) d.top * 4, &err), &err);
+	s.logits = gp_need(ops->raw_alloc(be, (size_t) d.batch * (size_t) d.vocab * 4, &err), &err);
+	start_texts();
+	fill_kv();
+	ready = true;
+}
+
+/* Expert weights that rows touch when each chooses at random. */
+static double
+touched(int rows)
+{
+	double missed = 1;
+
+	for (int i = 0; i < rows; i++)
+		missed *= 1 - (double) d.top / d.experts;
+	return d.experts * (1 - missed);
+}
+
+static void
+decoder_case(const char *what, int n, double bytes, double flops, Launch launch)
+{
+	char name[96];
+
+	snprintf(name, sizeof(name), "%s %d", what, n);
+	if (wanted(name, bytes, flops))
+		measure(name, bytes, flops, true, launch, NULL);
+}
+
+static void
+experts_case(const char *what, int n)
+{
+	double a = (double) act;
+	double weights = touched(n) * 3 * d.inter * (double) d.hidden;
+	double flops = 6.0 * n * d.top * d.inter * (double) d.hidden;
+
+	decoder_case(what, n, a * (weights + 3.0 * n * d.hidden), flops, launch_experts);
+}
+
+static void
+bench_mixed(int n)
+{
+	double a = (double) act;
+	double h = d.hidden;
+	double kv = 2.0 * a * n * d.context * h;
+
+	if (!options.list)
+		begin_mixed(n);
+	decoder_case("decode embed_last", n, 2 * a * n * h, 0, launch_embed_last);
+	decoder_case("decode rope_store", n, 5 * a * n * h, 0, launch_rope);
+	decoder_case("decode attention", n, kv + 2 * a * n * h, 4.0 * n * d.context * h, launch_causal);
+	decoder_case("decode router", n, a * h * (n + d.experts), 2.0 * n * h * d.experts,
+				 launch_router);
+	experts_case("decode experts", n);
+	decoder_case("decode logits", n, a * h * (n + (double) d.vocab) + 4.0 * n * d.vocab,
+				 2.0 * n * h * d.vocab, launch_logits);
+	decoder_case("decode pick", n, 4.0 * n * d.vocab, 0, launch_pick);
+	if (!options.list)
+	{
+		end();
+		start_texts(); /* picks have made them longer */
+	}
+	bench_linear("decode qkv", 0, n, 3 * d.hidden, d.hidden, false, DSOCR_ACT_NONE, false);
+	bench_linear("decode o", 0, n, d.hidden, d.hidden, false, DSOCR_ACT_NONE, true);
+	bench_swiglu("decode shared", n, DSOCR_MIXED, d.shared);
+	bench_linear("decode shared down", 0, n, d.hidden, d.shared, false, DSOCR_ACT_NONE, true);
+	bench_swiglu("decode dense", n, DSOCR_MIXED, d.dense);
+	bench_linear("decode dense down", 0, n, d.hidden, d.dense, false, DSOCR_ACT_NONE, true);
+}
+
+static void
+bench_chunk(int first)
+{
+	double a = (double) act;
+	double h = d.hidden;
+	int n = d.context - first < d.chunk ? d.context - first : d.chunk;
+	double keys = n * (first + (n + 1) / 2.0);
+	char what[64];
+
+	if (!options.list)
+		begin_chunk(0, first, n);
+	snprintf(what, sizeof(what), "prefill attention from %d,", first);
+	decoder_case(what, n, a * h * (2.0 * n + 2.0 * (first + n)), 4.0 * keys * h, launch_causal);
+	if (first == 0)
+	{
+		decoder_case("prefill rope_store", n, 5 * a * n * h, 0, launch_rope);
+		decoder_case("prefill router", n, a * h * (n + d.experts), 2.0 * n * h * d.experts,
+					 launch_router);
+		experts_case("prefill experts", n);
+		decoder_case("prefill logits of row", 1, a * h * (1 + (double) d.vocab), 2.0 * h * d.vocab,
+					 launch_logits);
+	}
+	if (!options.list)
+		end();
+	if (first > 0)
+		return;
+	bench_linear("prefill qkv", 1, n, 3 * d.hidden, d.hidden, false, DSOCR_ACT_NONE, false);
+	bench_linear("prefill o", 1, n, d.hidden, d.hidden, false, DSOCR_ACT_NONE, true);
+	bench_swiglu("prefill shared", n, n, d.shared);
+	bench_linear("prefill shared down", 1, n, d.hidden, d.shared, false, DSOCR_ACT_NONE, true);
+	bench_swiglu("prefill dense", n, n, d.dense);
+	bench_linear("prefill dense down", 1, n, d.hidden, d.dense, false, DSOCR_ACT_NONE, true);
+}
+
+static void
+bench_decoder(void)
+{
+	static const int batches[] = {1, 8, 32, 64, 128, 256, 512};
+
+	s.layers = 2;
+	if (!options.list)
+		open_decoder();
+	bench_chunk(0);
+	bench_chunk(d.chunk < d.context ? d.chunk : 0);
+	for (size_t i = 0; i < sizeof(batches) / sizeof(batches[0]); i++)
+		if (batches[i] <= d.batch)
+			bench_mixed(batches[i]);
+}
+
+static void
+open_device(void)
+{
+	uint64_t seed = 3;
+	DsocrError err = {0};
+
+	n_numbers = options.quick ? 1 << 16 : 1 << 22;
+	numbers = gp_need(dsocr_alloc(n_numbers, sizeof(*numbers), NULL), NULL);
+	for (size_t i = 0; i < n_numbers; i++)
+		numbers[i] = (float) (gp_next(&seed) >> 40) / (float) (1 << 23) - 0.999f;
+	be = gp_need(dsocr_device_open(&options.backend, &err), &err);
+	ops = be->ops;
+	act = be->act_size;
+	tools = gp_tools_load(options.tools);
+	fprintf(stderr, "%s, times from %s\n", be->description,
+			tools != NULL ? "recordings" : "the stream");
+}
+
+int
+main(int argc, char **argv)
+{
+	gp_options(argc, argv, &options);
+	d = options.quick ? small_dims : real_dims;
+	act = options.backend.precision == DSOCR_PRECISION_FP32 ? 4 : 2;
+	if (!options.list)
+		open_device();
+	bench_linear("large product", 1, d.product, d.product, d.product, false, DSOCR_ACT_NONE, false);
+	bench_encoder();
+	bench_all_rows();
+	if (options.filter == NULL || strstr(options.filter, "decode") != NULL ||
+		strstr(options.filter, "prefill") != NULL)
+		bench_decoder();
+	/* the device's memory goes with the process: freeing all of it one by one takes longer */
+	return 0;
+}
