@@ -35,6 +35,8 @@ endif
 include src/engine/engine.mk
 include kernels/cuda/cuda.mk
 include test/test.mk
+include test/cuda_emu/emu.mk
+include test/gpu/gpu.mk
 
 all: dsocr-engine
 
