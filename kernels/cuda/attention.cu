@@ -19,7 +19,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "attention.cuh"
+#include "flash.cuh"
 
 #include <math.h>
 
@@ -287,6 +287,78 @@ attention_launch_plain(DsocrCuda *c, void *out, const void *qkv, int views, Atte
 	return rc;
 }
 
+/* Kernels of flash.cuh for a problem; false when its terms do not fit into shared memory. */
+template <int HD, int MT, int C>
+static bool
+attention_launch_flash(DsocrCuda *c, int views, FlashTask task, int blocks, cudaError_t *rc)
+{
+	AttentionShape *s = &task.shape;
+	const int width = C > 0 ? C : FLASH_KEYS;
+	const int height = FLASH_KEYS / width;
+	const int queries = FLASH_WARPS * 16 * MT;
+	size_t shared = 4 * FLASH_KEYS * HD * sizeof(__nv_bfloat16);
+	dim3 grid;
+
+	s->tiles = (s->rows * s->cols + queries - 1) / queries;
+	task.strips = (s->cols + width - 1) / width;
+	task.steps = (s->rows + height - 1) / height;
+	if (C > 0)
+	{
+		task.row_pitch = (s->rows + 7) / 8 * 8;
+		task.col_pitch = task.strips * C;
+		shared += (size_t) queries * (size_t) (task.row_pitch + task.col_pitch) * sizeof(float);
+	}
+	/* each block takes a kilobyte beside its own; a multiprocessor has one more than shared_max */
+	if (shared + queries * sizeof(int) + 1024 > (c->shared_max + 1024) / (size_t) blocks)
+		return false;
+	grid = dim3((unsigned) (s->windows * s->windows * s->tiles), (unsigned) s->heads,
+				(unsigned) views);
+	*rc = dsocr_launch(flash_attention<HD, MT, C, (MT == 1 && C > 0)>, grid, dim3(FLASH_THREADS),
+					   shared, c->stream, task);
+	return true;
+}
+
+/*
+ * The fast kernels, where they apply.  The large tiles are worth their
+ * registers on whole pictures and as long as two blocks share a
+ * multiprocessor.
+ */
+static bool
+attention_flash(DsocrCuda *c, void *out, const void *qkv, int views, const AttentionShape &s,
+				const float *rel_h, const float *rel_w, const float *padding, cudaError_t *rc)
+{
+	FlashTask task = {};
+	bool large = s.windows == 1 && s.rows * (size_t) s.cols >= 1024;
+
+	if (!dsocr_cuda_bf16(c) || s.head_dim % 8 != 0 || s.head_dim > 128 || views > 65535 ||
+		s.heads > 65535 || ((uintptr_t) out | (uintptr_t) qkv) % 16 != 0)
+		return false;
+	task.shape = s;
+	task.out = (__nv_bfloat16 *) out;
+	task.qkv = (const __nv_bfloat16 *) qkv;
+	task.rel_h = rel_h;
+	task.rel_w = rel_w;
+	task.padding = padding;
+	task.root = sqrtf((float) s.head_dim);
+	task.scale = FLASH_LOG2E / task.root;
+	if (rel_h == NULL && s.head_dim <= 32)
+		return attention_launch_flash<32, 1, 0>(c, views, task, 1, rc);
+	if (rel_h == NULL && s.head_dim <= 64)
+		return attention_launch_flash<64, 1, 0>(c, views, task, 1, rc);
+	if (rel_h == NULL)
+		return attention_launch_flash<128, 1, 0>(c, views, task, 1, rc);
+	if (s.head_dim <= 32)
+		return attention_launch_flash<32, 1, 16>(c, views, task, 1, rc);
+	if (s.head_dim > 64)
+		return attention_launch_flash<128, 1, 16>(c, views, task, 1, rc);
+	if (large && (s.cols + 7) / 8 % 2 == 0 &&
+		attention_launch_flash<64, 2, 16>(c, views, task, 2, rc))
+		return true;
+	if (large && attention_launch_flash<64, 2, 8>(c, views, task, 2, rc))
+		return true;
+	return attention_launch_flash<64, 1, 16>(c, views, task, 1, rc);
+}
+
 static void
 attention_run(DsocrBackend *be, void *out, const void *qkv, int views, const AttentionShape &s,
 			  const float *rel_h, const float *rel_w, const float *padding, const char *name)
@@ -296,7 +368,9 @@ attention_run(DsocrBackend *be, void *out, const void *qkv, int views, const Att
 
 	if (views <= 0 || s.side <= 0)
 		return;
-	if (dsocr_cuda_bf16(c))
+	if (attention_flash(c, out, qkv, views, s, rel_h, rel_w, padding, &rc))
+		;
+	else if (dsocr_cuda_bf16(c))
 		rc = attention_launch_plain<__nv_bfloat16>(c, out, qkv, views, s, rel_h, rel_w, padding);
 	else
 		rc = attention_launch_plain<float>(c, out, qkv, views, s, rel_h, rel_w, padding);
