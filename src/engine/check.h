@@ -19,6 +19,7 @@ typedef struct DsocrCheck
 	DsocrPrecision precision; /* of model cases */
 	bool both;				  /* run model cases in fp32, then in bf16, whatever precision says */
 	int threads;
+	const char *device;	   /* what is checked; NULL: the CPU */
 	const char *tokenizer; /* tokenizer.json for folders that have none */
 	const char *model;	   /* checkpoint for synth cases, or NULL */
 } DsocrCheck;

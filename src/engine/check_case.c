@@ -13,6 +13,7 @@
 #include "check_case.h"
 
 #include "check_stages.h"
+#include "device.h"
 #include "prompt.h"
 
 #include <math.h>
@@ -475,9 +476,10 @@ dsocr_check_open(const DsocrCheck *c, DsocrBackend *be, const char *dir, DsocrEr
 void
 dsocr_check_case(DsocrCheck *c, const char *model_dir, const char *case_json)
 {
-	DsocrBackendOptions options = {.precision = c->precision, .threads = c->threads};
+	DsocrBackendOptions options = {
+		.device = c->device, .precision = c->precision, .threads = c->threads};
 	DsocrError err = {0};
-	DsocrBackend *be = dsocr_cpu_open(&options, &err);
+	DsocrBackend *be = dsocr_device_open(&options, &err);
 	DsocrModel *m = be != NULL ? dsocr_check_open(c, be, model_dir, &err) : NULL;
 
 	if (dsocr_check(c, m != NULL, model_dir, "%s", err.message))

@@ -11,6 +11,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "device.h"
+
 static void
 close_model(DsocrModel *m)
 {
@@ -22,11 +24,11 @@ close_model(DsocrModel *m)
 }
 
 static DsocrModel *
-open_model(DsocrCheck *c, DsocrPrecision precision, const char *dir)
+open_model(DsocrCheck *c, const char *device, DsocrPrecision precision, const char *dir)
 {
-	DsocrBackendOptions options = {.precision = precision, .threads = c->threads};
+	DsocrBackendOptions options = {.device = device, .precision = precision, .threads = c->threads};
 	DsocrError err = {0};
-	DsocrBackend *be = dsocr_cpu_open(&options, &err);
+	DsocrBackend *be = dsocr_device_open(&options, &err);
 	DsocrModel *m = be != NULL ? dsocr_check_open(c, be, dir, &err) : NULL;
 
 	dsocr_check(c, m != NULL, dir, "%s", err.message);
@@ -40,11 +42,11 @@ dsocr_check_model(DsocrCheck *c, const char *dir)
 {
 	char pattern[4096];
 	glob_t found = {0};
-	DsocrModel *m = open_model(c, c->precision, dir);
+	DsocrModel *m = open_model(c, c->device, c->precision, dir);
 	DsocrModel *exact = NULL;
 
 	if (m != NULL && c->precision != DSOCR_PRECISION_FP32)
-		exact = open_model(c, DSOCR_PRECISION_FP32, dir);
+		exact = open_model(c, "cpu", DSOCR_PRECISION_FP32, dir);
 	snprintf(pattern, sizeof(pattern), "%s/cases/*.json", dir);
 	if (m != NULL &&
 		dsocr_check(c, glob(pattern, 0, NULL, &found) == 0, dir, "no cases in %s", pattern))

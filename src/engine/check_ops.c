@@ -17,6 +17,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "device.h"
+
 #define TOLERANCE 2e-5 /* of the rms */
 #define ROPE_TOLERANCE 1e-3
 #define ROPE_CONTEXT 8192
@@ -492,7 +494,7 @@ void
 dsocr_check_ops(DsocrCheck *c, const char *dir)
 {
 	DsocrBackendOptions options = {
-		.device = "cpu", .precision = DSOCR_PRECISION_FP32, .threads = c->threads};
+		.device = c->device, .precision = DSOCR_PRECISION_FP32, .threads = c->threads};
 	const DsocrTextShape texts = {.slots = ROPE_ROWS, .ids = ROPE_CONTEXT, .pages = 1};
 	OpsRun o = {.check = c};
 	char path[MAX_PATH];
@@ -512,7 +514,7 @@ dsocr_check_ops(DsocrCheck *c, const char *dir)
 	snprintf(path, sizeof(path), "%s/ops.safetensors", dir);
 	o.data = dsocr_weights_open_file(path, &o.err);
 	if (o.data != NULL)
-		o.be = dsocr_cpu_open(&options, &o.err);
+		o.be = dsocr_device_open(&options, &o.err);
 	if (o.be == NULL || !o.be->ops->texts_open(o.be, &texts, &o.err))
 		dsocr_check(c, false, path, "%s", o.err.message);
 	else

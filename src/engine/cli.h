@@ -27,6 +27,9 @@ extern int dsocr_cli_serve(int argc, char **argv);
  */
 extern void dsocr_cli_default_model(char *path, size_t size);
 
+/* A line on stderr, in one write so that lines of several processes do not mix. */
+extern void dsocr_cli_log(const char *message);
+
 /*
  * Read the value of an option; a wrong one is reported on stderr.  Numbers
  * are decimal and lie between min and max.

@@ -20,6 +20,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#include "device.h"
 #include "sequence.h"
 
 #define MAX_RUNS 101
@@ -46,6 +47,7 @@ typedef struct Bench
 static const char usage[] = "usage: dsocr-engine bench [options]\n"
 							"  --model DIR        model folder (the embedded one)\n"
 							"  --mode NAME        page whose encoding is timed (base)\n"
+							"  --device NAME      cpu, cuda:N or auto (cpu)\n"
 							"  --precision NAME   bf16 or fp32 (bf16)\n"
 							"  --threads N        0 = all cores (0)\n"
 							"  --runs N           of which the median counts (3)\n";
@@ -410,7 +412,7 @@ open_bench(Bench *b, const char *model, const DsocrBackendOptions *options)
 	int64_t start = dsocr_now_us();
 	int cap = PROMPT + STEPS * (b->runs + 1) + 1;
 
-	b->be = dsocr_cpu_open(options, &b->err);
+	b->be = dsocr_device_open(options, &b->err);
 	if (b->be == NULL)
 		return false;
 	b->m = dsocr_model_open(b->be, model, NULL, TOGETHER, &b->err);
@@ -429,13 +431,11 @@ open_bench(Bench *b, const char *model, const DsocrBackendOptions *options)
 static int
 read_options(int argc, char **argv, Bench *b, DsocrBackendOptions *backend, const char **model)
 {
-	static const struct option options[] = {{"model", required_argument, NULL, 'm'},
-											{"mode", required_argument, NULL, 'o'},
-											{"precision", required_argument, NULL, 'p'},
-											{"threads", required_argument, NULL, 't'},
-											{"runs", required_argument, NULL, 'r'},
-											{"help", no_argument, NULL, 'h'},
-											{NULL, 0, NULL, 0}};
+	static const struct option options[] = {
+		{"model", required_argument, NULL, 'm'},   {"mode", required_argument, NULL, 'o'},
+		{"device", required_argument, NULL, 'd'},  {"precision", required_argument, NULL, 'p'},
+		{"threads", required_argument, NULL, 't'}, {"runs", required_argument, NULL, 'r'},
+		{"help", no_argument, NULL, 'h'},		   {NULL, 0, NULL, 0}};
 	long long number;
 	int mode = DSOCR_MODE_BASE;
 	int c;
@@ -451,6 +451,8 @@ read_options(int argc, char **argv, Bench *b, DsocrBackendOptions *backend, cons
 			mode = dsocr_cli_name("mode", optarg, dsocr_mode_names, DSOCR_N_MODES);
 			ok = mode >= 0 && mode != DSOCR_MODE_AUTO;
 		}
+		else if (c == 'd')
+			backend->device = optarg;
 		else if (c == 'p')
 			ok = dsocr_cli_precision(optarg, &backend->precision);
 		else if (c == 't' && (ok = dsocr_cli_number("threads", optarg, 0, 1024, &number)))
@@ -482,7 +484,7 @@ read_options(int argc, char **argv, Bench *b, DsocrBackendOptions *backend, cons
 int
 dsocr_cli_bench(int argc, char **argv)
 {
-	DsocrBackendOptions backend = {.device = "cpu"};
+	DsocrBackendOptions backend = {.device = "cpu", .log = dsocr_cli_log};
 	Bench b = {.runs = 3};
 	const char *model = NULL;
 	char path[4096];

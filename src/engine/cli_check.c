@@ -22,6 +22,7 @@
 static const char usage[] = "usage: dsocr-engine check [options] DIR...\n"
 							"DIR holds reference data, or folders of it.\n"
 							"  --precision NAME   bf16 or fp32, for model cases (both)\n"
+							"  --device NAME      cpu, cuda:N or auto (cpu)\n"
 							"  --model DIR        full-size checkpoint for synthetic cases\n"
 							"  --tokenizer FILE   tokenizer.json for folders that have none\n"
 							"  --threads N        0 = all cores (0)\n"
@@ -198,6 +199,7 @@ read_options(int argc, char **argv, Options *o)
 {
 	static const struct option options[] = {
 		{"precision", required_argument, NULL, 'p'},
+		{"device", required_argument, NULL, 'd'},
 		{"model", required_argument, NULL, 'm'},
 		{"tokenizer", required_argument, NULL, 'k'},
 		{"threads", required_argument, NULL, 't'},
@@ -223,6 +225,8 @@ read_options(int argc, char **argv, Options *o)
 			ok = dsocr_cli_precision(optarg, &o->check.precision);
 			o->check.both = false;
 		}
+		else if (c == 'd')
+			o->check.device = optarg;
 		else if (c == 'm')
 			o->check.model = optarg;
 		else if (c == 'k')
@@ -250,7 +254,7 @@ read_options(int argc, char **argv, Options *o)
 int
 dsocr_cli_check(int argc, char **argv)
 {
-	Options o = {.check = {.precision = DSOCR_PRECISION_FP32, .both = true}};
+	Options o = {.check = {.device = "cpu", .precision = DSOCR_PRECISION_FP32, .both = true}};
 	int status = read_options(argc, argv, &o);
 
 	if (status >= 0)

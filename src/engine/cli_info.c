@@ -12,11 +12,13 @@
 #include <stdio.h>
 
 #include "config.h"
+#include "device.h"
 #include "engine.h"
 #include "preprocess.h"
 
 static const char usage[] = "usage: dsocr-engine info [options]\n"
 							"  --model DIR        model folder (the embedded one)\n"
+							"  --device NAME      cpu, cuda:N or auto (cpu)\n"
 							"  --precision NAME   bf16 or fp32 (bf16)\n"
 							"  --threads N        0 = all cores (0)\n";
 
@@ -63,6 +65,12 @@ print_modes(const DsocrConfig *c)
 	}
 }
 
+static void
+print_device(void *arg, const char *device, const char *what)
+{
+	printf("  %-12s %s\n", device, what);
+}
+
 static int
 print_model(const DsocrEngineOptions *options)
 {
@@ -105,15 +113,17 @@ dsocr_cli_info(int argc, char **argv)
 {
 	static const struct option options[] = {
 		{"model", required_argument, NULL, 'm'},
+		{"device", required_argument, NULL, 'd'},
 		{"precision", required_argument, NULL, 'p'},
 		{"threads", required_argument, NULL, 't'},
 		{"help", no_argument, NULL, 'h'},
 		{NULL, 0, NULL, 0},
 	};
-	DsocrEngineOptions o = {.backend = {.device = "cpu"}};
+	DsocrEngineOptions o = {.backend = {.device = "cpu", .log = dsocr_cli_log}};
 	char model[PATH_MAX];
 	long long n = 0;
 	bool ok = true;
+	int status;
 	int c;
 
 	while (ok && (c = getopt_long(argc, argv, "", options, NULL)) != -1)
@@ -125,6 +135,8 @@ dsocr_cli_info(int argc, char **argv)
 		}
 		if (c == 'm')
 			o.model = optarg;
+		else if (c == 'd')
+			o.backend.device = optarg;
 		else if (c == 'p')
 			ok = dsocr_cli_precision(optarg, &o.backend.precision);
 		else if (c == 't')
@@ -143,5 +155,8 @@ dsocr_cli_info(int argc, char **argv)
 		dsocr_cli_default_model(model, sizeof(model));
 		o.model = model;
 	}
-	return print_model(&o);
+	status = print_model(&o);
+	printf("devices\n");
+	dsocr_device_list(print_device, NULL);
+	return status;
 }

@@ -33,6 +33,7 @@ static const char usage[] =
 	"  --prompt TEXT      prompt of generate, or what locate looks for\n"
 	"  --max-tokens N     tokens of text, 0 = as many as fit (0)\n"
 	"  --no-repeat N,W    never repeat N tokens within W, 0,0 = off (30,90)\n"
+	"  --device NAME      cpu, cuda:N or auto (cpu)\n"
 	"  --precision NAME   bf16 or fp32 (bf16)\n"
 	"  --threads N        0 = all cores (0)\n"
 	"  --json             one JSON object a file instead of its text\n";
@@ -113,6 +114,9 @@ take_option(Options *o, bool *task_given, int c, const char *value)
 			return true;
 		case 'r':
 			return take_ngram(&o->request, value);
+		case 'd':
+			o->engine.backend.device = value;
+			return true;
 		case 'c':
 			return dsocr_cli_precision(value, &o->engine.backend.precision);
 		case 't':
@@ -139,6 +143,7 @@ read_options(int argc, char **argv, Options *o)
 		{"prompt", required_argument, NULL, 'p'},
 		{"max-tokens", required_argument, NULL, 'x'},
 		{"no-repeat", required_argument, NULL, 'r'},
+		{"device", required_argument, NULL, 'd'},
 		{"precision", required_argument, NULL, 'c'},
 		{"threads", required_argument, NULL, 't'},
 		{"json", no_argument, NULL, 'j'},
@@ -388,7 +393,7 @@ read_pages(Run *run, DsocrEngine *e, const Options *o)
 int
 dsocr_cli_ocr(int argc, char **argv)
 {
-	Options o = {.engine = {.backend = {.device = "cpu"}},
+	Options o = {.engine = {.backend = {.device = "cpu", .log = dsocr_cli_log}},
 				 .request = {.kind = DSOCR_READ,
 							 .task = DSOCR_TASK_MARKDOWN,
 							 .ngram_size = DEFAULT_NGRAM_SIZE,

@@ -19,20 +19,14 @@ static const char usage[] =
 	"usage: dsocr-engine serve --fd N --model DIR [options]\n"
 	"  --fd N                 socket to the worker\n"
 	"  --model DIR            model folder\n"
-	"  --device NAME          compute device (cpu)\n"
+	"  --device NAME          cpu, cuda:N or auto (cpu)\n"
+	"  --device-memory BYTES  most memory of a GPU, 0 = what is free (0)\n"
 	"  --precision NAME       bf16 or fp32 (bf16)\n"
 	"  --threads N            0 = all cores (0)\n"
 	"  --max-sequences N      images decoded together, 0 = automatic (0)\n"
 	"  --max-pixels N         refuse larger images whatever a request says, 0 = off (0)\n"
 	"  --memory-limit BYTES   private memory of the process, 0 = none (0)\n"
 	"  --no-sandbox           keep system calls open; for debuggers and sanitizers\n";
-
-static void
-log_line(const char *message)
-{
-	/* one write, so that lines of several processes do not mix */
-	dprintf(STDERR_FILENO, "dsocr-engine: %s\n", message);
-}
 
 static void __attribute__((noreturn)) quit(int status)
 {
@@ -57,6 +51,11 @@ take_option(DsocrServeOptions *o, int c, const char *value)
 			return true;
 		case 'd':
 			o->engine.backend.device = value;
+			return true;
+		case 'g':
+			if (!dsocr_cli_number("device-memory", value, 0, LLONG_MAX, &n))
+				return false;
+			o->engine.backend.memory = (size_t) n;
 			return true;
 		case 'p':
 			return dsocr_cli_precision(value, &o->engine.backend.precision);
@@ -95,6 +94,7 @@ dsocr_cli_serve(int argc, char **argv)
 		{"fd", required_argument, NULL, 'f'},
 		{"model", required_argument, NULL, 'm'},
 		{"device", required_argument, NULL, 'd'},
+		{"device-memory", required_argument, NULL, 'g'},
 		{"precision", required_argument, NULL, 'p'},
 		{"threads", required_argument, NULL, 't'},
 		{"max-sequences", required_argument, NULL, 's'},
@@ -104,11 +104,12 @@ dsocr_cli_serve(int argc, char **argv)
 		{"help", no_argument, NULL, 'h'},
 		{NULL, 0, NULL, 0},
 	};
-	DsocrServeOptions o = {.fd = -1, .sandbox = true, .log = log_line, .quit = quit};
+	DsocrServeOptions o = {.fd = -1, .sandbox = true, .log = dsocr_cli_log, .quit = quit};
 	char model[PATH_MAX];
 	int c;
 
 	o.engine.backend.device = "cpu";
+	o.engine.backend.log = dsocr_cli_log;
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1)
 	{
 		if (c == 'h')

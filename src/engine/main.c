@@ -120,6 +120,12 @@ dsocr_cli_default_model(char *path, size_t size)
 	snprintf(path, size, "models/nano");
 }
 
+void
+dsocr_cli_log(const char *message)
+{
+	dprintf(STDERR_FILENO, "dsocr-engine: %s\n", message);
+}
+
 bool
 dsocr_cli_number(const char *option, const char *value, long long min, long long max,
 				 long long *number)
