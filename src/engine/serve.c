@@ -139,11 +139,32 @@ on_progress(void *arg, const DsocrProgress *progress)
 	(void) dsocr_frame_progress(&s->channel.out, progress, NULL);
 }
 
+/*
+ * The device is broken: end at once, before anything is computed on it or a
+ * driver's handlers wait for it.  Requests that are left get no answer, so that
+ * the worker gives them to the next engine.
+ */
+static void __attribute__((noreturn)) lose_device(Server *s, const char *message)
+{
+	s->options->log(message);
+	/* what is finished is worth a moment */
+	for (int i = 0; i < 5 && dsocr_channel_pending(&s->channel) > 0; i++)
+	{
+		if (!dsocr_channel_flush(&s->channel))
+			break;
+		if (dsocr_channel_pending(&s->channel) > 0)
+			dsocr_channel_wait(&s->channel, false, 50);
+	}
+	s->options->quit(1);
+}
+
 static void
 on_done(void *arg, uint64_t id, const DsocrResult *result, const DsocrError *error)
 {
 	Server *s = arg;
 
+	if (error->code == DSOCR_E_DEVICE)
+		lose_device(s, error->message);
 	forget_progress(s, id);
 	send_result(s, id, result, error);
 }
@@ -342,7 +363,7 @@ loop(Server *s)
 		if (!busy)
 			continue;
 		if (!dsocr_engine_step(s->engine, &events, &err) && err.code != DSOCR_OK)
-			stop(s, 1, err.message);
+			lose_device(s, err.message);
 		admit_held(s);
 		busy = dsocr_engine_pending(s->engine) > 0;
 		flush(s);
@@ -400,6 +421,9 @@ dsocr_serve(const DsocrServeOptions *options)
 		if (!dsocr_frame_failed(&s.channel.out, &err, NULL))
 			s.status = 1;
 		drain(&s);
+		/* a device that cannot be used may not let go either */
+		if (err.code == DSOCR_E_DEVICE)
+			options->quit(s.status);
 	}
 	admit_held(&s); /* frees them: stop is set, or none is there */
 	dsocr_engine_close(s.engine);

@@ -28,8 +28,8 @@ typedef struct DsocrServeOptions
 /*
  * Load the model, say READY or FAILED, answer requests until the worker says
  * SHUTDOWN or is gone.  Returns the exit status: 0 in the usual cases, and
- * after FAILED; 1 when the device broke or memory for answers ran out; 2 when
- * the worker sent what is no frame.
+ * after FAILED; 1 when memory for answers ran out; 2 when the worker sent what
+ * is no frame.  Calls quit when the device broke (1) or could not be opened.
  */
 extern int dsocr_serve(const DsocrServeOptions *options);
 

@@ -160,6 +160,13 @@ dsocr_engine_step(DsocrEngine *e, const DsocrEvents *events, DsocrError *err)
 
 		if (strcmp(j->text, "device") == 0)
 			return dsocr_fail(err, DSOCR_E_DEVICE, "device lost");
+		if (strcmp(j->text, "lost") == 0)
+		{
+			dsocr_fail(&why, DSOCR_E_DEVICE, "a step failed");
+			events->done(events->arg, j->id, NULL, &why);
+			/* nothing is computed on a broken device */
+			_exit(5);
+		}
 		if (strncmp(j->text, "long=", 5) == 0)
 			long_step(atoi(j->text + 5), events, j);
 		if (strncmp(j->text, "steps=", 6) == 0)
@@ -540,6 +547,32 @@ test_device(void **state)
 	dsocr_peer_expect_exit(&p, 2, 1);
 }
 
+/* What was done before it broke is sent, what was not is left to the next engine. */
+static void
+test_device_lost(void **state)
+{
+	Peer p = start_ready();
+	Frame f;
+	DsocrFrameHeader h;
+
+	ask(&p, 1, "one");
+	ask(&p, 2, "lost");
+	f = dsocr_peer_next(&p, true);
+	assert_int_equal(f.header.id, 1);
+	assert_int_equal(f.status.code, DSOCR_OK);
+	dsocr_result_free(&f.result);
+	/* progress may follow, an answer not */
+	while (recv(p.fd, &h, sizeof(h), MSG_WAITALL) == (ssize_t) sizeof(h))
+	{
+		char body[256];
+
+		assert_int_equal(h.type, DSOCR_FRAME_PROGRESS);
+		assert_true(h.length <= sizeof(body));
+		assert_true(recv(p.fd, body, h.length, MSG_WAITALL) == (ssize_t) h.length);
+	}
+	dsocr_peer_expect_exit(&p, 1, 1);
+}
+
 /* The parent dies while the socket stays open, here even before the model is loaded. */
 static void
 test_parent_dies(void **state)
@@ -603,7 +636,8 @@ main(void)
 		cmocka_unit_test(test_cancel),		cmocka_unit_test(test_end_of_stream),
 		cmocka_unit_test(test_malformed),	cmocka_unit_test(test_large_image),
 		cmocka_unit_test(test_slow_reader), cmocka_unit_test(test_no_memory),
-		cmocka_unit_test(test_device),		cmocka_unit_test(test_parent_dies),
+		cmocka_unit_test(test_device),		cmocka_unit_test(test_device_lost),
+		cmocka_unit_test(test_parent_dies),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
