@@ -17,6 +17,7 @@
  *-------------------------------------------------------------------------
  */
 #include "kv_decode.cuh"
+#include "kv_prefill.cuh"
 
 #include <math.h>
 #include <string.h>
@@ -432,6 +433,26 @@ kv_decode(DsocrCuda *c, void *out, const void *qkv, const DsocrRows *rows, Dsocr
 					 "causal_attention");
 }
 
+template <int D>
+static void
+kv_prefill(DsocrCuda *c, void *out, const void *qkv, const DsocrRows *rows, DsocrKv *kv, int layer)
+{
+	unsigned int tiles = (unsigned int) ((rows->n + PREFILL_ROWS - 1) / PREFILL_ROWS);
+	Prefill a = {};
+
+	a.out = (__nv_bfloat16 *) out;
+	a.qkv = (const __nv_bfloat16 *) qkv;
+	a.layer = (const __nv_bfloat16 *) kv_layer(c, kv, layer);
+	a.page_elements = kv->page_elements;
+	a.heads = kv->shape.heads;
+	a.scale = LOG2E / sqrtf((float) D);
+	dsocr_cuda_check(c,
+					 dsocr_launch(kv_prefill_kernel<D>, dim3(tiles, (unsigned int) kv->shape.heads),
+								  dim3(PREFILL_THREADS), PREFILL_STAGES * prefill_stage<D>(),
+								  c->stream, a, dsocr_cuda_rows(c, rows)),
+					 "causal_attention");
+}
+
 void
 dsocr_cuda_causal_attention(DsocrBackend *be, void *out, const void *qkv, const DsocrRows *rows,
 							DsocrKv *kv, int layer)
@@ -446,6 +467,14 @@ dsocr_cuda_causal_attention(DsocrBackend *be, void *out, const void *qkv, const 
 			kv_decode<64>(c, out, qkv, rows, kv, layer);
 		else
 			kv_decode<128>(c, out, qkv, rows, kv, layer);
+	}
+	else if (kv_fast(c, kv) && !rows->mixed &&
+			 c->shared_max >= (size_t) PREFILL_STAGES * prefill_stage<128>())
+	{
+		if (kv->shape.head_dim == 64)
+			kv_prefill<64>(c, out, qkv, rows, kv, layer);
+		else
+			kv_prefill<128>(c, out, qkv, rows, kv, layer);
 	}
 	else if (dsocr_cuda_bf16(c))
 		kv_plain<__nv_bfloat16>(c, out, qkv, rows, kv, layer);
