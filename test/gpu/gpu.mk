@@ -1,7 +1,7 @@
 # Checks and measurements on a GPU: see test/gpu/README.md.
 
 GPU_PROGRAMS = $(patsubst test/gpu/%.c,%,$(filter-out test/gpu/gp%.c,$(wildcard test/gpu/*.c)))
-GPU_OBJ = $(patsubst %,$(BUILD)/test/gpu/%.o,gp gp_load) $(BUILD)/test/reference/make_image.o
+GPU_OBJ = $(patsubst %.c,$(BUILD)/%.o,$(wildcard test/gpu/gp*.c)) $(BUILD)/test/reference/make_image.o
 
 $(BUILD)/gpu/%: $(BUILD)/test/gpu/%.o $(GPU_OBJ) $(BUILD)/libengine.a
 	@mkdir -p $(@D)
