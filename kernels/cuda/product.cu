@@ -59,22 +59,15 @@ __launch_bounds__(PLAIN_THREADS) product_plain(const DsocrProduct p)
 					acc[r][j] = fmaf(xs[ty + r * 16][i], ws[tx * 4 + j][i], acc[r][j]);
 		__syncthreads();
 	}
-#pragma unroll
-	for (int r = 0; r < 2; r++)
+	for (int i = 0; i < 8; i++)
 	{
-		int row = b.first + ty + r * 16;
+		int row = b.first + ty + i / 4 * 16;
+		int j = i % 4;
+		int col = b.col + (p.pairs ? (tx * 4 + j) / 2 : tx * 4 + j);
+		float v = p.pairs ? dsocr_silu(acc[i / 4][j]) * acc[i / 4][j | 1] : acc[i / 4][j];
 
-		if (row >= b.end)
-			continue;
-#pragma unroll
-		for (int j = 0; j < 4; j++)
-		{
-			int col = b.col + (p.pairs ? (tx * 4 + j) / 2 : tx * 4 + j);
-			float v = p.pairs ? dsocr_silu(acc[r][j]) * acc[r][j | 1] : acc[r][j];
-
-			if (col < p.n && !(p.pairs && j % 2 == 1))
-				dsocr_product_store<T>(p, dsocr_product_y_row(p, row), col, v);
-		}
+		if (row < b.end && col < p.n && !(p.pairs && j % 2 == 1))
+			dsocr_product_store<T>(p, dsocr_product_y_row(p, row), col, v);
 	}
 }
 
@@ -172,10 +165,15 @@ product_cost(const DsocrCuda *c, const DsocrProduct *p, const ProductShape *s)
 static bool
 product_fits_tiles(const DsocrCuda *c, const DsocrProduct *p)
 {
+	int64_t rows = p->routed ? (int64_t) p->tiles * p->tile_rows : p->m;
+
 	if (!dsocr_cuda_bf16(c) || p->k % 8 != 0 || (uintptr_t) p->x % 16 != 0)
 		return false;
-	return p->n % 2 != 0 ||
-		   ((uintptr_t) p->y % (p->wide ? 8 : 4) == 0 && (uintptr_t) p->residual % 4 == 0);
+	/* tiles count in pieces of 8 elements with 32 bits */
+	if (rows * (p->k / 8) >= INT32_MAX || 2 * (int64_t) p->n * (p->ldw / 8) >= INT32_MAX)
+		return false;
+	return p->n % 4 != 0 ||
+		   ((uintptr_t) p->y % (p->wide ? 16 : 8) == 0 && (uintptr_t) p->residual % 8 == 0);
 }
 
 static const ProductShape *

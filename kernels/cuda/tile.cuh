@@ -30,11 +30,14 @@ dsocr_tile_at(int row, int piece)
 	return row * DSOCR_TILE_ROW_BYTES + ((piece ^ (row & 7)) << 4);
 }
 
+#define DSOCR_TILE_NO_ROW UINT32_MAX
+
 /* The 16-byte pieces that a thread copies of N rows: piece tid % 8 of every STEPth row. */
 template <int N, int STEP> struct DsocrTileRows
 {
 	static_assert(N % STEP == 0, "threads must divide the pieces");
-	const __nv_bfloat16 *from[N / STEP]; /* NULL: no such row */
+	const char *base;
+	uint32_t at[N / STEP]; /* in pieces from base, or DSOCR_TILE_NO_ROW */
 };
 
 template <int N, int STEP>
@@ -45,9 +48,9 @@ dsocr_tile_copy(char *stage, const DsocrTileRows<N, STEP> &rows, int chunk, bool
 
 #pragma unroll
 	for (int i = 0; i < N / STEP; i++)
-		if (rows.from[i] != NULL)
+		if (rows.at[i] != DSOCR_TILE_NO_ROW)
 			dsocr_cp_async16(stage + dsocr_tile_at(tid / 8 + i * STEP, tid % 8),
-							 rows.from[i] + (size_t) chunk * DSOCR_TILE_K, inside);
+							 rows.base + (size_t) (rows.at[i] + (uint32_t) chunk * 8) * 16, inside);
 }
 
 /* Fragments of one step of 16 in k. */
@@ -73,80 +76,112 @@ dsocr_tile_load(DsocrTileStep<MT, NT> *s, const char *a, const char *b, int kk, 
 						  b + (j * 16 + lane / 16 * 8 + lane % 8) * DSOCR_TILE_ROW_BYTES + at_b);
 }
 
-/* Two neighbouring outputs; col is even. */
-static __device__ __forceinline__ void
-dsocr_tile_store(const DsocrProduct &p, size_t row, int col, float v0, float v1)
-{
-	size_t at = row * (size_t) p.n + (size_t) col;
+/* ---- what follows the sums: through shared memory, so that rows are stored in one piece ---- */
 
-	if (p.n % 2 != 0)
-	{
-		if (col < p.n)
-			dsocr_product_store<__nv_bfloat16>(p, row, col, v0);
-		if (col + 1 < p.n)
-			dsocr_product_store<__nv_bfloat16>(p, row, col + 1, v1);
-		return;
-	}
-	if (col >= p.n)
-		return;
-	if (p.bias != NULL)
-	{
-		float2 bias = *(const float2 *) (p.bias + col);
+#define DSOCR_TILE_PAD 8 /* floats behind each row of sums, against bank conflicts */
 
-		v0 += bias.x;
-		v1 += bias.y;
-	}
-	v0 = dsocr_product_act(v0, p.act);
-	v1 = dsocr_product_act(v1, p.act);
-	if (p.residual != NULL)
-	{
-		float2 r = dsocr_unpack_bf16(*(const uint32_t *) ((const __nv_bfloat16 *) p.residual + at));
-
-		v0 += r.x;
-		v1 += r.y;
-	}
-	if (p.wide)
-		*(float2 *) ((float *) p.y + at) = make_float2(v0, v1);
-	else
-		*(uint32_t *) ((__nv_bfloat16 *) p.y + at) = dsocr_pack_bf16(v0, v1);
-}
-
-/* The outputs of a warp whose first row and column these are. */
 template <int MT, int NT>
 static __device__ __forceinline__ void
-dsocr_tile_finish(const DsocrProduct &p, const float acc[MT][NT][4], int row0, int end, int col0,
-				  int lane)
+dsocr_tile_spill(float *sums, int stride, const float acc[MT][NT][4], int row0, int col0, int lane)
 {
 #pragma unroll
-	for (int i = 0; i < 2 * MT; i++)
+	for (int i = 0; i < MT; i++)
+#pragma unroll
+		for (int j = 0; j < NT; j++)
+#pragma unroll
+			for (int h = 0; h < 2; h++)
+				*(float2 *) (sums + (row0 + i * 16 + h * 8 + lane / 4) * stride + col0 + j * 8 +
+							 lane % 4 * 2) = make_float2(acc[i][j][2 * h], acc[i][j][2 * h + 1]);
+}
+
+/* Four neighbouring outputs, col and n multiples of 4. */
+static __device__ __forceinline__ float4
+dsocr_tile_residual(const DsocrProduct &p, size_t at)
+{
+	uint2 r = *(const uint2 *) ((const __nv_bfloat16 *) p.residual + at);
+	float2 a = dsocr_unpack_bf16(r.x);
+	float2 b = dsocr_unpack_bf16(r.y);
+
+	return make_float4(a.x, a.y, b.x, b.y);
+}
+
+static __device__ __forceinline__ void
+dsocr_tile_store(const DsocrProduct &p, size_t at, float4 v)
+{
+	if (p.wide)
+		*(float4 *) ((float *) p.y + at) = v;
+	else
+		*(uint2 *) ((__nv_bfloat16 *) p.y + at) =
+			make_uint2(dsocr_pack_bf16(v.x, v.y), dsocr_pack_bf16(v.z, v.w));
+}
+
+/* Sums to which a residual may be added, nothing else. */
+template <int TM, int TN, int THREADS>
+static __device__ __forceinline__ void
+dsocr_tile_finish_sums(const DsocrProduct &p, const DsocrProductBlock &b, const float *sums)
+{
+	constexpr int AHEAD = 4; /* residuals loaded at once */
+	constexpr int GROUPS = TN / 4;
+
+	for (int i0 = (int) threadIdx.x; i0 < (b.end - b.first) * GROUPS; i0 += AHEAD * THREADS)
 	{
-		int row = row0 + i * 8 + lane / 4;
-		int h = i % 2 * 2;
+		float4 r[AHEAD];
+		size_t at[AHEAD];
+		bool there[AHEAD];
 
-		if (row >= end)
-			continue;
-
-		size_t y_row = dsocr_product_y_row(p, row);
-
-		if (p.pairs)
-		{
 #pragma unroll
-			for (int j = 0; j < NT; j += 2)
+		for (int u = 0; u < AHEAD; u++)
+		{
+			int row = b.first + (i0 + u * THREADS) / GROUPS;
+			int col = b.col + (i0 + u * THREADS) % GROUPS * 4;
+
+			there[u] = row < b.end && col < p.n;
+			at[u] = there[u] ? dsocr_product_y_row(p, row) * (size_t) p.n + (size_t) col : 0;
+			r[u] = there[u] && p.residual != NULL ? dsocr_tile_residual(p, at[u])
+												  : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+		}
+#pragma unroll
+		for (int u = 0; u < AHEAD; u++)
+		{
+			int i = i0 + u * THREADS;
+			int col = b.col + i % GROUPS * 4;
+			float4 v;
+
+			if (!there[u])
+				continue;
+			v = *(const float4 *) (sums + i / GROUPS * (TN + DSOCR_TILE_PAD) + i % GROUPS * 4);
+			if (p.bias != NULL)
 			{
-				const float *g = acc[i / 2][j] + h;
-				const float *u = acc[i / 2][j + 1] + h;
+				float4 bias = *(const float4 *) (p.bias + col);
 
-				dsocr_tile_store(p, y_row, col0 + j * 4 + lane % 4 * 2, dsocr_silu(g[0]) * u[0],
-								 dsocr_silu(g[1]) * u[1]);
+				v = make_float4(v.x + bias.x, v.y + bias.y, v.z + bias.z, v.w + bias.w);
 			}
+			if (p.residual != NULL)
+				v = make_float4(v.x + r[u].x, v.y + r[u].y, v.z + r[u].z, v.w + r[u].w);
+			dsocr_tile_store(p, at[u], v);
 		}
-		else
-		{
-#pragma unroll
-			for (int j = 0; j < NT; j++)
-				dsocr_tile_store(p, y_row, col0 + j * 8 + lane % 4 * 2, acc[i / 2][j][h],
-								 acc[i / 2][j][h + 1]);
-		}
+	}
+}
+
+/* Anything that follows a sum, output by output. */
+template <int TM, int TN, int THREADS>
+static __device__ __forceinline__ void
+dsocr_tile_finish_each(const DsocrProduct &p, const DsocrProductBlock &b, const float *sums)
+{
+	int shift = p.pairs ? 1 : 0;
+
+#pragma unroll 2
+	for (int i = (int) threadIdx.x; i < (b.end - b.first) * (TN >> shift); i += THREADS)
+	{
+		int r = (i << shift) / TN;
+		int c = i - r * (TN >> shift);
+		const float *row = sums + r * (TN + DSOCR_TILE_PAD);
+		float v =
+			p.pairs ? dsocr_silu(row[c / 8 * 16 + c % 8]) * row[c / 8 * 16 + c % 8 + 8] : row[c];
+
+		if (b.col + c < p.n)
+			dsocr_product_store<__nv_bfloat16>(p, dsocr_product_y_row(p, b.first + r), b.col + c,
+											   v);
 	}
 }
 
@@ -159,6 +194,10 @@ __launch_bounds__(WM *WN * 32, BLOCKS) dsocr_product_tile(const DsocrProduct p)
 	constexpr int STEP = WM * WN * 4; /* rows that all threads copy at once */
 	constexpr int STAGE = (TM + TN) * DSOCR_TILE_ROW_BYTES;
 	constexpr int STEPS = DSOCR_TILE_K / 16;
+	constexpr int THREADS = WM * WN * 32;
+
+	static_assert(TM * (TN + DSOCR_TILE_PAD) * 4 <= STAGES * STAGE, "room for the sums");
+
 	char *ring = dsocr_shared<char>();
 	int tid = (int) threadIdx.x;
 	int lane = tid % 32;
@@ -173,27 +212,28 @@ __launch_bounds__(WM *WN * 32, BLOCKS) dsocr_product_tile(const DsocrProduct p)
 
 	if (!dsocr_product_block(p, &b, blockIdx.x, TM, p.pairs ? TN / 2 : TN))
 		return;
+	x.base = (const char *) p.x;
+	w.base = (const char *) b.w;
 #pragma unroll
 	for (int i = 0; i < TM / STEP; i++)
 	{
 		int row = b.first + tid / 8 + i * STEP;
 
-		x.from[i] = NULL;
+		x.at[i] = DSOCR_TILE_NO_ROW;
 		if (row < b.end)
-			x.from[i] = (const __nv_bfloat16 *) p.x + dsocr_product_x_row(p, row) * (size_t) p.k +
-						tid % 8 * 8;
+			x.at[i] = (uint32_t) (dsocr_product_x_row(p, row) * (size_t) (p.k / 8)) + tid % 8;
 	}
 #pragma unroll
 	for (int i = 0; i < TN / STEP; i++)
 	{
 		int64_t row = dsocr_product_w_row(p, b.col, tid / 8 + i * STEP, 8);
 
-		w.from[i] = NULL;
+		w.at[i] = DSOCR_TILE_NO_ROW;
 		if (row >= 0)
-			w.from[i] = (const __nv_bfloat16 *) b.w + (size_t) row * (size_t) p.ldw + tid % 8 * 8;
+			w.at[i] = (uint32_t) row * (uint32_t) (p.ldw / 8) + tid % 8;
 	}
 
-#pragma unroll
+#pragma unroll 1
 	for (int s = 0; s < STAGES - 1; s++)
 	{
 		if (s < chunks)
@@ -225,8 +265,9 @@ __launch_bounds__(WM *WN * 32, BLOCKS) dsocr_product_tile(const DsocrProduct p)
 				__syncthreads();
 				read = read == STAGES - 1 ? 0 : read + 1;
 			}
-			dsocr_tile_load(&step[(kk + 1) % 2], ring + read * STAGE + a_at,
-							ring + read * STAGE + b_at, (kk + 1) % STEPS, lane);
+			if (kk < STEPS - 1 || c + 1 < chunks)
+				dsocr_tile_load(&step[(kk + 1) % 2], ring + read * STAGE + a_at,
+								ring + read * STAGE + b_at, (kk + 1) % STEPS, lane);
 			if (kk == 0)
 			{
 				/* the stage that everybody left before the last barrier */
@@ -250,8 +291,14 @@ __launch_bounds__(WM *WN * 32, BLOCKS) dsocr_product_tile(const DsocrProduct p)
 					dsocr_mma_bf16(acc[i][j], step[kk % 2].a[i], step[kk % 2].b[j / 2] + j % 2 * 2);
 		}
 	}
-	dsocr_tile_finish<MT, NT>(p, acc, b.first + wm * MT * 16, b.end,
-							  b.col + wn * NT * (p.pairs ? 4 : 8), lane);
+	__syncthreads();
+	dsocr_tile_spill<MT, NT>(dsocr_shared<float>(), TN + DSOCR_TILE_PAD, acc, wm * MT * 16,
+							 wn * NT * 8, lane);
+	__syncthreads();
+	if (p.pairs || p.act != DSOCR_ACT_NONE || p.n % 4 != 0)
+		dsocr_tile_finish_each<TM, TN, THREADS>(p, b, dsocr_shared<float>());
+	else
+		dsocr_tile_finish_sums<TM, TN, THREADS>(p, b, dsocr_shared<float>());
 }
 
 #endif /* DSOCR_TILE_CUH */
