@@ -146,12 +146,24 @@ dsocr_process_start(DsocrEngineProcess *p, const DsocrEngineCommand *command, Ds
 	char program[MAXPGPATH];
 	char threads[16];
 	char fd_name[16];
-	char *argv[] = {program,	   "serve",
-					"--fd",		   fd_name,
-					"--model",	   (char *) command->model,
-					"--device",	   (char *) p->device,
-					"--precision", (char *) command->precision,
-					"--threads",   threads,
+	char memory[32];
+	char sequences[16];
+	char *argv[] = {program,
+					"serve",
+					"--fd",
+					fd_name,
+					"--model",
+					(char *) command->model,
+					"--device",
+					(char *) p->device,
+					"--precision",
+					(char *) command->precision,
+					"--threads",
+					threads,
+					"--device-memory",
+					memory,
+					"--max-sequences",
+					sequences,
 					NULL};
 	int sockets[2];
 	int logs[2];
@@ -160,6 +172,8 @@ dsocr_process_start(DsocrEngineProcess *p, const DsocrEngineCommand *command, Ds
 	engine_program(program);
 	snprintf(threads, sizeof(threads), "%d", command->threads);
 	snprintf(fd_name, sizeof(fd_name), "%d", ENGINE_FD);
+	snprintf(memory, sizeof(memory), "%lld", (long long) command->gpu_memory * 1024 * 1024);
+	snprintf(sequences, sizeof(sequences), "%d", command->max_sequences);
 	if (access(program, X_OK) != 0)
 	{
 		dsocr_fail(err, DSOCR_E_MODEL, "could not run the engine \"%.150s\": %s", program,

@@ -52,6 +52,8 @@ typedef struct DsocrEngineCommand
 	const char *model;
 	const char *precision;
 	int threads;
+	int gpu_memory;	   /* MB, 0 = what is free */
+	int max_sequences; /* 0 = as suits the device */
 } DsocrEngineCommand;
 
 extern void dsocr_process_init(DsocrEngineProcess *p, const char *device);

@@ -14,7 +14,12 @@
 
 #include "utils/timestamp.h"
 
-#define SPARE_REQUESTS 2 /* given to an engine beyond what it decodes together */
+/*
+ * Given to an engine beyond what it decodes together: their images are read
+ * while the others are written.
+ */
+#define SPARE_REQUESTS 2
+#define SPARE_SHARE 16 /* and one more for so many */
 
 void
 dsocr_pump_init(DsocrPump *p, int device, DsocrEngineProcess *engine)
@@ -92,7 +97,8 @@ take_ready(DsocrPump *p, const DsocrFrameHeader *h, const void *body, DsocrError
 	dsocr_pump_clean(info.sandbox);
 	p->ready = true;
 	p->info = info;
-	p->max_sequences = Min(Max(info.max_sequences, 1), DSOCR_MAX_IN_FLIGHT - SPARE_REQUESTS);
+	p->most = Min(Max(info.max_sequences, 1), DSOCR_MAX_IN_FLIGHT);
+	p->most = Min(p->most + SPARE_REQUESTS + p->most / SPARE_SHARE, DSOCR_MAX_IN_FLIGHT);
 	return true;
 }
 
@@ -226,8 +232,7 @@ take_work(DsocrPump *p)
 	DsocrError err = {0};
 	DsocrInFlight *f;
 
-	if (p->sending >= 0 || p->n_flight >= p->max_sequences + SPARE_REQUESTS ||
-		(p->n_flight > 0 && p->flight[0].suspect) ||
+	if (p->sending >= 0 || p->n_flight >= p->most || (p->n_flight > 0 && p->flight[0].suspect) ||
 		!dsocr_dispatch_take(p->device, p->n_flight, &work))
 		return;
 	if (!dsocr_link_send_request(&p->engine->link, &work.request, &err))

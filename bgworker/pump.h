@@ -14,7 +14,7 @@
 #include "dispatch.h"
 #include "engine_process.h"
 
-#define DSOCR_MAX_IN_FLIGHT 64 /* requests inside an engine */
+#define DSOCR_MAX_IN_FLIGHT 576 /* requests inside an engine: 512 that write, and more to read */
 
 /* A request inside the engine. */
 typedef struct DsocrInFlight
@@ -34,7 +34,7 @@ typedef struct DsocrPump
 	int n_flight;
 	int sending;		  /* index in flight of the request being written, -1 none */
 	dsm_segment *payload; /* its bytes, NULL = none */
-	int max_sequences;	  /* decoded together, as the engine said */
+	int most;			  /* requests it is given at once, by what it said of itself */
 
 	/* what the engine said since the worker looked last */
 	bool ready; /* it has loaded its model: info */

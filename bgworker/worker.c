@@ -51,6 +51,8 @@ typedef struct Worker
 	char model[MAXPGPATH];
 	int weights;
 	int threads;
+	int gpu_memory;
+	int max_sequences;
 	uint64 reloads;
 	bool drain;			  /* to be stopped when nothing is in flight */
 	bool expected;		  /* its end is no failure */
@@ -144,8 +146,9 @@ note_failure(Worker *w, const DsocrError *why, bool until_reload)
 	schedule_start(w);
 	if (worth_logging(w))
 		ereport(LOG, (errmsg("dsocr worker %s: %s", w->engine.device, why->message),
-					  why->code != DSOCR_E_DEVICE && why->hint[0] != '\0' ? errhint("%s", why->hint)
-																		  : 0));
+					  why->hint[0] != '\0' && (w->gave_reason || why->code != DSOCR_E_DEVICE)
+						  ? errhint("%s", why->hint)
+						  : 0));
 }
 
 static void
@@ -154,13 +157,17 @@ start_engine(Worker *w)
 	char *model = dsocr_model_path();
 	DsocrEngineCommand command = {.model = w->model,
 								  .precision = dsocr_weights_name(dsocr_weights),
-								  .threads = dsocr_threads};
+								  .threads = dsocr_threads,
+								  .gpu_memory = dsocr_gpu_memory,
+								  .max_sequences = dsocr_max_sequences};
 	DsocrError err = {0};
 
 	strlcpy(w->model, model, sizeof(w->model));
 	pfree(model);
 	w->weights = dsocr_weights;
 	w->threads = dsocr_threads;
+	w->gpu_memory = dsocr_gpu_memory;
+	w->max_sequences = dsocr_max_sequences;
 	w->reloads = dsocr_dispatch_reloads(w->device);
 	w->drain = w->expected = w->gave_reason = w->wait_for_reload = false;
 	if (!dsocr_process_start(&w->engine, &command, &err))
@@ -213,7 +220,8 @@ reconsider(Worker *w, bool forced)
 {
 	char *model = dsocr_model_path();
 	bool changed = forced || strcmp(model, w->model) != 0 || w->weights != dsocr_weights ||
-				   w->threads != dsocr_threads;
+				   w->threads != dsocr_threads || w->gpu_memory != dsocr_gpu_memory ||
+				   w->max_sequences != dsocr_max_sequences;
 
 	pfree(model);
 	w->reloads = dsocr_dispatch_reloads(w->device);

@@ -283,7 +283,8 @@ CREATE FUNCTION @extschema@.dsocr_workers(
 	OUT restarts pg_catalog.int8,
 	OUT started_at pg_catalog.timestamptz,
 	OUT error pg_catalog.text,
-	OUT hint pg_catalog.text)
+	OUT hint pg_catalog.text,
+	OUT description pg_catalog.text)
 RETURNS SETOF pg_catalog.record
 LANGUAGE C VOLATILE PARALLEL SAFE ROWS 1
 AS 'MODULE_PATHNAME', 'dsocr_workers';
@@ -376,7 +377,7 @@ REVOKE EXECUTE ON FUNCTION @extschema@.dsocr_reload() FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION @extschema@.dsocr_stats_reset() FROM PUBLIC;
 
 CREATE VIEW dsocr.workers AS
-	SELECT w.device, w.state, w.pid, w.engine_pid, w.model, w.fingerprint, w.weights, w.sandbox,
+	SELECT w.device, w.description, w.state, w.pid, w.engine_pid, w.model, w.fingerprint, w.weights, w.sandbox,
 		w.memory_bytes, w.queued, w.running, w.tokens_per_second, w.restarts, w.started_at,
 		w.error, w.hint
 	FROM @extschema@.dsocr_workers() AS w;

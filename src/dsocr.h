@@ -35,6 +35,8 @@ extern int dsocr_ngram_size;		/* parsed from it */
 extern int dsocr_ngram_window;
 extern int dsocr_max_requests_per_role; /* 0 = no limit */
 extern int dsocr_threads;				/* of the engine, 0 = all cores */
+extern int dsocr_gpu_memory;			/* MB, 0 = what is free */
+extern int dsocr_max_sequences;			/* of an engine, 0 = as many as suit the device */
 extern bool dsocr_log_requests;
 extern int dsocr_engine_timeout; /* ms of silence after which a busy engine is replaced */
 extern char *dsocr_engine_path;	 /* empty: beside the server's programs */
@@ -53,7 +55,7 @@ extern void dsocr_worker_init(void); /* registers one worker per device */
 
 /*
  * Split a value of dsocr.devices.  Returns the number of devices, or -1 when
- * it is malformed; "auto" becomes "cpu".
+ * it is malformed.
  */
 extern int dsocr_device_list(const char *setting,
 							 char names[DSOCR_MAX_DEVICES][DSOCR_DEVICE_NAME_MAX]);

@@ -23,6 +23,7 @@
 #define MAX_NGRAM_SIZE 1000
 #define MAX_NGRAM_WINDOW 100000
 #define MAX_THREADS 1024
+#define MAX_SEQUENCES 512 /* rows of a decoder step */
 
 char *dsocr_model = NULL;
 char *dsocr_devices = NULL;
@@ -41,6 +42,8 @@ int dsocr_ngram_size = 30;
 int dsocr_ngram_window = 90;
 int dsocr_max_requests_per_role = 0;
 int dsocr_threads = 0;
+int dsocr_gpu_memory = 0;
+int dsocr_max_sequences = 0;
 bool dsocr_log_requests = false;
 int dsocr_engine_timeout = 120 * 1000;
 char *dsocr_engine_path = NULL;
@@ -66,7 +69,7 @@ dsocr_weights_name(int weights)
 	return weights_options[weights].name;
 }
 
-/* One name of the list: "cpu", "cuda:0". */
+/* One name of the list: "cpu", "cuda:0", "auto". */
 static bool
 device_name(const char *from, size_t len, char *name)
 {
@@ -81,8 +84,6 @@ device_name(const char *from, size_t len, char *name)
 	}
 	memcpy(name, from, len);
 	name[len] = '\0';
-	if (strcmp(name, "auto") == 0)
-		strcpy(name, "cpu");
 	return true;
 }
 
@@ -192,8 +193,9 @@ define_startup_settings(void)
 {
 	DefineCustomStringVariable("dsocr.devices",
 							   "Devices that read images, one worker each (list, default cpu).",
-							   "\"auto\" chooses among the devices of the machine.", &dsocr_devices,
-							   "cpu", PGC_POSTMASTER, 0, check_devices, NULL, NULL);
+							   "\"cpu\", \"cuda:N\", or \"auto\": the first GPU that can be used, "
+							   "else the CPU.",
+							   &dsocr_devices, "cpu", PGC_POSTMASTER, 0, check_devices, NULL, NULL);
 	DefineCustomIntVariable(
 		"dsocr.max_requests", "Requests that can be in flight at once (count, default 64).", NULL,
 		&dsocr_max_requests, 64, 1, DSOCR_MAX_SLOTS, PGC_POSTMASTER, 0, NULL, NULL, NULL);
@@ -222,6 +224,14 @@ define_engine_settings(void)
 	DefineCustomIntVariable("dsocr.threads",
 							"Threads of an engine on the CPU (count, default 0: all cores).", NULL,
 							&dsocr_threads, 0, 0, MAX_THREADS, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"dsocr.gpu_memory", "Memory of a GPU that its engine takes (MB, default 0: what is free).",
+		NULL, &dsocr_gpu_memory, 0, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MB, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"dsocr.max_sequences",
+		"Images whose text one engine writes together (count, default 0: as suits the device).",
+		"On a GPU 256, elsewhere 16.  dsocr.max_requests should be larger.", &dsocr_max_sequences,
+		0, 0, MAX_SEQUENCES, PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable(
 		"dsocr.engine_timeout",
 		"Silence after which a busy or loading engine is replaced (ms, default 2min).", NULL,

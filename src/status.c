@@ -32,7 +32,7 @@ PG_FUNCTION_INFO_V1(dsocr_stats_reset_all);
 PG_FUNCTION_INFO_V1(dsocr_status);
 PG_FUNCTION_INFO_V1(dsocr_reload);
 
-#define WORKERS_COLUMNS 16
+#define WORKERS_COLUMNS 17
 #define REQUESTS_COLUMNS 14
 #define STATS_COLUMNS 17
 #define STATUS_COLUMNS 9
@@ -153,7 +153,8 @@ count_slots(DsocrSlotState state)
  * dsocr_workers(device text, state text, pid int4, engine_pid int4,
  *   model text, fingerprint text, weights text, sandbox text,
  *   memory_bytes int8, queued int4, running int4, tokens_per_second float8,
- *   restarts int8, started_at timestamptz, error text, hint text)
+ *   restarts int8, started_at timestamptz, error text, hint text,
+ *   description text)
  */
 Datum
 dsocr_workers(PG_FUNCTION_ARGS)
@@ -196,6 +197,7 @@ dsocr_workers(PG_FUNCTION_ARGS)
 			put(&row, TimestampTzGetDatum(d.started_at));
 		put_text(&row, d.error.message);
 		put_text(&row, d.error.hint);
+		put_text(&row, d.info.device);
 		end_row(rsinfo, &row);
 	}
 	return (Datum) 0;

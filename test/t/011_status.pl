@@ -7,7 +7,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 stub_environment('slots=4');
-my $node = new_server('status', conf => "dsocr.devices = 'cpu, auto'\ndsocr.max_requests = 8");
+my $node = new_server('status', conf => "dsocr.devices = 'cpu, cpu'\ndsocr.max_requests = 8");
 
 is($node->safe_psql('postgres', "SELECT string_agg(device || ' ' || state, ',') FROM t.workers()"),
 	'cpu ready,cpu ready', 'two workers');

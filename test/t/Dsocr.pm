@@ -61,7 +61,8 @@ CREATE FUNCTION t.status(OUT version text, OUT workers int4, OUT ready int4, OUT
 CREATE FUNCTION t.workers(OUT device text, OUT state text, OUT pid int4, OUT engine_pid int4,
 	OUT model text, OUT fingerprint text, OUT weights text, OUT sandbox text,
 	OUT memory_bytes int8, OUT queued int4, OUT running int4, OUT tokens_per_second float8,
-	OUT restarts int8, OUT started_at timestamptz, OUT error text, OUT hint text)
+	OUT restarts int8, OUT started_at timestamptz, OUT error text, OUT hint text,
+	OUT description text)
 	RETURNS SETOF record LANGUAGE c AS 'dsocr', 'dsocr_workers';
 CREATE FUNCTION t.requests(OUT slot int4, OUT pid int4, OUT role oid, OUT database oid,
 	OUT state text, OUT task text, OUT mode text, OUT device text, OUT views_done int4,
