@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * moe.cu
- *		Router and routed experts.
+ *		Routed experts.
  *
  * Nothing here waits for the device: one block sorts the choices of all rows
  * by expert and cuts them into tiles of rows, the products launch as many
@@ -15,231 +15,9 @@
  */
 #include "product.cuh"
 
-#define ROUTER_WARPS 16
-#define ROUTER_EXPERTS 4 /* at once for a warp */
 #define SORT_WARPS 32
 #define SUM_THREADS 64
-
-static __device__ __forceinline__ float
-moe_warp_sum(float v)
-{
-	for (int d = 16; d > 0; d /= 2)
-		v += __shfl_xor_sync(0xffffffffu, v, d);
-	return v;
-}
-
-static __device__ __forceinline__ float
-moe_warp_max(float v)
-{
-	for (int d = 16; d > 0; d /= 2)
-		v = fmaxf(v, __shfl_xor_sync(0xffffffffu, v, d));
-	return v;
-}
-
-/* ---- router ---- */
-
-/* Eight elements of a row, zeros behind its end; aligned says that all rows are whole. */
-static __device__ __forceinline__ void
-router_load(float v[8], const __nv_bfloat16 *row, int at, int k, bool aligned)
-{
-	if (aligned)
-	{
-		uint4 u = at < k ? *(const uint4 *) (row + at) : make_uint4(0, 0, 0, 0);
-		uint32_t w[4] = {u.x, u.y, u.z, u.w};
-
-#pragma unroll
-		for (int i = 0; i < 4; i++)
-		{
-			float2 f = dsocr_unpack_bf16(w[i]);
-
-			v[2 * i] = f.x;
-			v[2 * i + 1] = f.y;
-		}
-		return;
-	}
-#pragma unroll
-	for (int i = 0; i < 8; i++)
-		v[i] = at + i < k ? dsocr_to_float(row[at + i]) : 0.0f;
-}
-
-static __device__ __forceinline__ void
-router_load(float v[8], const float *row, int at, int k, bool aligned)
-{
-#pragma unroll
-	for (int i = 0; i < 8; i++)
-		v[i] = at + i < k ? row[at + i] : 0.0f;
-}
-
-typedef struct RouterArgs
-{
-	int32_t *ids;	  /* [n, k] */
-	float *weights;	  /* [n, k] */
-	float *logits;	  /* [n, experts] or NULL */
-	const void *x;	  /* [n, hidden] */
-	const void *gate; /* [experts, ld] */
-	int n;
-	int hidden;
-	int ld;
-	int experts;
-	int k;
-	bool aligned; /* rows of x are whole groups of 16 bytes */
-	DsocrCudaRows rows;
-} RouterArgs;
-
-/* Softmax of a row's logits p[experts] in place and its k largest; one warp. */
-static __device__ void
-router_choose(const RouterArgs &a, float *p, int row, int lane)
-{
-	bool idle = a.rows.mixed && dsocr_row_slot(a.rows, row) < 0;
-	float top = -INFINITY;
-	float sum = 0;
-
-	for (int e = lane; e < a.experts; e += 32)
-		top = fmaxf(top, p[e]);
-	top = moe_warp_max(top);
-	for (int e = lane; e < a.experts; e += 32)
-	{
-		p[e] = expf(p[e] - top);
-		sum += p[e];
-	}
-	sum = moe_warp_sum(sum);
-	for (int e = lane; e < a.experts; e += 32)
-		p[e] /= sum;
-	for (int c = 0; c < a.k; c++)
-	{
-		float best = -1.0f;
-		int id = -1;
-
-		for (int e = lane; e < a.experts; e += 32)
-			if (p[e] > best)
-			{
-				best = p[e];
-				id = e;
-			}
-		for (int d = 16; d > 0; d /= 2)
-		{
-			float other = __shfl_xor_sync(0xffffffffu, best, d);
-			int other_id = __shfl_xor_sync(0xffffffffu, id, d);
-
-			if (other > best || (other == best && other_id >= 0 && (id < 0 || other_id < id)))
-			{
-				best = other;
-				id = other_id;
-			}
-		}
-		if (lane == 0)
-		{
-			a.ids[(size_t) row * (size_t) a.k + (size_t) c] = idle ? -1 : id;
-			a.weights[(size_t) row * (size_t) a.k + (size_t) c] = idle || id < 0 ? 0.0f : best;
-		}
-		if (id >= 0 && id % 32 == lane)
-			p[id] = -1.0f;
-	}
-}
-
-/*
- * ROWS rows a block: each warp takes ROUTER_EXPERTS experts at a time, each
- * lane every 32nd group of 8 channels, in fp32.  A row's sums are the same
- * for any ROWS.
- */
-template <typename T, int ROWS>
-static __global__ void
-__launch_bounds__(ROUTER_WARPS * 32) router_kernel(const RouterArgs a)
-{
-	float *p = dsocr_shared<float>(); /* [ROWS, experts] */
-	int warp = (int) threadIdx.x / 32;
-	int lane = (int) threadIdx.x % 32;
-	int first = (int) blockIdx.x * ROWS;
-
-	for (int e0 = warp * ROUTER_EXPERTS; e0 < a.experts; e0 += ROUTER_WARPS * ROUTER_EXPERTS)
-	{
-		float acc[ROWS][ROUTER_EXPERTS] = {};
-
-		for (int at = lane * 8; at < a.hidden; at += 256)
-		{
-			float x[ROWS][8];
-
-#pragma unroll
-			for (int r = 0; r < ROWS; r++)
-				router_load(x[r],
-							(const T *) a.x + (size_t) min(first + r, a.n - 1) * (size_t) a.hidden,
-							at, a.hidden, a.aligned);
-#pragma unroll
-			for (int e = 0; e < ROUTER_EXPERTS; e++)
-			{
-				float g[8];
-
-				router_load(
-					g, (const T *) a.gate + (size_t) min(e0 + e, a.experts - 1) * (size_t) a.ld, at,
-					a.hidden, true);
-#pragma unroll
-				for (int r = 0; r < ROWS; r++)
-#pragma unroll
-					for (int i = 0; i < 8; i++)
-						acc[r][e] = fmaf(x[r][i], g[i], acc[r][e]);
-			}
-		}
-#pragma unroll
-		for (int r = 0; r < ROWS; r++)
-#pragma unroll
-			for (int e = 0; e < ROUTER_EXPERTS; e++)
-			{
-				float v = moe_warp_sum(acc[r][e]);
-
-				if (lane == 0 && e0 + e < a.experts)
-					p[r * a.experts + e0 + e] = v;
-			}
-	}
-	__syncthreads();
-	if (warp >= ROWS || first + warp >= a.n)
-		return;
-	if (a.logits != NULL)
-		for (int e = lane; e < a.experts; e += 32)
-			a.logits[(size_t) (first + warp) * (size_t) a.experts + (size_t) e] =
-				p[warp * a.experts + e];
-	__syncwarp();
-	router_choose(a, p + warp * a.experts, first + warp, lane);
-}
-
-template <typename T, int ROWS>
-static cudaError_t
-router_launch(DsocrCuda *c, const RouterArgs *a)
-{
-	dim3 grid((unsigned int) ((a->n + ROWS - 1) / ROWS));
-
-	return dsocr_launch(router_kernel<T, ROWS>, grid, dim3(ROUTER_WARPS * 32),
-						(size_t) ROWS * (size_t) a->experts * sizeof(float), c->stream, *a);
-}
-
-void
-dsocr_cuda_router(DsocrBackend *be, int32_t *ids, float *weights, float *logits, const void *x,
-				  const DsocrRows *rows, const DsocrMatrix *gate, int k)
-{
-	DsocrCuda *c = (DsocrCuda *) be;
-	RouterArgs a = {};
-	cudaError_t rc;
-
-	if (rows->n <= 0)
-		return;
-	a.ids = ids;
-	a.weights = weights;
-	a.logits = logits;
-	a.x = x;
-	a.gate = gate->data;
-	a.n = rows->n;
-	a.hidden = gate->k;
-	a.ld = gate->ld;
-	a.experts = gate->n;
-	a.k = k;
-	a.aligned = gate->k % 8 == 0 && (uintptr_t) x % 16 == 0;
-	a.rows = dsocr_cuda_rows(c, rows);
-	if (dsocr_cuda_bf16(c))
-		rc = rows->n <= 16 ? router_launch<__nv_bfloat16, 1>(c, &a)
-						   : router_launch<__nv_bfloat16, 4>(c, &a);
-	else
-		rc = router_launch<float, 1>(c, &a);
-	dsocr_cuda_check(c, rc, "router");
-}
+#define SUM_AHEAD 8
 
 /* ---- choices by expert ---- */
 
@@ -421,7 +199,64 @@ typedef struct SumArgs
 	int pieces; /* blocks a row */
 } SumArgs;
 
-/* VEC channels a thread. */
+template <int VEC>
+static __device__ __forceinline__ void
+sum_load(float v[VEC], const float *from)
+{
+	if (VEC == 4)
+	{
+		float4 f = *(const float4 *) from;
+
+		v[0] = f.x;
+		v[1 % VEC] = f.y;
+		v[2 % VEC] = f.z;
+		v[3 % VEC] = f.w;
+	}
+	else
+		v[0] = from[0];
+}
+
+template <int VEC>
+static __device__ __forceinline__ void
+sum_load(float v[VEC], const __nv_bfloat16 *from)
+{
+	if (VEC == 4)
+	{
+		uint2 u = *(const uint2 *) from;
+		float2 lo = dsocr_unpack_bf16(u.x);
+		float2 hi = dsocr_unpack_bf16(u.y);
+
+		v[0] = lo.x;
+		v[1 % VEC] = lo.y;
+		v[2 % VEC] = hi.x;
+		v[3 % VEC] = hi.y;
+	}
+	else
+		v[0] = dsocr_to_float(from[0]);
+}
+
+template <int VEC>
+static __device__ __forceinline__ void
+sum_store(float *to, const float v[VEC])
+{
+	if (VEC == 4)
+		*(float4 *) to = make_float4(v[0], v[1 % VEC], v[2 % VEC], v[3 % VEC]);
+	else
+		to[0] = v[0];
+}
+
+template <int VEC>
+static __device__ __forceinline__ void
+sum_store(__nv_bfloat16 *to, const float v[VEC])
+{
+	if (VEC == 4)
+		*(uint2 *) to =
+			make_uint2(dsocr_pack_bf16(v[0], v[1 % VEC]), dsocr_pack_bf16(v[2 % VEC], v[3 % VEC]));
+	else
+		to[0] = dsocr_from_float<__nv_bfloat16>(v[0]);
+}
+
+/* VEC channels a thread, SUM_AHEAD choices loaded at once. */
 template <typename T, int VEC>
 static __global__ void
 __launch_bounds__(SUM_THREADS) sum_kernel(const SumArgs a)
@@ -429,37 +264,54 @@ __launch_bounds__(SUM_THREADS) sum_kernel(const SumArgs a)
 	size_t row = blockIdx.x / (unsigned int) a.pieces;
 	int col = (int) (blockIdx.x % (unsigned int) a.pieces * SUM_THREADS + threadIdx.x) * VEC;
 	float sum[VEC] = {};
-	T *y = (T *) a.y + row * (size_t) a.hidden + (size_t) col;
-	const T *residual = (const T *) a.residual + row * (size_t) a.hidden + (size_t) col;
+	float old[VEC] = {};
+	size_t at = row * (size_t) a.hidden + (size_t) col;
 
 	if (col >= a.hidden)
 		return;
-	for (int j = 0; j < a.k; j++)
+	if (a.residual != NULL)
+		sum_load<VEC>(old, (const T *) a.residual + at);
+	for (int j0 = 0; j0 < a.k; j0 += SUM_AHEAD)
 	{
-		size_t choice = row * (size_t) a.k + (size_t) j;
-		const float *from = a.outputs + choice * (size_t) a.hidden + (size_t) col;
-		int id = a.ids[choice];
-		float weight = a.weights[choice];
+		float from[SUM_AHEAD][VEC] = {};
+		float weight[SUM_AHEAD];
+		bool there[SUM_AHEAD];
 
-		if (id < 0 || id >= a.experts)
-			continue;
 #pragma unroll
-		for (int i = 0; i < VEC; i++)
-			sum[i] = fmaf(weight, from[i], sum[i]);
+		for (int u = 0; u < SUM_AHEAD; u++)
+		{
+			size_t choice = row * (size_t) a.k + (size_t) (j0 + u);
+			int id = j0 + u < a.k ? a.ids[choice] : -1;
+
+			there[u] = id >= 0 && id < a.experts;
+			weight[u] = there[u] ? a.weights[choice] : 0.0f;
+			if (there[u])
+				sum_load<VEC>(from[u], a.outputs + choice * (size_t) a.hidden + (size_t) col);
+		}
+#pragma unroll
+		for (int u = 0; u < SUM_AHEAD; u++)
+#pragma unroll
+			for (int i = 0; i < VEC; i++)
+				sum[i] = there[u] ? fmaf(weight[u], from[u][i], sum[i]) : sum[i];
 	}
 #pragma unroll
 	for (int i = 0; i < VEC; i++)
-		y[i] =
-			dsocr_from_float<T>(sum[i] + (a.residual != NULL ? dsocr_to_float(residual[i]) : 0.0f));
+		sum[i] += old[i];
+	sum_store<VEC>((T *) a.y + at, sum);
 }
 
 template <typename T>
 static cudaError_t
 moe_sum(DsocrCuda *c, SumArgs *a, int rows)
 {
-	a->pieces = (a->hidden + SUM_THREADS - 1) / SUM_THREADS;
-	return dsocr_launch(sum_kernel<T, 1>, dim3((unsigned int) rows * (unsigned int) a->pieces),
-						dim3(SUM_THREADS), 0, c->stream, *a);
+	bool whole =
+		a->hidden % 4 == 0 && (uintptr_t) a->y % 16 == 0 && (uintptr_t) a->residual % 16 == 0;
+	int cols = SUM_THREADS * (whole ? 4 : 1);
+
+	a->pieces = (a->hidden + cols - 1) / cols;
+	return dsocr_launch(whole ? sum_kernel<T, 4> : sum_kernel<T, 1>,
+						dim3((unsigned int) rows * (unsigned int) a->pieces), dim3(SUM_THREADS), 0,
+						c->stream, *a);
 }
 
 /* ---- the experts ---- */
