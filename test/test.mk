@@ -30,7 +30,7 @@ FUZZ_CC ?= clang-14
 FUZZ_FLAGS = -std=gnu11 -D_GNU_SOURCE -O1 -g -fsanitize=fuzzer,address,undefined \
 	-fno-sanitize-recover=undefined -Isrc/engine
 # Each target links only what it tests; no device code.
-FUZZ_LIB = $(filter-out $(patsubst %,src/engine/%.c,engine scheduler job sequence model load encoder encoder_weights \
+FUZZ_LIB = $(filter-out $(patsubst %,src/engine/%.c,engine engine_step scheduler job sequence model load encoder encoder_weights \
 	decoder device serve sandbox sandbox_calls kv_cache),$(ENGINE_LIB))
 
 build/fuzz/%: test/fuzz/%.c $(FUZZ_LIB)

@@ -3,60 +3,26 @@
  * engine.c
  *		The engine's public face: open, admit, step, cancel, close.
  *
- * A step is: drop what was cancelled, admit what fits, one piece of work for
- * one request that does not write yet (its image, a view, a prefill chunk),
- * then one token for all that do.  So nobody who writes waits longer than one
- * view or chunk for the next token.
+ * Steps are in engine_step.c.
  *
  *-------------------------------------------------------------------------
  */
 #include "engine.h"
 
 #include "device.h"
-#include "fault.h"
-#include "scheduler.h"
+#include "engine_step.h"
 
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 
 #define DEFAULT_SEQUENCES 16
 #define DEFAULT_SEQUENCES_GPU 256
 #define DEFAULT_KV_BYTES ((size_t) 1 << 30)
-#define PROGRESS_TOKENS 16 /* tokens between two reports of a request */
-
-struct DsocrEngine
-{
-	DsocrBackend *be;
-	DsocrModel *model;
-	DsocrKvCache *kv;
-	DsocrScheduler scheduler;
-	DsocrModelInfo info;
-
-	/* work memory of a decode step, max_sequences of each */
-	DsocrJob **list;
-	DsocrSequence **sequences;
-	int32_t *ids;
-	float *logprobs;
-
-	bool broken; /* the device failed */
-};
-
-/* What the model's polls need while a step runs. */
-typedef struct StepPoll
-{
-	const DsocrEvents *events;
-	const DsocrJob *job; /* stop when it is cancelled; NULL: never */
-} StepPoll;
-
-static bool
-step_go_on(void *arg)
-{
-	StepPoll *p = arg;
-
-	if (p->events->poll != NULL)
-		p->events->poll(p->events->arg);
-	return p->job == NULL || !p->job->cancelled;
-}
+#define MAX_EMBEDS 32 /* prompts between encoding and prefill, where memory is reserved */
+#define MIN_IMAGE_THREADS 2
+#define MAX_IMAGE_THREADS 8
+#define FAST_WORK_US 30000 /* on a device that encodes several views at once */
 
 /*
  * Pages for the memory asked for.  Without a wish all that a device with
@@ -81,6 +47,47 @@ choose_pages(const DsocrEngine *e, size_t bytes, int max_sequences)
 	return pages > INT32_MAX ? INT32_MAX : (int) pages;
 }
 
+/* Buffers for the views of every mode, as many together as there may be. */
+static bool
+reserve_views(DsocrEngine *e, DsocrError *err)
+{
+	for (int mode = DSOCR_MODE_TINY; mode < DSOCR_N_MODES; mode++)
+	{
+		DsocrViewSpec spec = dsocr_mode_spec((DsocrMode) mode);
+
+		if (!dsocr_sequence_room(dsocr_engine_together(e, spec.base_size), spec.base_size, e->model,
+								 err) ||
+			!dsocr_sequence_room(dsocr_engine_together(e, spec.image_size), spec.image_size,
+								 e->model, err))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * On a device with memory of its own the pages take what is left, so all that
+ * requests need comes first: buffers of the encoder, and embeddings of the
+ * prompts between encoding and prefill.  Where that is too much, fewer views
+ * are encoded together.
+ */
+static bool
+reserve_memory(DsocrEngine *e, int max_sequences, DsocrError *err)
+{
+	DsocrError why = {0};
+
+	if (e->be->ops->memory(e->be) == SIZE_MAX)
+		return true;
+	for (; !reserve_views(e, &why); e->view_pixels /= 2)
+		if (e->view_pixels == 0 || why.code != DSOCR_E_MEMORY)
+		{
+			if (err != NULL)
+				*err = why;
+			return false;
+		}
+	return dsocr_model_reserve_embeds(e->model,
+									  max_sequences < MAX_EMBEDS ? max_sequences : MAX_EMBEDS, err);
+}
+
 static bool
 fill_info(DsocrEngine *e, const char *dir, DsocrError *err)
 {
@@ -102,6 +109,20 @@ fill_info(DsocrEngine *e, const char *dir, DsocrError *err)
 	return dsocr_model_fingerprint(m, dir, info->fingerprint, err);
 }
 
+/* All cores but one, which drives the model; two, so that small images overtake a large one. */
+static int
+image_threads(const DsocrBackendOptions *options)
+{
+	cpu_set_t set;
+	int n = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
+
+	if (options->threads > 0 && options->threads < n)
+		n = options->threads;
+	return n - 1 < MIN_IMAGE_THREADS   ? MIN_IMAGE_THREADS
+		   : n - 1 > MAX_IMAGE_THREADS ? MAX_IMAGE_THREADS
+									   : n - 1;
+}
+
 static bool
 open_parts(DsocrEngine *e, const DsocrEngineOptions *options, DsocrError *err)
 {
@@ -119,13 +140,21 @@ open_parts(DsocrEngine *e, const DsocrEngineOptions *options, DsocrError *err)
 	e->model = dsocr_model_open(e->be, options->model, NULL, (int) n, err);
 	if (e->model == NULL)
 		return false;
+	e->view_pixels = options->view_pixels > 0 ? options->view_pixels : e->be->view_pixels;
+	e->work_us = e->view_pixels > 0 ? FAST_WORK_US : 0;
+	if (!reserve_memory(e, (int) n, err))
+		return false;
 	pages = choose_pages(e, options->kv_bytes, (int) n);
 	if (pages < 1)
 		return dsocr_fail(err, DSOCR_E_MEMORY,
 						  "%zu bytes of key/value memory do not hold one page of %zu",
-						  options->kv_bytes, dsocr_kv_page_bytes(e->be, &e->model->config));
+						  options->kv_bytes != 0 ? options->kv_bytes : e->be->ops->memory(e->be),
+						  dsocr_kv_page_bytes(e->be, &e->model->config));
 	e->kv = dsocr_kv_cache_open(e->be, &e->model->config, pages, (int) n, err);
 	if (e->kv == NULL)
+		return false;
+	e->images = dsocr_image_pool_open(image_threads(&options->backend), err);
+	if (e->images == NULL)
 		return false;
 	e->list = dsocr_alloc(n, sizeof(*e->list), err);
 	e->sequences = dsocr_alloc(n, sizeof(*e->sequences), err);
@@ -171,6 +200,7 @@ dsocr_engine_close(DsocrEngine *e)
 	drop_all(e, e->scheduler.queues[DSOCR_INTERACTIVE].first);
 	drop_all(e, e->scheduler.queues[DSOCR_BULK].first);
 	drop_all(e, e->scheduler.admitted.first);
+	dsocr_image_pool_close(e->images);
 	dsocr_free(e->list);
 	dsocr_free(e->sequences);
 	dsocr_free(e->ids);
@@ -219,194 +249,4 @@ dsocr_engine_cancel(DsocrEngine *e, uint64_t id)
 
 	if (job != NULL)
 		job->cancelled = true;
-}
-
-/* Take a job out, free what it holds, and only then tell the driver. */
-static void
-end_job(DsocrEngine *e, const DsocrEvents *events, DsocrJob *job, const DsocrResult *result,
-		const DsocrError *error)
-{
-	uint64_t id = job->request.id;
-
-	dsocr_scheduler_remove(&e->scheduler, job);
-	dsocr_job_free(job, e->model);
-	events->done(events->arg, id, result, error);
-}
-
-static void
-fail_job(DsocrEngine *e, const DsocrEvents *events, DsocrJob *job, const DsocrError *why)
-{
-	if (why->code == DSOCR_E_DEVICE)
-		e->broken = true;
-	end_job(e, events, job, NULL, why);
-}
-
-static void
-finish_job(DsocrEngine *e, const DsocrEvents *events, DsocrJob *job)
-{
-	DsocrResult result;
-	DsocrError err = {0};
-
-	if (!dsocr_job_result(job, e->model, &result, &err))
-	{
-		fail_job(e, events, job, &err);
-		return;
-	}
-	end_job(e, events, job, &result, &err);
-	dsocr_result_free(&result);
-}
-
-static void
-report(const DsocrEvents *events, const DsocrJob *job)
-{
-	DsocrProgress progress = dsocr_job_progress(job);
-
-	if (events->progress != NULL)
-		events->progress(events->arg, &progress);
-}
-
-static DsocrJob *
-find_cancelled(const DsocrEngine *e)
-{
-	const DsocrQueue *queues[] = {&e->scheduler.queues[DSOCR_INTERACTIVE],
-								  &e->scheduler.queues[DSOCR_BULK], &e->scheduler.admitted};
-
-	for (int i = 0; i < 3; i++)
-		for (DsocrJob *job = queues[i]->first; job != NULL; job = job->next)
-			if (job->cancelled)
-				return job;
-	return NULL;
-}
-
-static void
-drop_cancelled(DsocrEngine *e, const DsocrEvents *events)
-{
-	DsocrJob *job;
-
-	while ((job = find_cancelled(e)) != NULL)
-	{
-		DsocrError err = {0};
-
-		dsocr_fail(&err, DSOCR_E_CANCELLED, "request was cancelled");
-		fail_job(e, events, job, &err);
-	}
-}
-
-/* Answer probes and move waiting jobs in while places and pages last. */
-static void
-admit_waiting(DsocrEngine *e, const DsocrEvents *events)
-{
-	DsocrJob *job;
-
-	while ((job = dsocr_scheduler_probe(&e->scheduler)) != NULL)
-	{
-		DsocrError err = {0};
-
-		if (!dsocr_job_prepare(job, e->model, e->kv, &err))
-			fail_job(e, events, job, &err);
-		else
-			finish_job(e, events, job);
-	}
-	while ((job = dsocr_scheduler_next(&e->scheduler)) != NULL)
-	{
-		DsocrError err = {0};
-
-		if (!dsocr_job_prepare(job, e->model, e->kv, &err))
-			fail_job(e, events, job, &err);
-		else if (dsocr_sequence_reserve(&job->sequence, e->model, e->kv))
-		{
-			job->timings.queued = dsocr_now_us() - job->arrived;
-			dsocr_scheduler_admit(&e->scheduler, job);
-		}
-		else if (e->scheduler.active > 0)
-			break;
-		else
-		{
-			/* all pages are free and enough: there is no memory for their list */
-			dsocr_fail(&err, DSOCR_E_MEMORY, "out of memory for the pages of a request");
-			fail_job(e, events, job, &err);
-		}
-	}
-}
-
-static void
-work_once(DsocrEngine *e, const DsocrEvents *events)
-{
-	DsocrJob *job = dsocr_scheduler_work(&e->scheduler);
-	StepPoll state = {.events = events, .job = job};
-	DsocrPoll poll = {.go_on = step_go_on, .arg = &state};
-	DsocrError err = {0};
-
-	if (job == NULL)
-		return;
-	if (!dsocr_job_work(job, e->model, &poll, &err))
-		fail_job(e, events, job, &err);
-	else if (job->state == DSOCR_JOB_FINISHED)
-		finish_job(e, events, job);
-	else
-		report(events, job);
-}
-
-/* Run the decoder, which chooses a token for each of n sequences. */
-static bool
-choose_tokens(DsocrEngine *e, const DsocrEvents *events, int n, DsocrError *err)
-{
-	StepPoll state = {.events = events};
-	DsocrPoll poll = {.go_on = step_go_on, .arg = &state};
-	DsocrWatch watch = {.poll = &poll};
-
-	DSOCR_FAULT("decode");
-	return dsocr_sequences_decode(e->sequences, n, e->model, &watch, e->ids, e->logprobs, err);
-}
-
-static void
-decode_once(DsocrEngine *e, const DsocrEvents *events)
-{
-	int n = dsocr_scheduler_decoding(&e->scheduler, e->list);
-	int64_t start = dsocr_now_us();
-	int64_t spent;
-	DsocrError err = {0};
-	bool ok;
-
-	if (n == 0)
-		return;
-	for (int i = 0; i < n; i++)
-		e->sequences[i] = &e->list[i]->sequence;
-	ok = choose_tokens(e, events, n, &err);
-	spent = dsocr_now_us() - start;
-
-	for (int i = 0; i < n; i++)
-	{
-		DsocrJob *job = e->list[i];
-
-		job->timings.decode += spent;
-		if (!ok)
-		{
-			fail_job(e, events, job, &err);
-			continue;
-		}
-		dsocr_job_token(job, e->model, e->ids[i], e->logprobs[i]);
-		if (job->cancelled)
-			continue;
-		if (job->state == DSOCR_JOB_FINISHED)
-			finish_job(e, events, job);
-		else if ((job->sequence.n - job->sequence.prompt_len) % PROGRESS_TOKENS == 0)
-			report(events, job);
-	}
-}
-
-bool
-dsocr_engine_step(DsocrEngine *e, const DsocrEvents *events, DsocrError *err)
-{
-	if (!e->broken)
-	{
-		drop_cancelled(e, events);
-		admit_waiting(e, events);
-		work_once(e, events);
-	}
-	if (!e->broken)
-		decode_once(e, events);
-	if (e->broken)
-		return dsocr_fail(err, DSOCR_E_DEVICE, "device %s has failed", e->info.device);
-	return dsocr_engine_pending(e) > 0;
 }

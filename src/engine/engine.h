@@ -4,7 +4,8 @@
  *		The engine's public face: open, admit, step, cancel, close.
  *
  * One engine holds one model on one device and reads many images together.
- * It is driven by one thread: nothing happens outside dsocr_engine_step.
+ * It is driven by one thread: outside dsocr_engine_step nothing happens but
+ * the decoding of images, on threads of the engine's own.
  * Callers never see a tensor.
  *
  *-------------------------------------------------------------------------
@@ -21,8 +22,9 @@ typedef struct DsocrEngineOptions
 {
 	const char *model; /* model folder */
 	DsocrBackendOptions backend;
-	int max_sequences; /* decoded together; 0 = 16 */
-	size_t kv_bytes;   /* memory for key/value pages; 0 = 1 GiB, less for small models */
+	int max_sequences;	/* decoded together; 0 = 16 on the CPU, 256 on a GPU */
+	size_t kv_bytes;	/* memory for key/value pages; 0 = 1 GiB, on a GPU all that is left */
+	size_t view_pixels; /* views are encoded together up to so many; 0 = the device's own */
 } DsocrEngineOptions;
 
 /* How the engine speaks to its driver, always from inside dsocr_engine_step. */
@@ -58,9 +60,10 @@ extern bool dsocr_engine_admit(DsocrEngine *e, const DsocrRequest *request, Dsoc
 extern void dsocr_engine_cancel(DsocrEngine *e, uint64_t id);
 
 /*
- * Do one step: admit, one view or prefill chunk, one token for every running
- * sequence.  Returns false when nothing is left to do.  A broken device ends
- * the engine: *err is DSOCR_E_DEVICE and the caller must close.
+ * Do one step: admit, views and prefill chunks, one token for every running
+ * sequence; when all wait for their images, sleep a few milliseconds.  Returns
+ * false when nothing is left to do.  A broken device ends the engine: *err is
+ * DSOCR_E_DEVICE and the caller must close.
  */
 extern bool dsocr_engine_step(DsocrEngine *e, const DsocrEvents *events, DsocrError *err);
 

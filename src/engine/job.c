@@ -108,7 +108,7 @@ check_request(const DsocrRequest *r, const DsocrModel *m, DsocrError *err)
 }
 
 DsocrJob *
-dsocr_job_new(const DsocrRequest *request, const DsocrModel *m, DsocrError *err)
+dsocr_job_new(const DsocrRequest *request, DsocrModel *m, DsocrError *err)
 {
 	DsocrJob *job;
 
@@ -137,10 +137,12 @@ dsocr_job_new(const DsocrRequest *request, const DsocrModel *m, DsocrError *err)
 }
 
 void
-dsocr_job_free(DsocrJob *job, const DsocrModel *m)
+dsocr_job_free(DsocrJob *job, DsocrModel *m)
 {
 	if (job == NULL)
 		return;
+	if (job->task != NULL)
+		dsocr_image_task_drop(job->task);
 	dsocr_sequence_end(&job->sequence, m);
 	dsocr_views_free(&job->views);
 	dsocr_free(job->prompt);
@@ -253,85 +255,98 @@ dsocr_job_prepare(DsocrJob *job, const DsocrModel *m, const DsocrKvCache *kv, Ds
 	return true;
 }
 
-/* Decode the image and cut it into views. */
-static bool
-work_image(DsocrJob *job, DsocrModel *m, const DsocrPoll *poll, DsocrError *err)
+size_t
+dsocr_job_pixel_bytes(const DsocrJob *job)
 {
-	DsocrImage image = {0};
-	bool ok = dsocr_image_decode_polled(job->image, job->request.image_len, job->request.max_pixels,
-										poll, &image, err);
+	const DsocrPlan *p = &job->plan;
+	size_t global = (size_t) p->global_size * (size_t) p->global_size * 3;
+	size_t tile = (size_t) p->tile_size * (size_t) p->tile_size * 3;
+	size_t views = global + (size_t) (p->views - 1) * tile;
 
-	if (ok && (image.width != job->width || image.height != job->height))
-		ok = dsocr_fail(err, DSOCR_E_IMAGE, "image is %d x %d, its header says %d x %d",
-						image.width, image.height, job->width, job->height);
-	ok = ok && dsocr_views_make(&image, &job->plan, &job->views, err) &&
-		 dsocr_sequence_embed(&job->sequence, m, err);
-	dsocr_image_free(&image);
-	dsocr_free(job->image);
-	job->image = NULL;
-	job->request.image = NULL;
-	job->state = DSOCR_JOB_VIEWS;
-	return ok;
+	if (job->state == DSOCR_JOB_IMAGE || job->task != NULL)
+		views += (size_t) job->width * (size_t) job->height * 3;
+	return job->state > DSOCR_JOB_VIEWS ? 0 : views;
 }
 
-static bool
-work_view(DsocrJob *job, DsocrModel *m, const DsocrPoll *poll, DsocrError *err)
+bool
+dsocr_job_submit(DsocrJob *job, DsocrImagePool *pool, DsocrError *err)
 {
-	DsocrWatch watch = {.poll = poll};
-	int view = job->views_done;
-	const DsocrSequenceView one = {&job->sequence, view, job->views.rgb[view]};
-
-	DSOCR_FAULT("encode");
-	if (!dsocr_sequence_views(&one, 1, job->views.size[view], m, &watch, err))
+	job->task =
+		dsocr_image_pool_submit(pool, job->image, job->request.image_len, job->request.max_pixels,
+								job->width, job->height, &job->plan, err);
+	if (job->task == NULL)
 		return false;
-	if (++job->views_done < job->views.n)
-		return true;
-	dsocr_views_free(&job->views);
-	job->state = DSOCR_JOB_PREFILL;
+	job->image = NULL;
+	job->request.image = NULL;
+	job->state = DSOCR_JOB_PIXELS;
 	return true;
 }
 
-/* One chunk; behind the last one comes the first token. */
-static bool
-work_prefill(DsocrJob *job, DsocrModel *m, const DsocrPoll *poll, DsocrError *err)
+bool
+dsocr_job_collect(DsocrJob *job, DsocrModel *m, DsocrError *err)
+{
+	if (job->task != NULL)
+	{
+		DsocrImageTask *task = job->task;
+
+		if (!dsocr_image_task_done(task))
+			return true;
+		job->task = NULL;
+		if (!dsocr_image_task_take(task, &job->views, &job->timings.preprocess, err))
+			return false;
+	}
+	if (!dsocr_model_embeds_left(m))
+		return true;
+	job->state = DSOCR_JOB_VIEWS;
+	return dsocr_sequence_embed(&job->sequence, m, err);
+}
+
+int
+dsocr_job_view_size(const DsocrJob *job)
+{
+	return job->views.size[job->views_done];
+}
+
+int
+dsocr_job_views(DsocrJob *job, int size, DsocrSequenceView *list, int room)
+{
+	int n = 0;
+
+	for (int v = job->views_done; v < job->views.n && n < room && job->views.size[v] == size; v++)
+		list[n++] = (DsocrSequenceView){&job->sequence, v, job->views.rgb[v]};
+	return n;
+}
+
+void
+dsocr_job_views_done(DsocrJob *job, int n, int64_t spent)
+{
+	job->timings.encode += spent;
+	job->views_done += n;
+	if (job->views_done < job->views.n)
+		return;
+	dsocr_views_free(&job->views);
+	job->state = DSOCR_JOB_PREFILL;
+}
+
+bool
+dsocr_job_prefill(DsocrJob *job, DsocrModel *m, const DsocrPoll *poll, DsocrError *err)
 {
 	DsocrWatch watch = {.poll = poll};
 	DsocrSequence *s = &job->sequence;
+	int64_t start = dsocr_now_us();
 	int32_t id;
 	float logprob;
 
 	DSOCR_FAULT("prefill");
 	if (!dsocr_sequence_prefill(s, m, &watch, err))
 		return false;
+	job->timings.prefill += dsocr_now_us() - start;
 	if (s->filled < s->prompt_len)
 		return true;
 	m->be->ops->picked(m->be, &id, &logprob, 1);
 	job->state = DSOCR_JOB_DECODING;
 	dsocr_job_token(job, m, id, logprob);
 	return true;
-}
-
-bool
-dsocr_job_work(DsocrJob *job, DsocrModel *m, const DsocrPoll *poll, DsocrError *err)
-{
-	int64_t start = dsocr_now_us();
-	int64_t *spent = &job->timings.prefill;
-	bool ok;
-
-	if (job->state == DSOCR_JOB_IMAGE)
-	{
-		spent = &job->timings.preprocess;
-		ok = work_image(job, m, poll, err);
-	}
-	else if (job->state == DSOCR_JOB_VIEWS)
-	{
-		spent = &job->timings.encode;
-		ok = work_view(job, m, poll, err);
-	}
-	else
-		ok = work_prefill(job, m, poll, err);
-	*spent += dsocr_now_us() - start;
-	return ok;
 }
 
 void

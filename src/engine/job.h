@@ -3,13 +3,15 @@
  * job.h
  *		One request inside the engine, from its arrival to its result.
  *
- * A job knows how to take its own next step; the scheduler decides when.
+ * A job knows how to take its own next step; the scheduler decides when, and
+ * which views are encoded with those of others.
  *
  *-------------------------------------------------------------------------
  */
 #ifndef DSOCR_JOB_H
 #define DSOCR_JOB_H
 
+#include "image_pool.h"
 #include "request.h"
 #include "sequence.h"
 
@@ -17,6 +19,7 @@ typedef enum DsocrJobState
 {
 	DSOCR_JOB_WAITING,	/* not admitted; nothing but the request is held */
 	DSOCR_JOB_IMAGE,	/* admitted, pages reserved; image to be decoded */
+	DSOCR_JOB_PIXELS,	/* the image is with the pool, or its views wait for embeddings */
 	DSOCR_JOB_VIEWS,	/* views to be encoded */
 	DSOCR_JOB_PREFILL,	/* prompt to be run */
 	DSOCR_JOB_DECODING, /* writes a token a step */
@@ -42,6 +45,7 @@ struct DsocrJob
 	DsocrSequence sequence;
 	int max_output;
 
+	DsocrImageTask *task; /* while the image is with the pool */
 	DsocrViews views;
 	int views_done;
 	double logprobs; /* sum over the output tokens */
@@ -51,10 +55,10 @@ struct DsocrJob
 };
 
 /* Copy a request.  Errors: DSOCR_E_ARGUMENT, DSOCR_E_MEMORY. */
-extern DsocrJob *dsocr_job_new(const DsocrRequest *request, const DsocrModel *m, DsocrError *err);
+extern DsocrJob *dsocr_job_new(const DsocrRequest *request, DsocrModel *m, DsocrError *err);
 
 /* Frees everything; pages go back to their cache. */
-extern void dsocr_job_free(DsocrJob *job, const DsocrModel *m);
+extern void dsocr_job_free(DsocrJob *job, DsocrModel *m);
 
 /*
  * Look at the image's header and find out what the request costs: plan,
@@ -63,8 +67,26 @@ extern void dsocr_job_free(DsocrJob *job, const DsocrModel *m);
 extern bool dsocr_job_prepare(DsocrJob *job, const DsocrModel *m, const DsocrKvCache *kv,
 							  DsocrError *err);
 
-/* Do one piece of work before decoding: the image, one view or one prefill chunk. */
-extern bool dsocr_job_work(DsocrJob *job, DsocrModel *m, const DsocrPoll *poll, DsocrError *err);
+/* Bytes of pixels that the job holds, or would hold while its image is decoded. */
+extern size_t dsocr_job_pixel_bytes(const DsocrJob *job);
+
+/* Hand the image to the pool. */
+extern bool dsocr_job_submit(DsocrJob *job, DsocrImagePool *pool, DsocrError *err);
+
+/* Go on to the views when they are there and their embeddings can be made. */
+extern bool dsocr_job_collect(DsocrJob *job, DsocrModel *m, DsocrError *err);
+
+/* Side of the view that is next; its job is in DSOCR_JOB_VIEWS. */
+extern int dsocr_job_view_size(const DsocrJob *job);
+
+/* The next views of that size, at most room of them; how many there are. */
+extern int dsocr_job_views(DsocrJob *job, int size, DsocrSequenceView *list, int room);
+
+/* So many views have been encoded, in a run that took so long. */
+extern void dsocr_job_views_done(DsocrJob *job, int n, int64_t spent);
+
+/* Run one prefill chunk; behind the last one comes the first token. */
+extern bool dsocr_job_prefill(DsocrJob *job, DsocrModel *m, const DsocrPoll *poll, DsocrError *err);
 
 /* The next token has been chosen; may finish the job. */
 extern void dsocr_job_token(DsocrJob *job, const DsocrModel *m, int32_t id, float logprob);

@@ -105,6 +105,9 @@ dsocr_model_close(DsocrModel *m)
 		return;
 	if (m->tokens != NULL)
 		m->be->ops->free(m->be, m->tokens);
+	for (int i = 0; i < m->free_embeds; i++)
+		m->be->ops->free(m->be, m->embeds[i]);
+	dsocr_free(m->embeds);
 	dsocr_free(m->slots);
 	dsocr_decoder_close(m->decoder);
 	dsocr_encoder_close(m->encoder);
@@ -112,6 +115,31 @@ dsocr_model_close(DsocrModel *m)
 	dsocr_tokenizer_close(m->tokenizer);
 	dsocr_config_free(&m->config);
 	dsocr_free(m);
+}
+
+bool
+dsocr_model_reserve_embeds(DsocrModel *m, int n, DsocrError *err)
+{
+	size_t count = (size_t) m->config.max_positions * (size_t) m->config.hidden;
+
+	m->embeds = dsocr_alloc((size_t) n, sizeof(*m->embeds), err);
+	if (m->embeds == NULL)
+		return false;
+	for (; m->n_embeds < n; m->n_embeds++)
+	{
+		void *act = m->be->ops->alloc(m->be, count, err);
+
+		if (act == NULL)
+			return false;
+		m->embeds[m->free_embeds++] = act;
+	}
+	return true;
+}
+
+bool
+dsocr_model_embeds_left(const DsocrModel *m)
+{
+	return m->n_embeds == 0 || m->free_embeds > 0;
 }
 
 /* Append a file of the folder, length first; a file that is not there counts as empty. */

@@ -35,6 +35,14 @@ typedef struct DsocrModel
 	size_t tokens_cap;
 	int max_sequences;
 	int32_t *slots; /* [DSOCR_CHUNK] rows of a decoder step */
+
+	/*
+	 * Memory for the embeddings of prompts, [max_positions, hidden] each;
+	 * none: allocated for every prompt.
+	 */
+	int n_embeds;
+	int free_embeds; /* the first so many of the list are free */
+	void **embeds;
 } DsocrModel;
 
 /*
@@ -45,6 +53,15 @@ typedef struct DsocrModel
 extern DsocrModel *dsocr_model_open(DsocrBackend *be, const char *dir, const char *tokenizer,
 									int max_sequences, DsocrError *err);
 extern void dsocr_model_close(DsocrModel *m);
+
+/*
+ * Make now what later requests would allocate, on a device whose memory the
+ * key/value pages are going to fill: embeddings of n prompts.
+ */
+extern bool dsocr_model_reserve_embeds(DsocrModel *m, int n, DsocrError *err);
+
+/* May another prompt be embedded?  Not while all embeddings reserved are in use. */
+extern bool dsocr_model_embeds_left(const DsocrModel *m);
 
 /*
  * 32 hex digits that change with the config, the tokenizer or the weights: a

@@ -134,15 +134,41 @@ dsocr_scheduler_admit(DsocrScheduler *s, DsocrJob *job)
 	s->active++;
 }
 
+/* The oldest admitted job of each priority in these states. */
+static void
+first_in(const DsocrScheduler *s, DsocrJobState from, DsocrJobState to, DsocrJob *first[2])
+{
+	first[DSOCR_INTERACTIVE] = first[DSOCR_BULK] = NULL;
+	for (DsocrJob *job = s->admitted.first; job != NULL; job = job->next)
+		if (job->state >= from && job->state <= to && first[job->request.priority] == NULL)
+			first[job->request.priority] = job;
+}
+
+DsocrJob *
+dsocr_scheduler_image(const DsocrScheduler *s)
+{
+	DsocrJob *first[2];
+
+	first_in(s, DSOCR_JOB_IMAGE, DSOCR_JOB_IMAGE, first);
+	return whose_turn(first[DSOCR_INTERACTIVE], first[DSOCR_BULK], s->image_turns);
+}
+
+void
+dsocr_scheduler_image_taken(DsocrScheduler *s, const DsocrJob *job)
+{
+	DsocrJob *first[2];
+
+	first_in(s, DSOCR_JOB_IMAGE, DSOCR_JOB_IMAGE, first);
+	s->image_turns = count_turn(s->image_turns, job, first[DSOCR_BULK] != NULL);
+}
+
 DsocrJob *
 dsocr_scheduler_work(DsocrScheduler *s)
 {
-	DsocrJob *first[2] = {NULL, NULL};
+	DsocrJob *first[2];
 	DsocrJob *job;
 
-	for (job = s->admitted.first; job != NULL; job = job->next)
-		if (job->state < DSOCR_JOB_DECODING && first[job->request.priority] == NULL)
-			first[job->request.priority] = job;
+	first_in(s, DSOCR_JOB_VIEWS, DSOCR_JOB_PREFILL, first);
 	job = whose_turn(first[DSOCR_INTERACTIVE], first[DSOCR_BULK], s->work_turns);
 	if (job != NULL)
 		s->work_turns = count_turn(s->work_turns, job, first[DSOCR_BULK] != NULL);

@@ -5,8 +5,8 @@
  *
  * Order of arrival, with interactive requests before bulk ones: after
  * DSOCR_TURN interactive turns in a row while a bulk request stood waiting,
- * one bulk request has its turn.  The rule holds twice: for admission and for
- * the work before decoding (image, views, prefill).  A request that is next
+ * one bulk request has its turn.  The rule holds three times: for admission,
+ * for the images and for the work before decoding (views, prefill).  A request that is next
  * for admission and does not fit waits; nobody overtakes it, so large
  * requests do not starve either.
  *
@@ -33,7 +33,8 @@ typedef struct DsocrScheduler
 	DsocrQueue queues[2]; /* waiting, by DsocrPriority */
 	DsocrQueue admitted;  /* in the order of admission */
 	int admission_turns;  /* interactive admissions in a row while bulk waited */
-	int work_turns;		  /* the same for work */
+	int image_turns;	  /* the same for images */
+	int work_turns;		  /* and for work */
 } DsocrScheduler;
 
 extern void dsocr_scheduler_init(DsocrScheduler *s, int max_active);
@@ -56,7 +57,11 @@ extern DsocrJob *dsocr_scheduler_next(const DsocrScheduler *s);
 /* Admit the job that dsocr_scheduler_next gave. */
 extern void dsocr_scheduler_admit(DsocrScheduler *s, DsocrJob *job);
 
-/* Whose image, view or prefill chunk is next; counts as that job's turn. NULL if none. */
+/* Whose image is next, NULL if none; it is that job's turn when taken is called. */
+extern DsocrJob *dsocr_scheduler_image(const DsocrScheduler *s);
+extern void dsocr_scheduler_image_taken(DsocrScheduler *s, const DsocrJob *job);
+
+/* Whose view or prefill chunk is next; counts as that job's turn. NULL if none. */
 extern DsocrJob *dsocr_scheduler_work(DsocrScheduler *s);
 
 /* All jobs that decode, in the order of admission; list has max_active places. */

@@ -48,15 +48,28 @@ dsocr_sequence_start(DsocrSequence *s, const DsocrModel *m, const int32_t *ids, 
 }
 
 static void
-drop_embeds(DsocrSequence *s, const DsocrModel *m)
+drop_embeds(DsocrSequence *s, DsocrModel *m)
 {
-	if (s->embeds != NULL)
+	if (s->embeds != NULL && m->n_embeds > 0)
+		m->embeds[m->free_embeds++] = s->embeds;
+	else if (s->embeds != NULL)
 		m->be->ops->free(m->be, s->embeds);
 	s->embeds = NULL;
 }
 
+static void *
+take_embeds(const DsocrSequence *s, DsocrModel *m, DsocrError *err)
+{
+	if (m->n_embeds == 0)
+		return m->be->ops->alloc(m->be, (size_t) s->prompt_len * (size_t) m->config.hidden, err);
+	if (m->free_embeds > 0)
+		return m->embeds[--m->free_embeds];
+	dsocr_fail(err, DSOCR_E_MEMORY, "more than %d prompts have embeddings", m->n_embeds);
+	return NULL;
+}
+
 void
-dsocr_sequence_end(DsocrSequence *s, const DsocrModel *m)
+dsocr_sequence_end(DsocrSequence *s, DsocrModel *m)
 {
 	drop_embeds(s, m);
 	if (s->kv != NULL)
@@ -144,7 +157,7 @@ dsocr_sequence_embed(DsocrSequence *s, DsocrModel *m, DsocrError *err)
 	if (s->image_at >= 0 && (s->plan.image_tokens != total || s->image_at > s->prompt_len - total))
 		return dsocr_fail(err, DSOCR_E_INTERNAL, "%d image tokens planned, %d computed",
 						  s->plan.image_tokens, total);
-	s->embeds = m->be->ops->alloc(m->be, (size_t) s->prompt_len * (size_t) m->config.hidden, err);
+	s->embeds = take_embeds(s, m, err);
 	if (s->embeds == NULL)
 		return false;
 	dsocr_decoder_embed(m->decoder, s->embeds, s->ids, s->prompt_len);
@@ -191,6 +204,15 @@ tokens_room(DsocrModel *m, size_t n, DsocrError *err)
 		return false;
 	m->tokens_cap = n;
 	return true;
+}
+
+bool
+dsocr_sequence_room(int n, int size, DsocrModel *m, DsocrError *err)
+{
+	size_t side = (size_t) token_side(m, size);
+
+	return dsocr_encoder_reserve(m->encoder, n, size, err) &&
+		   tokens_room(m, (size_t) n * side * side * (size_t) m->config.hidden, err);
 }
 
 bool

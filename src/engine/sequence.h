@@ -51,7 +51,7 @@ typedef struct DsocrSequenceView
  */
 extern bool dsocr_sequence_start(DsocrSequence *s, const DsocrModel *m, const int32_t *ids, int n,
 								 int cap, int image_at, const DsocrPlan *plan, DsocrError *err);
-extern void dsocr_sequence_end(DsocrSequence *s, const DsocrModel *m);
+extern void dsocr_sequence_end(DsocrSequence *s, DsocrModel *m);
 
 /*
  * Reserve a slot, and pages for all cap positions; false when they are not
@@ -71,6 +71,9 @@ extern bool dsocr_sequence_embed(DsocrSequence *s, DsocrModel *m, DsocrError *er
  */
 extern bool dsocr_sequence_views(const DsocrSequenceView *list, int n, int size, DsocrModel *m,
 								 const DsocrWatch *watch, DsocrError *err);
+
+/* Make the buffers for encoding n views of a size together. */
+extern bool dsocr_sequence_room(int n, int size, DsocrModel *m, DsocrError *err);
 
 /*
  * Run one chunk of the prompt.  Behind the last one (filled == prompt_len) the
