@@ -221,20 +221,28 @@ assert_same(const Outcome *a, const Outcome *b)
 	assert_int_equal(a->finish, b->finish);
 }
 
+/* view_pixels: views encoded together, as on a fast device */
 static DsocrEngine *
-open_engine(int sequences, size_t kv_bytes, DsocrPrecision precision)
+open_engine_with(int sequences, size_t kv_bytes, DsocrPrecision precision, size_t view_pixels)
 {
 	const char *model = getenv("DSOCR_TEST_MODEL");
 	DsocrEngineOptions o = {.model = model != NULL ? model : "models/nano",
 							.backend = {.precision = precision, .threads = 2},
 							.max_sequences = sequences,
-							.kv_bytes = kv_bytes};
+							.kv_bytes = kv_bytes,
+							.view_pixels = view_pixels};
 	DsocrError err = {0};
 	DsocrEngine *e = dsocr_engine_open(&o, &err);
 
 	if (e == NULL)
 		fail_msg("%s", err.message);
 	return e;
+}
+
+static DsocrEngine *
+open_engine(int sequences, size_t kv_bytes, DsocrPrecision precision)
+{
+	return open_engine_with(sequences, kv_bytes, precision, 0);
 }
 
 /* ---- tests ---- */
@@ -320,6 +328,111 @@ test_neighbours_change_nothing_in_fp32(void **state)
 		read_together(e, &alone, v);
 	driver_free(&alone);
 	dsocr_engine_close(e);
+}
+
+/* Views of several requests in one run of the encoder, some of them cancelled. */
+static void
+test_views_together(void **state)
+{
+	DsocrEngine *e = open_engine_with(MOST_TOGETHER, 0, DSOCR_PRECISION_BF16, 5 * SIDE * SIDE);
+	Driver alone;
+
+	read_alone(engine, &alone);
+	for (unsigned v = 15; v < 27; v++)
+		read_together(e, &alone, v);
+	driver_free(&alone);
+	dsocr_engine_close(e);
+}
+
+/* Requests with views of several sizes: tiles and global views of different pages. */
+static void
+test_tiles_together(void **state)
+{
+	DsocrEngine *e = open_engine_with(4, 0, DSOCR_PRECISION_BF16, (size_t) 2 << 20);
+	Driver alone = {.engine = engine};
+	Driver together = {.engine = e};
+
+	for (uint64_t i = 0; i < 6; i++)
+	{
+		DsocrRequest r = request_of(i, (int) i % PAGES);
+
+		/* pages above 640 pixels have tiles, of two sizes in turn */
+		Png large = draw_page((unsigned) i, i % 3 == 2 ? 300 : 660);
+
+		r.spec = (DsocrViewSpec){.base_size = i % 2 ? 192 : 256,
+								 .image_size = 128,
+								 .crop = true,
+								 .max_tiles = 2 + (int) i};
+		r.image = large.bytes;
+		r.image_len = large.len;
+		admit(&alone, &r);
+		run(&alone);
+		admit(&together, &r);
+		free(large.bytes);
+	}
+	run(&together);
+	for (int i = 0; i < 6; i++)
+		assert_same(&alone.outcomes[i], &together.outcomes[i]);
+	assert_nothing_left(e);
+	driver_free(&alone);
+	driver_free(&together);
+	dsocr_engine_close(e);
+}
+
+/* Closing with images, views and tokens under way frees all. */
+static void
+test_close_under_way(void **state)
+{
+	Png large = draw_page(3, 3000);
+
+	for (int steps = 0; steps < 9; steps++)
+	{
+		Driver d = {.engine = open_engine_with(4, 0, DSOCR_PRECISION_BF16, steps % 2 << 20)};
+		const DsocrEvents events = {on_progress, on_done, on_poll, &d};
+
+		for (uint64_t i = 0; i < 7; i++)
+		{
+			DsocrRequest r = request_of(i, (int) i % PAGES);
+
+			if (i % 3 == 1)
+			{
+				r.image = large.bytes;
+				r.image_len = large.len;
+			}
+			admit(&d, &r);
+		}
+		for (int i = 0; i < steps; i++)
+			assert_true(dsocr_engine_step(d.engine, &events, NULL));
+		dsocr_engine_close(d.engine);
+		driver_free(&d);
+	}
+	free(large.bytes);
+}
+
+/* A page is read while the large image that came before it is still decoded. */
+static void
+test_large_image_blocks_nobody(void **state)
+{
+	Driver d = {.engine = engine};
+	const DsocrEvents events = {on_progress, on_done, on_poll, &d};
+	Png large = draw_page(3, 9000);
+	DsocrRequest r = request_of(0, 0);
+	DsocrError err = {0};
+
+	r.image = large.bytes;
+	r.image_len = large.len;
+	admit(&d, &r);
+	r = request_of(1, 1);
+	admit(&d, &r);
+	while (!d.outcomes[1].done)
+		assert_true(dsocr_engine_step(engine, &events, &err));
+	assert_false(d.outcomes[0].done);
+	assert_int_equal(d.outcomes[1].error.code, DSOCR_OK);
+	run(&d);
+	assert_int_equal(d.outcomes[0].error.code, DSOCR_OK);
+	assert_nothing_left(engine);
+	free(large.bytes);
+	driver_free(&d);
 }
 
 /* Few places and pages: requests queue up, the texts stay. */
@@ -655,6 +768,10 @@ main(void)
 		cmocka_unit_test(test_info),
 		cmocka_unit_test(test_neighbours_change_nothing),
 		cmocka_unit_test(test_neighbours_change_nothing_in_fp32),
+		cmocka_unit_test(test_views_together),
+		cmocka_unit_test(test_tiles_together),
+		cmocka_unit_test(test_large_image_blocks_nobody),
+		cmocka_unit_test(test_close_under_way),
 		cmocka_unit_test(test_small_engine),
 		cmocka_unit_test(test_bad_images_between_good),
 		cmocka_unit_test(test_cancel),

@@ -154,6 +154,7 @@ test_turns(void **state)
 		assert_non_null(job);
 		order[i] = job->request.priority == DSOCR_BULK ? 'b' : 'i';
 		dsocr_scheduler_admit(&s, job);
+		assert_int_equal(job->state, DSOCR_JOB_IMAGE);
 	}
 	/* one bulk request after four interactive ones, then what is left */
 	assert_string_equal(order, "iiiibiiiibiiiibiiiibiiiibiiiibiiiibiibbb");
@@ -161,7 +162,23 @@ test_turns(void **state)
 	assert_int_equal(s.active, 40);
 	assert_int_equal(s.waiting, 0);
 
-	/* work: the oldest of each kind by the same rule */
+	/* images: the oldest of each kind by the same rule, nobody overtakes */
+	assert_null(dsocr_scheduler_work(&s));
+	for (int i = 0; i < 10; i++)
+	{
+		DsocrJob *job = dsocr_scheduler_image(&s);
+
+		assert_ptr_equal(job, dsocr_scheduler_image(&s));
+		dsocr_scheduler_image_taken(&s, job);
+		assert_int_equal(job->request.id, i % 5 == 4 ? 100 + i / 5 : i - i / 5);
+		job->state = DSOCR_JOB_PIXELS;
+	}
+
+	/* and work */
+	assert_null(dsocr_scheduler_work(&s));
+	for (DsocrJob *job = s.admitted.first; job != NULL; job = job->next)
+		job->state = job->request.id % 2 ? DSOCR_JOB_PREFILL : DSOCR_JOB_VIEWS;
+	assert_null(dsocr_scheduler_image(&s));
 	for (int i = 0; i < 10; i++)
 		assert_int_equal(dsocr_scheduler_work(&s)->request.id, i % 5 == 4 ? 100 : 0);
 	for (uint64_t i = 0; i < 110; i++)

@@ -32,14 +32,14 @@ extern void *__wrap_dsocr_alloc(size_t count, size_t size, DsocrError *err);
 extern void *__wrap_dsocr_zalloc(size_t count, size_t size, DsocrError *err);
 extern char *__wrap_dsocr_strdup(const char *s, DsocrError *err);
 
-static long calls;		  /* since it was set to 0 */
+static long calls;		  /* since it was set to 0; images are decoded on threads */
 static long failing = -1; /* this call fails; -1: none */
 static bool for_good;	  /* and all that follow */
 
 static bool
 fails(DsocrError *err)
 {
-	long call = calls++;
+	long call = __atomic_fetch_add(&calls, 1, __ATOMIC_RELAXED);
 
 	if (failing < 0 || (for_good ? call < failing : call != failing))
 		return false;
