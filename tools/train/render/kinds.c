@@ -1,0 +1,125 @@
+/*-------------------------------------------------------------------------
+ *
+ * kinds.c
+ *		Pages of text: one column, two columns, tables.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "kinds.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "blocks.h"
+#include "text.h"
+
+static Column
+whole_page(Page *p, const Style *s)
+{
+	Rng *r = p->rng;
+	const Request *q = p->request;
+	float w = (float) p->w;
+	float h = (float) p->h;
+	float margin = rng_between(r, .005f, .08f) * w;
+	Column c = {.page = p, .style = *s, .first = true};
+
+	c.x0 = margin + rng_unit(r) * .05f * w;
+	if (rng_chance(r, .12f))
+		c.x0 = rng_between(r, 0, .3f) * w;
+	c.x1 = w - margin * rng_between(r, .2f, 1) - 2;
+	c.y = rng_between(r, 1, fmaxf(2, h * (rng_chance(r, .25f) ? .3f : .07f)));
+	c.y1 = h - rng_between(r, 0, .04f) * h;
+	c.left = rng_int(r, q->chars_lo, q->chars_hi);
+	return c;
+}
+
+static Style
+kind_text(Page *p, float scale)
+{
+	Style s = style_choose(p, scale);
+	Column c = whole_page(p, &s);
+
+	column_fill(&c);
+	return s;
+}
+
+/* Title over the full width, two columns, and what stands at the edges. */
+static Style
+kind_columns(Page *p, float scale)
+{
+	Rng *r = p->rng;
+	Style s = style_choose(p, scale);
+	Column all = whole_page(p, &s);
+	Column edge = all;
+	float gutter = fmaxf((float) s.size * 1.1f, rng_between(r, .03f, .06f) * (float) p->w);
+	bool footer = rng_chance(r, .4f);
+	Column part;
+
+	edge.style.size = (int) fmaxf((float) s.size * rng_between(r, .8f, 1), 8);
+	edge.x0 = all.x0 = rng_between(r, .01f, .06f) * (float) p->w;
+	if (footer)
+		all.y1 = fminf(all.y1, (float) p->h - (float) s.size * 2.2f);
+	if (rng_chance(r, .3f))
+	{
+		edge.y = rng_between(r, 1, 6);
+		edge.y1 = (float) p->h;
+		block_line(&edge, "header", rng_int(r, 1, 4), rng_int(r, ALIGN_LEFT, ALIGN_RIGHT));
+		all.y = fmaxf(all.y, edge.y + (float) s.size * .6f);
+		all.first = edge.first;
+	}
+	if (rng_chance(r, .5f))
+		block_heading(&all);
+	part = all;
+	part.x1 = (all.x0 + all.x1 - gutter) / 2;
+	part.left = all.left / 2;
+	column_fill(&part);
+	part.x0 = (all.x0 + all.x1 + gutter) / 2;
+	part.x1 = all.x1;
+	part.y = all.y;
+	part.left = all.left / 2;
+	column_fill(&part);
+	if (footer)
+	{
+		edge.first = part.first;
+		edge.left = 100;
+		edge.y = all.y1 + (float) s.size * .6f;
+		edge.y1 = (float) p->h;
+		block_line(&edge, "footer", rng_int(r, 1, 3), rng_int(r, ALIGN_LEFT, ALIGN_RIGHT));
+	}
+	return s;
+}
+
+static Style
+kind_table(Page *p, float scale)
+{
+	Style s = style_choose(p, scale);
+	Column c = whole_page(p, &s);
+
+	c.x0 = fminf(c.x0, .08f * (float) p->w);
+	if (rng_chance(p->rng, .3f))
+		block_heading(&c);
+	if (rng_chance(p->rng, .3f))
+		block_line(&c, "text", rng_int(p->rng, 1, 6), ALIGN_LEFT);
+	c.y += (float) s.size * .5f;
+	for (int i = 0, n = rng_int(p->rng, 1, 2); i < n; i++)
+		for (int k = 0; k < 4 && !block_table(&c); k++)
+			continue;
+	if (rng_chance(p->rng, .2f))
+		block_paragraph(&c);
+	return s;
+}
+
+KindFunction
+kind_find(const char *name)
+{
+	static const struct
+	{
+		const char *name;
+		KindFunction draw;
+	} kinds[] = {{"text", kind_text}, {"columns", kind_columns}, {"table", kind_table}};
+
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
+		if (strcmp(name, kinds[i].name) == 0)
+			return kinds[i].draw;
+	return NULL;
+}
