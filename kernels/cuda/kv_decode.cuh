@@ -510,7 +510,7 @@ decode_leave(const Decode &a, const DecodeItem &item, DecodeMerge<D> *merge, int
 		__threadfence(); /* of what the whole block wrote: the barrier came first */
 		*last = atomicAdd(done, 1) == item.parts - 1;
 		if (*last)
-			*done = 0;
+			atomicExch(done, 0);
 	}
 	__syncthreads();
 	if (!*last)
@@ -583,8 +583,8 @@ __launch_bounds__(DECODE_THREADS, DECODE_BLOCKS) kv_decode_kernel(Decode a, Dsoc
 	}
 	if (leader && atomicAdd(a.counters + DECODE_FINISHED, 1) == (int) gridDim.x - 1)
 	{
-		a.counters[DECODE_TAKEN] = 0;
-		a.counters[DECODE_FINISHED] = 0;
+		atomicExch(a.counters + DECODE_TAKEN, 0);
+		atomicExch(a.counters + DECODE_FINISHED, 0);
 	}
 }
 

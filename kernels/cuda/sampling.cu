@@ -319,7 +319,7 @@ __launch_bounds__(PICK_THREADS)
 	if (atomicAdd(&t.counters[row], 1) != n_parts - 1)
 		return;
 	__threadfence();
-	t.counters[row] = 0;
+	atomicExch(&t.counters[row], 0);
 	pick_finish(parts, n_parts, logits, row, slot, t, picked_ids, picked_logprobs);
 }
 
