@@ -58,17 +58,17 @@ dsocr_cuda_graphs_drop(DsocrCuda *c)
 		return;
 	for (int i = 0; i < N_BUCKETS; i++)
 	{
-		if (g->state[i] == RECORDED && c->trouble == cudaSuccess)
-		{
-			/* it may still be running */
-			if (!waited &&
-				(!dsocr_cuda_check(c, cudaEventRecord(c->arrived, c->stream), "a step") ||
-				 !dsocr_cuda_wait(c, c->arrived, "a step")))
-				continue;
-			waited = true;
+		if (g->state[i] != RECORDED)
+			continue;
+		/* what got ready in the first step still is */
+		g->state[i] = SEEN;
+		/* it may still be running; a broken device is asked nothing */
+		if (!waited && c->trouble == cudaSuccess &&
+			dsocr_cuda_check(c, cudaEventRecord(c->arrived, c->stream), "a step"))
+			(void) dsocr_cuda_wait(c, c->arrived, "a step");
+		waited = true;
+		if (c->trouble == cudaSuccess)
 			(void) cudaGraphExecDestroy(g->step[i]);
-		}
-		g->state[i] = NEW;
 	}
 }
 
