@@ -1,0 +1,100 @@
+"""Batches out of the renderer.
+
+Which view the batches of step s have is the same on all ranks, so that none
+waits for another.  Batches come in groups of the same mix, sorted by length:
+pages of a batch are about equally long.  Everything follows from the seed and
+the number of the group, so that a run goes on where it stopped.
+"""
+import random
+
+import numpy as np
+import torch
+
+import pages
+import tokens
+
+GROUP = 3  # batches
+FREE_SEEDS = 1 << 62  # from here on seeds belong to evaluation
+
+
+def stage_of(plan, seen):
+    return next(s for s in plan["stages"] if seen < s["until"])
+
+
+def choose(stage, seed, group):
+    rows = stage["mix"]
+    return random.Random(f"{seed}/{group}").choices(rows, [r["p"] for r in rows])[0]
+
+
+def collate(samples, prompt):
+    """samples: (page, ids, cell, sub, patch); ids get the prompt before them and the end after them"""
+    p = len(prompt)
+    length = p + 1 + max(len(s[1]) for s in samples)
+    b = len(samples)
+    ids = np.full((b, length), tokens.PAD_ID, np.int64)
+    labels = np.full((b, length), pages.IGNORE, np.int64)
+    cell = np.full((b, length), -1, np.int64)
+    sub = np.full((b, length), -1, np.int64)
+    for i, (_, t, c, s, _) in enumerate(samples):
+        n = len(t)
+        ids[i, :p] = prompt
+        ids[i, p:p + n] = labels[i, p:p + n] = t
+        ids[i, p + n] = labels[i, p + n] = tokens.EOS_ID
+        cell[i, p:p + n], sub[i, p:p + n] = c, s
+    batch = dict(view=np.stack([s[0].view for s in samples]), paper=np.stack([s[0].paper for s in samples]),
+                 ink=np.stack([s[0].ink for s in samples]), patch=np.stack([s[4] for s in samples]),
+                 ids=ids, labels=labels, cell=cell, sub=sub)
+    if samples[0][0].overview is not None:
+        batch["overview"] = np.stack([s[0].overview for s in samples])
+    return {k: torch.from_numpy(v) for k, v in batch.items()}
+
+
+class Source:
+    """The groups of one worker: number first, first + stride, ..."""
+
+    def __init__(self, program, pack, tok, seed, rank, scale=1.0):
+        self.renderer = pages.Renderer(program, pack)
+        self.labels = pages.Labels(tok)
+        self.tok, self.seed, self.rank, self.scale = tok, seed, rank, scale
+        self.asked = {}
+
+    def _size(self, row):
+        return max(1, int(row["batch"] * self.scale))
+
+    def ask(self, row, group):
+        """Lets the renderer begin; take() wants the same order."""
+        w, h = row["view"]
+        first = (self.seed * 1_000_003 + group * 64 + self.rank) * 65_536 % FREE_SEEDS
+        request = f"{row['request']} w={w} h={h} global={row.get('overview', 0)} seed={first}"
+        self.renderer.ask(request, self._size(row) * GROUP)
+
+    def take(self, row, group):
+        n = self._size(row)
+        samples = []
+        for _ in range(n * GROUP):
+            page = self.renderer.take()
+            samples.append((page, *self.labels.of(page)))
+        samples.sort(key=lambda s: len(s[1]))
+        prompt = self.tok.encode(tokens.PROMPTS[row["task"]])
+        order = random.Random(f"{self.seed}/{group}/order").sample(range(GROUP), GROUP)
+        return [collate(samples[i * n:(i + 1) * n], prompt) for i in order]
+
+
+class Stream(torch.utils.data.IterableDataset):
+    """For many worker processes: worker i makes groups first + i, first + i + workers, ..."""
+
+    def __init__(self, program, pack, tok_path, seed, stage, first, scale):
+        self.arguments = (program, pack, tok_path, seed, stage, first, scale)
+
+    def __iter__(self):
+        program, pack, tok_path, seed, stage, first, scale = self.arguments
+        info = torch.utils.data.get_worker_info()
+        torch.set_num_threads(1)
+        source = Source(program, pack, tokens.Tokens(tok_path), seed, 0, scale)
+        group = first + info.id
+        while True:
+            row = choose(stage, seed, group)
+            source.ask(row, group)
+            for batch in source.take(row, group):
+                yield batch
+            group += info.num_workers

@@ -1,0 +1,117 @@
+"""What is trained on: the next token, and helpers that the checkpoint does not keep.
+
+The helpers make reading learnable in hours instead of weeks: the encoder names
+the characters of each patch and of each cell; some heads of the decoder are told
+which cell the next character is in; a hidden state tells where in that cell.
+"""
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+from model import tiles_of
+from pages import IGNORE, PATCH_SLOTS
+
+GUIDED = {1: 2, 2: 4, 3: 4}  # decoder layer: heads that are told where to look
+POINTER_LAYER = 2
+EMPTY_SHARE = 0.06  # of the empty slots are trained on
+SCORES = 1 << 27  # of guided heads at a time, so that long pages fit in memory
+
+
+class Helpers(nn.Module):
+    def __init__(self, neck, hidden, classes):
+        super().__init__()
+        self.p1 = nn.Linear(neck, PATCH_SLOTS * 64)
+        self.p2 = nn.Linear(64, classes)
+        self.c1 = nn.Linear(hidden, 16 * PATCH_SLOTS * 48)
+        self.c2 = nn.Linear(48, classes)
+        self.sub = nn.Linear(hidden, 16)
+
+
+def choose_slots(labels):
+    """Indices of all slots with a character and of a few without, and their labels."""
+    labels = labels.reshape(-1)
+    take = (labels > 0) | (torch.rand(labels.shape[0], device=labels.device) < EMPTY_SHARE)
+    i = take.nonzero()[:, 0]
+    return i, labels[i].long()
+
+
+def naming(first, second, features, labels, width):
+    i, want = choose_slots(labels)
+    z = second(F.gelu(first(features).reshape(-1, width)[i]))
+    with torch.no_grad():
+        seen = want > 0
+        right = (z[seen].argmax(-1) == want[seen]).float().mean()
+    return F.cross_entropy(z.float(), want), right
+
+
+def guidance(model, cell, first):
+    """Cross entropy of where the guided heads look, and how often the first of them is right."""
+    total = 0.0
+    for layer, heads in GUIDED.items():
+        q, k = model.model.layers[layer].self_attn.kept
+        q, k = q[:, :heads, first:], k[:, :heads, 1:first - 1]  # B heads L d, B heads visual d
+        pages = max(1, SCORES // (heads * q.shape[2] * k.shape[2]))
+        loss, right, count = 0.0, 0.0, 0
+        for b in range(0, q.shape[0], pages):
+            want = cell[b:b + pages]
+            where = want >= 0
+            want = want[where]
+            s = (q[b:b + pages] @ k[b:b + pages].transpose(2, 3)).transpose(1, 2)[where]
+            s = s.float() * q.shape[-1] ** -0.5
+            loss = loss + F.cross_entropy(s.flatten(0, 1), want.repeat_interleave(heads), reduction="sum") / heads
+            count += want.numel()
+            if layer == POINTER_LAYER:
+                with torch.no_grad():
+                    right = right + (s[:, 0].argmax(-1) == want).float().sum()
+        total = total + loss / max(1, count)
+        if layer == POINTER_LAYER:
+            share = right / max(1, count)
+    return total / len(GUIDED), share
+
+
+def pixels(gray, paper, ink):
+    """[B, H, W] bytes and the colours of 255 and 0 to [B, 3, H, W] as the engine normalises"""
+    g = gray[:, None].float() / 255
+    paper, ink = paper.float()[:, :, None, None], ink.float()[:, :, None, None]
+    return (ink + g * (paper - ink)).round_().div_(127.5).sub_(1.0)
+
+
+def compute(model, helpers, batch, weights):
+    """Total loss and figures to log."""
+    image = pixels(batch["view"], batch["paper"], batch["ink"])
+    overview = batch.get("overview")
+    if overview is not None:
+        overview = pixels(overview, batch["paper"], batch["ink"])
+    out = {}
+    with torch.autocast(image.device.type, torch.bfloat16):
+        logits, cells, patches, hidden, first = model(image, overview, batch["ids"][:, :-1], keep=tuple(GUIDED))
+        labels = batch["labels"][:, 1:]
+        mask = labels != IGNORE
+        z, want = logits[mask].float(), labels[mask]
+        total = out["lm"] = F.cross_entropy(z, want)
+        with torch.no_grad():
+            out["acc"] = (z.argmax(-1) == want).float().mean()
+        names = batch["patch"]
+        if overview is not None:
+            names = tiles_of(names, model.TILE // 16, model.TILE // 16)
+        if weights["patch"] > 0:
+            out["patch"], out["pacc"] = naming(helpers.p1, helpers.p2, patches.permute(0, 2, 3, 1), names, 64)
+            total = total + weights["patch"] * out["patch"]
+        if weights["cell"] > 0:
+            B, h, w, s = names.shape
+            grouped = names.view(B, h // 4, 4, w // 4, 4, s).permute(0, 1, 3, 2, 4, 5)
+            out["cell"], out["cacc"] = naming(helpers.c1, helpers.c2, cells, grouped, 48)
+            total = total + weights["cell"] * out["cell"]
+        if weights["guide"] > 0:
+            guide, out["gacc"] = guidance(model, batch["cell"][:, 1:], first)
+            out["guide"] = guide
+            where = batch["cell"][:, 1:] >= 0
+            z = helpers.sub(hidden[POINTER_LAYER][where])
+            want = batch["sub"][:, 1:][where]
+            out["sub"] = F.cross_entropy(z.float(), want)
+            with torch.no_grad():
+                out["sacc"] = (z.argmax(-1) == want).float().mean()
+            total = total + weights["guide"] * guide + weights["sub"] * out["sub"]
+        balance = sum(layer.mlp.balance for layer in model.model.layers if hasattr(layer.mlp, "balance"))
+        total = total + weights["moe"] * balance
+    return total, {k: v.detach() for k, v in out.items()}

@@ -1,0 +1,113 @@
+"""What a run keeps on disk, and where a run can start from.
+
+state.pt holds everything to go on as if nothing had happened.  A parcel is the
+small form of it that fits through a narrow door: weights and averages in bf16,
+compressed, in files of at most 15 MiB; the optimizer warms up again after it.
+"""
+import glob
+import io
+import json
+import lzma
+import os
+
+import torch
+
+import tokens
+
+PARCEL_PART = 15 << 20
+
+
+def save(path, content):
+    """Atomically: a kill leaves the old file or the new one."""
+    torch.save(content, path + ".new")
+    os.replace(path + ".new", path)
+
+
+def _rows(old_ids, new_ids, old, new):
+    """Copies rows of an old table to where their tokens are now; new tokens begin with the mean of the old."""
+    new.copy_(old.float().mean(0).expand_as(new))
+    for token, i in new_ids.items():
+        if token in old_ids and old_ids[token] < old.shape[0]:
+            new[i] = old[old_ids[token]]
+
+
+def _vocabulary(tok):
+    ids = dict(tok.json["model"]["vocab"])
+    ids.update({a["content"]: a["id"] for a in tok.json["added_tokens"]})
+    return ids
+
+
+def adopt(weights, helpers, model, helper_module, old_tok, tok):
+    """Loads weights that were trained with old_tok into a model of tok."""
+    fresh = model.state_dict()
+    with torch.no_grad():
+        for name, value in weights.items():
+            if name in ("model.embed_tokens.weight", "lm_head.weight"):
+                _rows(_vocabulary(old_tok), _vocabulary(tok), value, fresh[name])
+            elif fresh[name].shape == value.shape:
+                fresh[name].copy_(value)
+        mine = helper_module.state_dict()
+        old_classes, classes = dict(old_tok.classes, nothing=0), dict(tok.classes, nothing=0)
+        for name, value in (helpers or {}).items():
+            if name in ("p2.weight", "p2.bias", "c2.weight", "c2.bias"):
+                _rows(old_classes, classes, value, mine[name])
+            else:
+                mine[name].copy_(value)
+
+
+def read_checkpoint(folder):
+    from safetensors.torch import load_file
+    return {k: v.float() for k, v in load_file(folder + "/model.safetensors").items()}
+
+
+def write_parcel(folder, content, named):
+    """named: {"weights": {...}, "average": {...}}; content: small things, as JSON."""
+    os.makedirs(folder, exist_ok=True)
+    for old in glob.glob(folder + "/parcel.*"):
+        os.remove(old)
+    layout, low, high = [], io.BytesIO(), io.BytesIO()
+    for kind in sorted(named):
+        for name in sorted(named[kind]):
+            value = named[kind][name].detach().cpu().bfloat16().contiguous()
+            raw = value.view(torch.uint8).view(-1, 2)
+            low.write(raw[:, 0].contiguous().numpy().tobytes())
+            high.write(raw[:, 1].contiguous().numpy().tobytes())
+            layout.append([kind, name, list(value.shape)])
+    # the bytes with sign and exponent shrink to less than half, the others hardly
+    packed = lzma.compress(high.getvalue(), preset=1)
+    body = json.dumps(dict(content, layout=layout, packed=len(packed))).encode()
+    whole = len(body).to_bytes(8, "little") + body + packed + low.getvalue()
+    for i in range(0, len(whole), PARCEL_PART):
+        with open(f"{folder}/parcel.{i // PARCEL_PART}", "wb") as f:
+            f.write(whole[i:i + PARCEL_PART])
+
+
+def read_parcel(folder):
+    files = sorted(glob.glob(folder + "/parcel.*"), key=lambda f: int(f.rsplit(".", 1)[1]))
+    whole = b"".join(open(f, "rb").read() for f in files)
+    n = int.from_bytes(whole[:8], "little")
+    content = json.loads(whole[8:8 + n])
+    high = lzma.decompress(whole[8 + n:8 + n + content["packed"]])
+    low = whole[8 + n + content["packed"]:]
+    raw = torch.stack([torch.frombuffer(bytearray(low), dtype=torch.uint8),
+                       torch.frombuffer(bytearray(high), dtype=torch.uint8)], 1).contiguous()
+    values = raw.view(-1).view(torch.bfloat16)
+    named, at = {}, 0
+    for kind, name, shape in content["layout"]:
+        n = 1
+        for s in shape:
+            n *= s
+        named.setdefault(kind, {})[name] = values[at:at + n].view(shape).float()
+        at += n
+    return content, named
+
+
+def tokenizer_for(template, path):
+    """Writes the tokenizer of the run and reads it back."""
+    if not os.path.exists(path):
+        with open(template, encoding="utf-8") as f:
+            built = tokens.build(json.load(f))
+        with open(path + ".new", "w", encoding="utf-8") as f:
+            json.dump(built, f, ensure_ascii=False, indent=1)
+        os.replace(path + ".new", path)
+    return tokens.Tokens(path)
