@@ -16,7 +16,7 @@
 
 #include <dlfcn.h>
 #include <elf.h>
-#include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/mman.h>
@@ -99,6 +99,38 @@ dsocr_emu_setting(const char *name, int64_t number)
 	const char *value = getenv(name);
 
 	return value != NULL && value[0] != '\0' ? strtoll(value, NULL, 10) : number;
+}
+
+/* A crash of a kernel is told like everything else. */
+static void
+crashed(int signal_number, siginfo_t *info, void *)
+{
+	dsocr_emu_die("signal", signal_number, "crash at address %p", info->si_addr);
+}
+
+static void
+watch_crashes()
+{
+#ifndef DSOCR_EMU_ASAN
+	static char stack[65536];
+	stack_t alternative = {};
+	struct sigaction action = {};
+
+	alternative.ss_sp = stack;
+	alternative.ss_size = sizeof(stack);
+	action.sa_sigaction = crashed;
+	action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESETHAND;
+	sigaltstack(&alternative, NULL);
+	sigaction(SIGSEGV, &action, NULL);
+	sigaction(SIGBUS, &action, NULL);
+#endif
+}
+
+void
+dsocr_emu_check_aligned(const void *p, size_t alignment)
+{
+	if ((uintptr_t) p % alignment != 0)
+		dsocr_emu_die("vector", 0, "%p is not aligned to %zu bytes", p, alignment);
 }
 
 /* ---- switching ---- */
@@ -390,6 +422,7 @@ open_once()
 	for (int i = 0; i < DSOCR_EMU_MAX_THREADS; i++)
 		fiber_open(&dsocr_emu_fibers[i], i);
 	find_static_shared();
+	watch_crashes();
 }
 
 bool
@@ -409,6 +442,13 @@ dsocr_emu_is_stack(const void *p)
 	const unsigned char *at = static_cast<const unsigned char *>(p);
 
 	return at >= stacks && at < stacks + DSOCR_EMU_MAX_THREADS * STACK_BYTES;
+}
+
+void
+dsocr_emu_shared_ranges(DsocrEmuRange *dynamic, DsocrEmuRange *fixed)
+{
+	*dynamic = {shared_base, SHARED_ROOM};
+	*fixed = {static_shared, static_shared_bytes};
 }
 
 void *

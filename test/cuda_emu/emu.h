@@ -135,4 +135,18 @@ dsocr_emu_launch(const char *name, const char *file, int line, void (*kernel)(Pa
 
 #define dsocr_launch(...) dsocr_emu_launch(#__VA_ARGS__, __FILE__, __LINE__, __VA_ARGS__)
 
+/* Kernels never overlap here: whoever may start early starts in time. */
+#define dsocr_launch_early(early, ...)                                                             \
+	((void) (early), dsocr_emu_launch(#__VA_ARGS__, __FILE__, __LINE__, __VA_ARGS__))
+
+static inline void
+dsocr_grid_wait()
+{
+}
+
+static inline void
+dsocr_grid_release()
+{
+}
+
 #endif /* DSOCR_EMU_H */

@@ -10,20 +10,22 @@ EMU_SAN = -fsanitize=address,undefined -fno-sanitize-recover=undefined
 
 # Flags of kernels, of the emulator itself and of links, by build.
 EMU_KERNEL_plain = -O2
-EMU_KERNEL_asan = -O1 $(EMU_SAN) -fno-omit-frame-pointer
-EMU_KERNEL_race = -O1 -fsanitize=thread -mllvm -tsan-instrument-func-entry-exit=0 \
-	-mllvm -tsan-instrument-read-before-write=1
+EMU_KERNEL_asan = -O1 -DDSOCR_EMU_CHECKED $(EMU_SAN) -fno-omit-frame-pointer
+EMU_KERNEL_race = -O1 -DDSOCR_EMU_CHECKED -DDSOCR_TEST_RACE -fsanitize=thread -mllvm -tsan-instrument-func-entry-exit=0 \
+	-mllvm -tsan-instrument-read-before-write=1 -mllvm -tsan-instrument-atomics=0
 EMU_SELF_plain = -O2
-EMU_SELF_asan = -O1 $(EMU_SAN) -fno-omit-frame-pointer
-EMU_SELF_race = -O2 -DDSOCR_EMU_RACE
+EMU_SELF_asan = -O1 -DDSOCR_EMU_CHECKED $(EMU_SAN) -fno-omit-frame-pointer
+EMU_SELF_race = -O2 -DDSOCR_EMU_CHECKED -DDSOCR_EMU_RACE
 EMU_LINK_plain =
 EMU_LINK_asan = $(EMU_SAN)
 EMU_LINK_race =
+# Copies of memory are accesses too.
+EMU_AFTER_race = objcopy --redefine-sym memcpy=dsocr_emu_memcpy --redefine-sym memmove=dsocr_emu_memmove \
+	--redefine-sym memset=dsocr_emu_memset
 EMU_BUILDS = plain asan race
 
 EMU = $(BUILD)/cuda_emu
-EMU_KERNELS = $(filter-out kernels/cuda/blas.cu,$(wildcard kernels/cuda/*.cu)) \
-	$(wildcard kernels/cuda/blas.cu)
+EMU_KERNELS = $(wildcard kernels/cuda/*.cu)
 EMU_SELF = $(wildcard $(addprefix test/cuda_emu/,block.cc warp.cc memory.cc runtime.cc race.cc))
 EMU_LIBS = -lgomp $(ENGINE_LIBS) -ldl
 
@@ -32,6 +34,7 @@ define emu_rules
 $(EMU)/$(1)/%.o: kernels/cuda/%.cu
 	@mkdir -p $$(@D)
 	$(EMU_CXX) -x c++ $(EMU_FLAGS) $$(EMU_KERNEL_$(1)) -c -o $$@ $$<
+	$$(if $$(EMU_AFTER_$(1)),$$(EMU_AFTER_$(1)) $$@)
 $(EMU)/$(1)/self/%.o: test/cuda_emu/%.cc
 	@mkdir -p $$(@D)
 	$(EMU_CXX) $(EMU_FLAGS) $$(EMU_SELF_$(1)) -c -o $$@ $$<
@@ -43,6 +46,7 @@ $(EMU)/$(1)/libdsocr_cuda.a: $$(EMU_KERNELS:kernels/cuda/%.cu=$(EMU)/$(1)/%.o) \
 $(EMU)/$(1)/%: test/cuda_emu/%.cu $$(EMU_SELF:test/cuda_emu/%.cc=$(EMU)/$(1)/self/%.o)
 	@mkdir -p $$(@D)
 	$(EMU_CXX) $(EMU_FLAGS) $$(EMU_KERNEL_$(1)) -c -o $$@.o -x c++ $$<
+	$$(if $$(EMU_AFTER_$(1)),$$(EMU_AFTER_$(1)) $$@.o)
 	$(EMU_CXX) $$(EMU_LINK_$(1)) -o $$@ $$@.o $$(filter %.o,$$^) -ldl -lpthread -lm
 # Tests in C of the backend's table.
 $(EMU)/$(1)/%: test/cuda_emu/%.c $(EMU)/$(1)/libdsocr_cuda.a $(REFERENCE_OBJ) $(BUILD)/libengine.a

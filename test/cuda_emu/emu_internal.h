@@ -98,12 +98,21 @@ extern void dsocr_emu_die(const char *file, int line, const char *fmt, ...)
 extern int64_t dsocr_emu_setting(const char *name, int64_t number);
 
 /* block.cc */
+extern void dsocr_emu_check_aligned(const void *p, size_t alignment);
 extern void dsocr_emu_run_launch(const DsocrEmuLaunch &launch);
-extern size_t dsocr_emu_static_shared(void);
 
 /* True when [p, p + bytes) lies in the shared memory of the block. */
 extern bool dsocr_emu_is_shared(const void *p, size_t bytes);
 extern bool dsocr_emu_is_stack(const void *p);
+
+typedef struct DsocrEmuRange
+{
+	void *p;
+	size_t bytes;
+} DsocrEmuRange;
+
+/* All that shared memory may be, used by the block or not. */
+extern void dsocr_emu_shared_ranges(DsocrEmuRange *dynamic, DsocrEmuRange *fixed);
 
 /* warp.cc */
 extern void dsocr_emu_warp_perform(DsocrEmuRequest *const *lanes);
@@ -121,6 +130,7 @@ extern DsocrEmuPlace dsocr_emu_place(const void *p);
 /* Dies unless all bytes belong to one allocation of the device (or are pinned). */
 extern void dsocr_emu_check_device(const void *p, size_t bytes, const char *what, const char *file,
 								   int line);
+extern bool dsocr_emu_is_allocated(const void *p, size_t bytes);
 extern void dsocr_emu_memory_open(void);
 extern void dsocr_emu_memory_visible(bool visible); /* to host code */
 extern unsigned char *dsocr_emu_arena(size_t *bytes);
@@ -130,13 +140,12 @@ extern void dsocr_emu_race_launch(void);
 extern void dsocr_emu_race_block(void);
 extern void dsocr_emu_race_warp(int warp);			   /* all lanes met */
 extern void dsocr_emu_race_barrier(uint32_t warp_set); /* all threads of these warps met */
-extern void dsocr_emu_race_read(const void *p, size_t bytes, int thread, const char *what,
-								const char *file, int line);
+extern void dsocr_emu_race_read(const void *p, size_t bytes, int thread, const char *file,
+								int line);
 extern void dsocr_emu_race_atomic(void *p, size_t bytes);
 extern void dsocr_emu_race_copy_start(const DsocrEmuCopy *copy);
 extern void dsocr_emu_race_copy_end(const DsocrEmuCopy *copy);
 extern void dsocr_emu_race_host_write(const void *p, size_t bytes); /* by a copy or memset */
 extern void dsocr_emu_race_fresh(const void *p, size_t bytes);		/* allocated, not written */
-extern void dsocr_emu_race_gone(const void *p, size_t bytes);
 
 #endif /* DSOCR_EMU_INTERNAL_H */

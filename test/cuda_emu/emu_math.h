@@ -92,16 +92,19 @@ __umulhi(unsigned int a, unsigned int b)
 
 /* ---- bf16 ---- */
 
-typedef struct __nv_bfloat16
+struct __nv_bfloat16
 {
 	uint16_t dsocr_bits;
-} __nv_bfloat16;
+};
 
-typedef struct alignas(4) __nv_bfloat162
+struct alignas(4) __nv_bfloat162
 {
 	__nv_bfloat16 x;
 	__nv_bfloat16 y;
-} __nv_bfloat162;
+	DSOCR_EMU_COPIES(__nv_bfloat162, __nv_bfloat16) : x(vx), y(vy)
+	{
+	}
+};
 
 static __forceinline__ float
 __bfloat162float(__nv_bfloat16 v)

@@ -17,10 +17,43 @@
 
 /* ---- types ---- */
 
+/*
+ * Vectors are loaded and stored whole, and then their address must be a
+ * multiple of their size: builds that check that do it in each copy.
+ */
+#ifdef DSOCR_EMU_CHECKED
+extern void dsocr_emu_check_aligned(const void *p, size_t alignment);
+
+#define DSOCR_EMU_COPIES(name, type, ...)                                                          \
+	name() = default;                                                                              \
+	name(const name &v)                                                                            \
+	{                                                                                              \
+		*this = v;                                                                                 \
+	}                                                                                              \
+	name &operator=(const name &v)                                                                 \
+	{                                                                                              \
+		dsocr_emu_check_aligned(&v, alignof(name));                                                \
+		dsocr_emu_check_aligned(this, alignof(name));                                              \
+		__builtin_memcpy(static_cast<void *>(this), &v, sizeof(v));                                \
+		return *this;                                                                              \
+	}                                                                                              \
+	name(                                                                                          \
+		type vx, type vy = {} __VA_ARGS__)
+#else
+#define DSOCR_EMU_COPIES(name, type, ...)                                                          \
+	name() = default;                                                                              \
+	constexpr name(                                                                                \
+		type vx, type vy = {} __VA_ARGS__)
+#endif
+
+#define DSOCR_EMU_COMMA ,
 #define DSOCR_EMU_VECTOR(type, name, align2, align4)                                               \
 	struct alignas(align2) name##2                                                                 \
 	{                                                                                              \
 		type x, y;                                                                                 \
+		DSOCR_EMU_COPIES(name##2, type) : x(vx), y(vy)                                             \
+		{                                                                                          \
+		}                                                                                          \
 	};                                                                                             \
 	struct name##3                                                                                 \
 	{                                                                                              \
@@ -29,10 +62,14 @@
 	struct alignas(align4) name##4                                                                 \
 	{                                                                                              \
 		type x, y, z, w;                                                                           \
+		DSOCR_EMU_COPIES(name##4, type, DSOCR_EMU_COMMA type vz = 0 DSOCR_EMU_COMMA type vw = 0)   \
+			: x(vx), y(vy), z(vz), w(vw)                                                           \
+		{                                                                                          \
+		}                                                                                          \
 	};                                                                                             \
 	static inline name##2 make_##name##2(type x, type y)                                           \
 	{                                                                                              \
-		return {x, y};                                                                             \
+		return name##2(x, y);                                                                      \
 	}                                                                                              \
 	static inline name##3 make_##name##3(type x, type y, type z)                                   \
 	{                                                                                              \
@@ -40,7 +77,7 @@
 	}                                                                                              \
 	static inline name##4 make_##name##4(type x, type y, type z, type w)                           \
 	{                                                                                              \
-		return {x, y, z, w};                                                                       \
+		return name##4(x, y, z, w);                                                                \
 	}
 
 DSOCR_EMU_VECTOR(signed char, char, 2, 4)

@@ -290,9 +290,13 @@ __stcs(T *p, T v)
 	*p = v;
 }
 
+/* Orders blocks for the race detector: what was written before one's fence, behind another's. */
+extern void dsocr_emu_race_fence(void);
+
 static inline void
 __threadfence()
 {
+	dsocr_emu_race_fence();
 }
 
 static inline void

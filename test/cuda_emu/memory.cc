@@ -20,7 +20,7 @@
 #include <stdio.h>
 #include <sys/mman.h>
 
-#define ARENA_BYTES ((size_t) 64 << 30)
+#define ARENA_BYTES ((size_t) 32 << 30)
 #define MEMORY_BYTES ((int64_t) 1 << 30)
 #define GAP 4096
 #define POISONED_BYTES ((size_t) 32 << 20) /* more would touch too much of this machine */
@@ -30,6 +30,7 @@ typedef std::map<uintptr_t, size_t> Ranges; /* bytes by address */
 static unsigned char *arena;
 static size_t cursor;
 static size_t in_use;
+static uint64_t changes; /* of allocations */
 static int visible_depth;
 static Ranges allocations;
 static Ranges pinned;
@@ -87,13 +88,32 @@ dsocr_emu_place(const void *p)
 																		: DSOCR_EMU_HOST;
 }
 
+bool
+dsocr_emu_is_allocated(const void *p, size_t bytes)
+{
+	static uintptr_t low, high; /* of the last allocation asked for */
+	static uint64_t asked_at;
+	uintptr_t at = (uintptr_t) p;
+	Ranges::iterator it;
+
+	if (asked_at == changes && at >= low && at + bytes <= high)
+		return true;
+	it = entry_at(allocations, at);
+	if (it == allocations.end() || at - it->first + bytes > it->second)
+		return false;
+	low = it->first;
+	high = low + it->second;
+	asked_at = changes;
+	return true;
+}
+
 void
 dsocr_emu_check_device(const void *p, size_t bytes, const char *what, const char *file, int line)
 {
 	uintptr_t at = (uintptr_t) p;
 	Ranges::iterator it = entry_at(allocations, at);
 
-	if (bytes == 0 || dsocr_emu_place(p) == DSOCR_EMU_PINNED)
+	if (bytes == 0 || dsocr_emu_is_allocated(p, bytes) || dsocr_emu_place(p) == DSOCR_EMU_PINNED)
 		return;
 	if (dsocr_emu_place(p) == DSOCR_EMU_HOST)
 		dsocr_emu_die(file, line, "%s: %p is not device memory", what, p);
@@ -165,6 +185,7 @@ dsocr_emu_device_alloc(void **p, size_t bytes)
 	cursor = (at + bytes + GAP + GAP - 1) / GAP * GAP;
 	*p = arena + at;
 	in_use += bytes;
+	changes++;
 	allocations[(uintptr_t) *p] = bytes;
 	DSOCR_EMU_SHOW(*p, bytes);
 	DSOCR_EMU_HIDE(arena + at + bytes, cursor - at - bytes);
@@ -182,9 +203,9 @@ dsocr_emu_device_free(void *p)
 		return false;
 	bytes = it->second;
 	in_use -= bytes;
+	changes++;
 	allocations.erase(it);
 	DSOCR_EMU_HIDE(p, bytes);
-	dsocr_emu_race_gone(p, bytes);
 	madvise(p, (bytes + GAP - 1) / GAP * GAP, MADV_DONTNEED);
 	return true;
 }

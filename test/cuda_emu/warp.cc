@@ -176,7 +176,7 @@ ldmatrix(DsocrEmuRequest *const *lanes)
 				int col = r->trans ? lane / 4 : lane % 4 * 2 + half;
 
 				dsocr_emu_race_read(static_cast<const uint16_t *>(lanes[j * 8 + row]->row) + col, 2,
-									first + lane, "ldmatrix", r->file, r->line);
+									first + lane, r->file, r->line);
 			}
 			lo = r->trans ? m[j][lane % 4 * 2][lane / 4] : m[j][lane / 4][lane % 4 * 2];
 			hi = r->trans ? m[j][lane % 4 * 2 + 1][lane / 4] : m[j][lane / 4][lane % 4 * 2 + 1];
