@@ -20,6 +20,7 @@
 #include <time.h>
 
 #define MIN_CAPABILITY 80
+#define EARLY_CAPABILITY 90	 /* of launches that overlap; DSOCR_CUDA_EARLY=0 does without */
 #define SPIN_US 60			 /* asked without a pause for so long */
 #define SLEEP_NS 25000		 /* between later questions */
 #define TIMER_SLACK_NS 1000	 /* how late such a sleep may end */
@@ -304,6 +305,7 @@ attribute(int device, cudaDeviceAttr which, cudaError_t *rc)
 static bool
 read_properties(DsocrCuda *c, DsocrError *err)
 {
+	const char *early = getenv("DSOCR_CUDA_EARLY");
 	cudaDeviceProp p;
 	cudaError_t rc = cudaGetDeviceProperties(&p, c->device);
 
@@ -313,6 +315,7 @@ read_properties(DsocrCuda *c, DsocrError *err)
 	c->shared_max = (size_t) attribute(c->device, cudaDevAttrMaxSharedMemoryPerBlockOptin, &rc);
 	if (rc != cudaSuccess)
 		return cuda_fail(err, rc, "the device cannot be described");
+	c->early = c->capability >= EARLY_CAPABILITY && (early == NULL || early[0] != '0');
 	if (c->capability < MIN_CAPABILITY)
 		return dsocr_fail(err, DSOCR_E_DEVICE,
 						  "%.64s has compute capability %d.%d, at least %d.%d is needed", p.name,

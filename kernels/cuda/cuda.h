@@ -124,6 +124,7 @@ typedef struct DsocrCuda
 	int capability; /* 90 for 9.0 */
 	int sms;
 	size_t shared_max; /* bytes of dynamic shared memory a block may ask for */
+	bool early;		   /* kernels may start before those in front of them have ended */
 	cudaStream_t stream;
 	cudaEvent_t arrived;			  /* what sync waits for */
 	int64_t patience_us;			  /* a device that is silent for longer hangs */

@@ -146,15 +146,39 @@ dsocr_exp2(float x)
 }
 
 /*
+ * Wait until everything before this kernel in the stream is done and seen.
+ * Each thread of a kernel that was launched early calls it once, before it
+ * reads or writes anything that another kernel writes or reads.
+ */
+static __device__ __forceinline__ void
+dsocr_grid_wait()
+{
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+	asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+/* From here on the next kernel may start, if it is launched early. */
+static __device__ __forceinline__ void
+dsocr_grid_release()
+{
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+	asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+/*
  * Put a kernel into the stream.  More than 48 kB of dynamic shared memory is
- * asked for here too.
+ * asked for here too.  Early, it may start before the kernels in front of it
+ * have ended, and must call dsocr_grid_wait.
  */
 template <typename... Params, typename... Args>
 static inline cudaError_t
-dsocr_launch(void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
-			 Args... args)
+dsocr_launch_early(bool early, void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared,
+				   cudaStream_t stream, Args... args)
 {
 	cudaLaunchConfig_t config = {};
+	cudaLaunchAttribute attribute = {};
 
 	if (shared > 48 * 1024)
 	{
@@ -168,7 +192,19 @@ dsocr_launch(void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared, cu
 	config.blockDim = block;
 	config.dynamicSmemBytes = shared;
 	config.stream = stream;
+	attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+	attribute.val.programmaticStreamSerializationAllowed = 1;
+	config.attrs = &attribute;
+	config.numAttrs = early ? 1 : 0;
 	return cudaLaunchKernelEx(&config, kernel, static_cast<Params>(args)...);
+}
+
+template <typename... Params, typename... Args>
+static inline cudaError_t
+dsocr_launch(void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared, cudaStream_t stream,
+			 Args... args)
+{
+	return dsocr_launch_early(false, kernel, grid, block, shared, stream, args...);
 }
 #endif /* DSOCR_CUDA_EMU */
 

@@ -30,6 +30,7 @@ dsocr_cuda_linear(DsocrBackend *be, void *y, const void *x, int rows, const Dsoc
 	}
 	p.x = x;
 	p.w = w->data;
+	p.ahead = c->early;
 	p.bias = bias != NULL ? bias->data : NULL;
 	p.residual = residual;
 	p.y = y;
@@ -58,6 +59,7 @@ dsocr_cuda_swiglu(DsocrBackend *be, void *y, void *wide, const void *x, int rows
 	}
 	p.x = x;
 	p.w = w->data;
+	p.ahead = c->early;
 	p.y = y;
 	p.m = rows;
 	p.n = w->n / 2;
@@ -78,6 +80,7 @@ dsocr_cuda_logits(DsocrBackend *be, float *logits, const void *x, int rows, cons
 		return;
 	p.x = x;
 	p.w = w->data;
+	p.ahead = c->early;
 	p.y = logits;
 	p.m = rows;
 	p.n = w->n;

@@ -83,6 +83,8 @@ __launch_bounds__(SORT_WARPS * 32) sort_kernel(const SortArgs a)
 	int from = min(warp * part, a.n);
 	int to = min(from + part, a.n);
 
+	dsocr_grid_wait();
+	dsocr_grid_release();
 	for (int i = (int) threadIdx.x; i < warps * a.experts; i += (int) blockDim.x)
 		next[i] = 0;
 	__syncthreads();
@@ -177,11 +179,11 @@ moe_sort(DsocrCuda *c, DsocrRoutes *routes, const int32_t *ids, int n, int exper
 	routes->tile_first = a.tile_first;
 	routes->expert_end = a.expert_end;
 	routes->order = a.order;
-	return dsocr_cuda_check(c,
-							dsocr_launch(sort_kernel, dim3(1), dim3((unsigned int) warps * 32),
-										 (size_t) (warps + 2) * (size_t) experts * sizeof(int32_t),
-										 c->stream, a),
-							"expert order");
+	return dsocr_cuda_check(
+		c,
+		dsocr_launch_early(c->early, sort_kernel, dim3(1), dim3((unsigned int) warps * 32),
+						   (size_t) (warps + 2) * (size_t) experts * sizeof(int32_t), c->stream, a),
+		"expert order");
 }
 
 /* ---- weighted sum ---- */
@@ -267,6 +269,8 @@ __launch_bounds__(SUM_THREADS) sum_kernel(const SumArgs a)
 	float old[VEC] = {};
 	size_t at = row * (size_t) a.hidden + (size_t) col;
 
+	dsocr_grid_wait();
+	dsocr_grid_release();
 	if (col >= a.hidden)
 		return;
 	if (a.residual != NULL)
@@ -309,9 +313,9 @@ moe_sum(DsocrCuda *c, SumArgs *a, int rows)
 	int cols = SUM_THREADS * (whole ? 4 : 1);
 
 	a->pieces = (a->hidden + cols - 1) / cols;
-	return dsocr_launch(whole ? sum_kernel<T, 4> : sum_kernel<T, 1>,
-						dim3((unsigned int) rows * (unsigned int) a->pieces), dim3(SUM_THREADS), 0,
-						c->stream, *a);
+	return dsocr_launch_early(c->early, whole ? sum_kernel<T, 4> : sum_kernel<T, 1>,
+							  dim3((unsigned int) rows * (unsigned int) a->pieces),
+							  dim3(SUM_THREADS), 0, c->stream, *a);
 }
 
 /* ---- the experts ---- */
@@ -355,6 +359,7 @@ dsocr_cuda_experts(DsocrBackend *be, void *y, const void *x, int rows, const int
 
 	down.routed = true;
 	down.routes = up.routes;
+	down.ahead = c->early;
 	down.tile_rows = tile_rows;
 	down.tiles = up.tiles;
 	down.x = hidden;

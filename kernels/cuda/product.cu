@@ -104,8 +104,9 @@ template <int MT, int NT, int WM, int WN, int STAGES, int BLOCKS>
 static cudaError_t
 tile_launch(DsocrCuda *c, const DsocrProduct *p, unsigned int blocks)
 {
-	return dsocr_launch(dsocr_product_tile<MT, NT, WM, WN, STAGES, BLOCKS>, dim3(blocks),
-						dim3(WM * WN * 32), tile_shared<MT, NT, WM, WN, STAGES>(), c->stream, *p);
+	return dsocr_launch_early(c->early, dsocr_product_tile<MT, NT, WM, WN, STAGES, BLOCKS>,
+							  dim3(blocks), dim3(WM * WN * 32),
+							  tile_shared<MT, NT, WM, WN, STAGES>(), c->stream, *p);
 }
 
 /* Shared memory is about 100 kB for two blocks a multiprocessor, 48 to 64 for more. */

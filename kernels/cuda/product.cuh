@@ -44,6 +44,7 @@ typedef struct DsocrProduct
 	bool pairs;
 	bool wide;
 	bool routed;
+	bool ahead;	   /* w and routes were there before the kernel in front */
 	int x_div;	   /* routed: row of x is choice / x_div; 0: the place itself */
 	bool y_order;  /* routed: row of y is the choice; else the place */
 	int tile_rows; /* routed: what the routes were cut to */

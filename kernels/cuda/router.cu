@@ -177,6 +177,7 @@ router_logits(const RouterArgs &a, int first, int e0, int lane)
 							(const T *) a.gate +
 								(size_t) min(e0 + e, a.experts - 1) * (size_t) a.ld,
 							from + i * 256, a.hidden, true);
+		dsocr_grid_wait();
 #pragma unroll
 		for (int i = 0; i < AHEAD; i++)
 #pragma unroll
@@ -217,6 +218,8 @@ __launch_bounds__(ROUTER_WARPS * 32) router_kernel(const RouterArgs a)
 		if (r < ROWS && first + r < a.n && e < a.experts)
 			a.logits[(size_t) (first + r) * (size_t) a.experts + (size_t) e] = mine;
 	}
+	dsocr_grid_wait();
+	dsocr_grid_release();
 	__threadfence();
 	__syncthreads();
 	if (threadIdx.x == 0)
@@ -240,10 +243,10 @@ router_launch(DsocrCuda *c, RouterArgs *a)
 	a->groups = (a->experts + ROUTER_WARPS * PER - 1) / (ROUTER_WARPS * PER);
 	if (a->ready == NULL || a->n > DSOCR_CUDA_MAX_ROWS)
 		a->groups = 1;
-	return dsocr_launch(router_kernel<T, ROWS, PER, AHEAD>,
-						dim3((unsigned int) rows * (unsigned int) a->groups),
-						dim3(ROUTER_WARPS * 32),
-						(size_t) ROWS * (size_t) a->experts * sizeof(float), c->stream, *a);
+	return dsocr_launch_early(c->early, router_kernel<T, ROWS, PER, AHEAD>,
+							  dim3((unsigned int) rows * (unsigned int) a->groups),
+							  dim3(ROUTER_WARPS * 32),
+							  (size_t) ROWS * (size_t) a->experts * sizeof(float), c->stream, *a);
 }
 
 void

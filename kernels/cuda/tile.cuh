@@ -195,6 +195,7 @@ __launch_bounds__(WM *WN * 32, BLOCKS) dsocr_product_tile(const DsocrProduct p)
 	constexpr int STAGE = (TM + TN) * DSOCR_TILE_ROW_BYTES;
 	constexpr int STEPS = DSOCR_TILE_K / 16;
 	constexpr int THREADS = WM * WN * 32;
+	constexpr int HEAD = STAGES / 2; /* chunks of weights that are asked for early */
 
 	static_assert(TM * (TN + DSOCR_TILE_PAD) * 4 <= STAGES * STAGE, "room for the sums");
 
@@ -210,8 +211,13 @@ __launch_bounds__(WM *WN * 32, BLOCKS) dsocr_product_tile(const DsocrProduct p)
 	DsocrTileStep<MT, NT> step[2];
 	float acc[MT][NT][4] = {};
 
+	if (!p.ahead)
+		dsocr_grid_wait();
 	if (!dsocr_product_block(p, &b, blockIdx.x, TM, p.pairs ? TN / 2 : TN))
+	{
+		dsocr_grid_wait();
 		return;
+	}
 	x.base = (const char *) p.x;
 	w.base = (const char *) b.w;
 #pragma unroll
@@ -233,18 +239,25 @@ __launch_bounds__(WM *WN * 32, BLOCKS) dsocr_product_tile(const DsocrProduct p)
 			w.at[i] = (uint32_t) row * (uint32_t) (p.ldw / 8) + tid % 8;
 	}
 
+	/* part of the weights while the kernel in front is still at work on x */
+	if (p.ahead)
+#pragma unroll 1
+		for (int s = 0; s < HEAD && s < chunks; s++)
+			dsocr_tile_copy(ring + s * STAGE + TM * DSOCR_TILE_ROW_BYTES, w, s,
+							s * DSOCR_TILE_K + tid % 8 * 8 < p.k);
+	dsocr_grid_wait();
 #pragma unroll 1
 	for (int s = 0; s < STAGES - 1; s++)
 	{
-		if (s < chunks)
-		{
-			bool inside = s * DSOCR_TILE_K + tid % 8 * 8 < p.k;
+		bool inside = s * DSOCR_TILE_K + tid % 8 * 8 < p.k;
 
+		if (s < chunks && !(p.ahead && s < HEAD))
 			dsocr_tile_copy(ring + s * STAGE + TM * DSOCR_TILE_ROW_BYTES, w, s, inside);
+		if (s < chunks)
 			dsocr_tile_copy(ring + s * STAGE, x, s, inside);
-		}
 		dsocr_cp_async_commit();
 	}
+	dsocr_grid_release();
 	dsocr_cp_async_wait<STAGES - 2>();
 	__syncthreads();
 
