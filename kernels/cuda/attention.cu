@@ -300,12 +300,11 @@ attention_launch_flash(DsocrCuda *c, int views, FlashTask task, int blocks, cuda
 	dim3 grid;
 
 	s->tiles = (s->rows * s->cols + queries - 1) / queries;
-	task.strips = (s->cols + width - 1) / width;
 	task.steps = (s->rows + height - 1) / height;
 	if (C > 0)
 	{
 		task.row_pitch = (s->rows + 7) / 8 * 8;
-		task.col_pitch = task.strips * C;
+		task.col_pitch = (s->cols + width - 1) / width * width;
 		shared += (size_t) queries * (size_t) (task.row_pitch + task.col_pitch) * sizeof(float);
 	}
 	/* each block takes a kilobyte beside its own; a multiprocessor has one more than shared_max */
@@ -331,7 +330,8 @@ attention_flash(DsocrCuda *c, void *out, const void *qkv, int views, const Atten
 	bool large = s.windows == 1 && s.rows * (size_t) s.cols >= 1024;
 
 	if (!dsocr_cuda_bf16(c) || s.head_dim % 8 != 0 || s.head_dim > 128 || views > 65535 ||
-		s.heads > 65535 || ((uintptr_t) out | (uintptr_t) qkv) % 16 != 0)
+		s.heads > 65535 || (size_t) views * s.height * s.side > INT32_MAX ||
+		((uintptr_t) out | (uintptr_t) qkv) % 16 != 0)
 		return false;
 	task.shape = s;
 	task.out = (__nv_bfloat16 *) out;

@@ -47,7 +47,6 @@ typedef struct FlashTask
 	const float *padding;	  /* [3 * dim] */
 	float scale;			  /* log2(e) / sqrt(head_dim) */
 	float root;				  /* sqrt(head_dim) */
-	int strips;				  /* tiles across a window */
 	int steps;				  /* tiles down a window */
 	int row_pitch;			  /* terms of a query, multiples of 8 */
 	int col_pitch;
@@ -57,8 +56,8 @@ typedef struct FlashTask
 typedef struct FlashPlace
 {
 	AttentionWindow window;
-	const int *tokens; /* shared: tokens of the block's queries in the view, -1 for none */
-	int view;
+	const int *tokens; /* shared: tokens of the block's queries among all views, -1 for none */
+	int base;		   /* first token of the view */
 	int head;
 	int first; /* query of the window */
 	int count; /* queries of the window */
@@ -72,8 +71,14 @@ typedef struct FlashCursor
 	const __nv_bfloat16 *key; /* its 16 bytes, if it is a token of the picture */
 	int row;				  /* in the window */
 	int col;
-	int step;
 } FlashCursor;
+
+/* Blocks that should find room on a multiprocessor by their registers. */
+static constexpr int
+flash_blocks(int head_dim, int mt, int columns)
+{
+	return mt == 2 || head_dim > 64 ? 2 : columns > 0 ? 4 : 3;
+}
 
 /* Where the 16-byte piece `chunk` of a row lies in a tile, in elements. */
 template <int HD>
@@ -100,8 +105,7 @@ flash_load_queries(uint32_t q[MT][HD / 16][4], int *tokens, const FlashTask &tas
 				   const FlashPlace &place)
 {
 	const AttentionShape &s = task.shape;
-	const __nv_bfloat16 *view = task.qkv + place.view * (size_t) (s.height * s.side) * (3 * s.dim) +
-								place.head * s.head_dim + place.lane % 4 * 2;
+	const __nv_bfloat16 *first = task.qkv + place.head * s.head_dim + place.lane % 4 * 2;
 
 	if (threadIdx.x < FLASH_WARPS * 16 * MT)
 	{
@@ -109,14 +113,14 @@ flash_load_queries(uint32_t q[MT][HD / 16][4], int *tokens, const FlashTask &tas
 		int y = place.window.top + i / place.window.real_cols;
 		int x = place.window.left + i % place.window.real_cols;
 
-		tokens[threadIdx.x] = i < place.count ? y * s.side + x : -1;
+		tokens[threadIdx.x] = i < place.count ? place.base + y * s.side + x : -1;
 	}
 	__syncthreads();
 #pragma unroll
 	for (int m = 0; m < 2 * MT; m++)
 	{
 		int token = tokens[(place.warp * MT * 2 + m) * 8 + place.lane / 4];
-		const __nv_bfloat16 *from = view + (size_t) max(token, 0) * (3 * s.dim);
+		const __nv_bfloat16 *from = first + (size_t) max(token, 0) * (3 * s.dim);
 
 #pragma unroll
 		for (int d = 0; d < HD / 8; d++)
@@ -138,13 +142,12 @@ flash_cursor(const FlashTask &task, const FlashPlace &place)
 	const AttentionShape &s = task.shape;
 	int key = threadIdx.x / (HD / 8);
 	FlashCursor c;
-	size_t token;
+	ptrdiff_t token;
 
 	c.row = key / width;
 	c.col = key % width;
-	c.step = 0;
-	token = (size_t) place.view * (s.height * s.side) +
-			(size_t) (place.window.top + c.row) * s.side + place.window.left + c.col;
+	token =
+		place.base + (ptrdiff_t) (place.window.top + c.row) * s.side + place.window.left + c.col;
 	c.key = task.qkv + token * (3 * s.dim) + s.dim + place.head * s.head_dim +
 			threadIdx.x % (HD / 8) * 8;
 	return c;
@@ -163,6 +166,7 @@ flash_load(__nv_bfloat16 *stage, FlashCursor &c, const FlashTask &task, const Fl
 	const int height = FLASH_KEYS / width;
 	const int each = FLASH_THREADS / (HD / 8); /* keys at a time */
 	const AttentionShape &s = task.shape;
+	const int steps = C > 0 ? task.steps : 1;
 	int line = s.side * (3 * s.dim);
 	int chunk = threadIdx.x % (HD / 8);
 	bool there = chunk * 8 < s.head_dim;
@@ -190,12 +194,11 @@ flash_load(__nv_bfloat16 *stage, FlashCursor &c, const FlashTask &task, const Fl
 	}
 	c.row += height;
 	c.key += (ptrdiff_t) height * line;
-	if (++c.step == task.steps)
+	if (c.row >= steps * height)
 	{
-		c.step = 0;
-		c.row -= task.steps * height;
+		c.row -= steps * height;
 		c.col += width;
-		c.key += (ptrdiff_t) width * (3 * s.dim) - (ptrdiff_t) task.steps * height * line;
+		c.key += (ptrdiff_t) width * (3 * s.dim) - (ptrdiff_t) steps * height * line;
 	}
 }
 
@@ -304,8 +307,8 @@ flash_positions(float *row_terms, float *col_terms, const uint32_t q[MT][HD / 16
 	{
 		int token = place.tokens[(place.warp * MT * 2 + m) * 8 + place.lane / 4];
 
-		y[m] = token < 0 ? 0 : token / s.side - place.window.top - top;
-		x[m] = token < 0 ? 0 : token % s.side - place.window.left - left;
+		y[m] = token < 0 ? 0 : (token - place.base) / s.side - place.window.top - top;
+		x[m] = token < 0 ? 0 : (token - place.base) % s.side - place.window.left - left;
 	}
 	/* a query at y needs the rows y .. y + reach - 1 of its table */
 	t.rel = task.rel_h + (size_t) top * s.head_dim;
@@ -446,8 +449,7 @@ static __device__ __forceinline__ void
 flash_store(const FlashSums<HD, MT> &sums, const FlashTask &task, const FlashPlace &place)
 {
 	const AttentionShape &s = task.shape;
-	__nv_bfloat16 *out = task.out + place.view * (size_t) (s.height * s.side) * s.dim +
-						 place.head * s.head_dim + place.lane % 4 * 2;
+	__nv_bfloat16 *out = task.out + place.head * s.head_dim + place.lane % 4 * 2;
 
 #pragma unroll
 	for (int m = 0; m < 2 * MT; m++)
@@ -459,7 +461,7 @@ flash_store(const FlashSums<HD, MT> &sums, const FlashTask &task, const FlashPla
 
 		sum += __shfl_xor_sync(0xffffffffu, sum, 1);
 		sum += __shfl_xor_sync(0xffffffffu, sum, 2);
-		inverse = 1.0f / sum;
+		inverse = __fdividef(1.0f, sum);
 #pragma unroll
 		for (int d = 0; d < HD / 8; d++)
 			if (token >= 0 && d * 8 < s.head_dim)
@@ -522,11 +524,12 @@ flash_cut(float score[8][MT][4], int end, int lane)
 /* blockIdx: window and tile of queries, head, view.  Only PADDED takes more than one window. */
 template <int HD, int MT, int C, bool PADDED>
 static __global__ void
-__launch_bounds__(FLASH_THREADS, MT == 1 && HD <= 64 ? 4 : 2) flash_attention(FlashTask task)
+__launch_bounds__(FLASH_THREADS, flash_blocks(HD, MT, C)) flash_attention(FlashTask task)
 {
-	const int groups = C > 0 ? FLASH_KEYS / C : 1; /* rows of a tile */
-	const int across = C > 0 ? C / 8 : 1;		   /* n-tiles of a row */
-	const int tile = 2 * FLASH_KEYS * HD;		   /* elements of a stage */
+	const int width = C > 0 ? C : FLASH_KEYS;
+	const int groups = FLASH_KEYS / width; /* rows of a tile */
+	const int across = C > 0 ? C / 8 : 1;  /* n-tiles of a row */
+	const int tile = 2 * FLASH_KEYS * HD;  /* elements of a stage */
 	__shared__ int tokens[FLASH_WARPS * 16 * MT];
 	const AttentionShape &s = task.shape;
 	__nv_bfloat16 *stages = dsocr_shared<__nv_bfloat16>(); /* [2][keys, values][FLASH_KEYS][HD] */
@@ -539,13 +542,12 @@ __launch_bounds__(FLASH_THREADS, MT == 1 && HD <= 64 ? 4 : 2) flash_attention(Fl
 	float start[across][MT][4] = {};
 	int at_key;
 	int at_value;
-	int strip = 0;
-	int step = 0;
-	bool busy;
+	int row = 0; /* of the tile, in the window */
+	int col = 0;
 
 	place.window = attention_window(s, PADDED ? blockIdx.x / s.tiles : 0);
 	place.tokens = tokens;
-	place.view = blockIdx.z;
+	place.base = blockIdx.z * (s.height * s.side);
 	place.head = blockIdx.y;
 	place.first = (PADDED ? blockIdx.x % s.tiles : blockIdx.x) * (FLASH_WARPS * 16 * MT);
 	place.count = place.window.real_rows * place.window.real_cols;
@@ -553,7 +555,6 @@ __launch_bounds__(FLASH_THREADS, MT == 1 && HD <= 64 ? 4 : 2) flash_attention(Fl
 	place.lane = threadIdx.x % 32;
 	if (place.first >= place.count)
 		return;
-	busy = place.first + place.warp * 16 * MT < place.count;
 	at_key = flash_at<HD>(place.lane % 8 + place.lane / 16 * 8, place.lane / 8 % 2);
 	at_value = flash_at<HD>(place.lane % 16, place.lane / 16);
 #pragma unroll
@@ -568,21 +569,21 @@ __launch_bounds__(FLASH_THREADS, MT == 1 && HD <= 64 ? 4 : 2) flash_attention(Fl
 	cursor = flash_cursor<HD, C>(task, place);
 	flash_load<HD, C, PADDED>(stages, cursor, task, place);
 	dsocr_cp_async_commit();
-	for (int left = task.strips * task.steps, now = 0; left > 0; left--, now ^= tile)
+	for (int now = 0; col < s.cols; now ^= tile)
 	{
+		bool last = row + groups >= s.rows && col + width >= s.cols;
 		float score[8][MT][4];
 		float shift[MT][2][groups] = {};
 
 		dsocr_cp_async_wait<0>();
 		__syncthreads();
-		if (left > 1)
+		if (!last)
 			flash_load<HD, C, PADDED>(stages + (now ^ tile), cursor, task, place);
 		dsocr_cp_async_commit();
-		if (busy)
+		if (tokens[place.warp * 16 * MT] >= 0) /* warps without a query only load */
 		{
-			if (C > 0 && step == 0)
-				flash_start_strip<MT, across>(start, col_terms, task.col_pitch, strip * C,
-											  place.lane);
+			if (C > 0 && row == 0)
+				flash_start_strip<MT, across>(start, col_terms, task.col_pitch, col, place.lane);
 #pragma unroll
 			for (int i = 0; i < 8 * MT * 4; i++)
 				score[i / (4 * MT)][i / 4 % MT][i % 4] =
@@ -590,18 +591,18 @@ __launch_bounds__(FLASH_THREADS, MT == 1 && HD <= 64 ? 4 : 2) flash_attention(Fl
 #pragma unroll
 			for (int i = 0; i < FLASH_KEYS / 16; i++)
 				flash_scores<HD, MT>(score + 2 * i, q, stages + now + i * 16 * HD, at_key);
-			if (C == 0 && left == 1)
-				flash_cut<MT>(score, s.cols - strip * FLASH_KEYS, place.lane);
+			if (C == 0 && last)
+				flash_cut<MT>(score, s.cols - col, place.lane);
 			if (C > 0)
-				flash_shift<MT, groups>(shift, row_terms, task.row_pitch, step * groups,
-										place.lane);
+				flash_shift<MT, groups>(shift, row_terms, task.row_pitch, row, place.lane);
 			flash_softmax<HD, MT, groups>(score, shift, sums, task.scale);
 			flash_values<HD, MT>(sums, score, stages + now + tile / 2, at_value);
 		}
-		if (++step == task.steps)
+		row += groups;
+		if (row >= s.rows)
 		{
-			step = 0;
-			strip++;
+			row = 0;
+			col += width;
 		}
 	}
 	flash_store<HD, MT>(sums, task, place);
