@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -41,9 +42,9 @@
 
 typedef int (*Attempt)(void);
 
-/* Run an attempt in a child, closed or not; its wait status. */
+/* Run an attempt in a child, closed for what it computes on or not; its wait status. */
 static int
-run(Attempt attempt, bool closed)
+run_in(Attempt attempt, bool closed, DsocrSandboxProfile profile)
 {
 	pid_t pid = fork();
 	int status;
@@ -58,11 +59,17 @@ run(Attempt attempt, bool closed)
 		signal(SIGABRT, SIG_DFL);
 		signal(SIGSYS, SIG_DFL);
 		if (closed)
-			dsocr_sandbox_close(DSOCR_SANDBOX_CPU, report, sizeof(report));
+			dsocr_sandbox_close(profile, report, sizeof(report));
 		_exit(attempt());
 	}
 	assert_true(waitpid(pid, &status, 0) == pid);
 	return status;
+}
+
+static int
+run(Attempt attempt, bool closed)
+{
+	return run_in(attempt, closed, DSOCR_SANDBOX_CPU);
 }
 
 static int
@@ -387,6 +394,130 @@ test_old_thread(void **state)
 	assert_int_equal(WTERMSIG(status), SIGSYS);
 }
 
+/* ---- closed for a GPU ---- */
+
+static int
+try_read_own(void)
+{
+	char byte;
+	int fd = open("/proc/self/maps", O_RDONLY);
+
+	return fd < 0 ? REFUSED : outcome(read(fd, &byte, 1));
+}
+
+static int
+try_read_system(void)
+{
+	return outcome(open("/proc/meminfo", O_RDONLY));
+}
+
+static int
+try_open_device(void)
+{
+	return outcome(open("/dev/null", O_RDWR));
+}
+
+static int
+try_device_call(void)
+{
+	/* of the numbers of NVIDIA's driver: refused by the descriptor, not by the filter */
+	if (ioctl(STDIN_FILENO, 0xc020462a, NULL) == 0)
+		return WRONG;
+	return errno == EPERM ? REFUSED : DONE;
+}
+
+static int
+try_terminal(void)
+{
+	/* typing into a terminal */
+	return ioctl(STDIN_FILENO, TIOCSTI, "x") != 0 && errno == EPERM ? REFUSED : DONE;
+}
+
+static int
+try_read_parent(void)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/environ", (int) getppid());
+	return outcome(open(path, O_RDONLY));
+}
+
+static int
+try_read_around(void)
+{
+	return outcome(open("/proc/self/root/etc/passwd", O_RDONLY));
+}
+
+static int
+try_write_own(void)
+{
+	return outcome(open("/proc/self/oom_score_adj", O_RDWR));
+}
+
+static int
+report_landlock(void)
+{
+	return (report_features() & 4) != 0 ? DONE : REFUSED;
+}
+
+static void
+test_gpu(void **state)
+{
+	static const Attempt refused[] = {try_read_file,
+									  try_fork,
+									  try_kill,
+									  try_limit,
+									  try_own,
+									  try_own_signal,
+									  try_socket,
+									  try_socketpair,
+									  try_create,
+									  try_truncate,
+									  try_unlink,
+									  try_terminal,
+									  try_write_own,
+									  try_read_parent,
+									  try_read_around,
+									  try_pin_parent,
+									  try_thread_of_its_own};
+	static const Attempt killed[] = {try_execve, try_ptrace, try_peek};
+	static const Attempt allowed[] = {try_threads, try_memory, try_clock, try_device_call};
+	/* where Landlock says which files there are; without it none is */
+	static const Attempt files[] = {try_read_own, try_read_system, try_open_device};
+	bool landlock = run(report_landlock, false) == DONE;
+
+	if (!has_seccomp())
+		skip();
+	for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++)
+	{
+		int status = run_in(refused[i], true, DSOCR_SANDBOX_GPU);
+
+		if (!WIFEXITED(status) || WEXITSTATUS(status) != REFUSED)
+			fail_msg("attempt %zu ended with wait status %x", i, status);
+	}
+	for (size_t i = 0; i < sizeof(killed) / sizeof(killed[0]); i++)
+	{
+		int status = run_in(killed[i], true, DSOCR_SANDBOX_GPU);
+
+		if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGSYS)
+			fail_msg("attempt %zu ended with wait status %x", i, status);
+	}
+	for (size_t i = 0; i < sizeof(allowed) / sizeof(allowed[0]); i++)
+	{
+		int status = run_in(allowed[i], true, DSOCR_SANDBOX_GPU);
+
+		if (!WIFEXITED(status) || WEXITSTATUS(status) != DONE)
+			fail_msg("attempt %zu ended with wait status %x", i, status);
+	}
+	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
+	{
+		int status = run_in(files[i], true, DSOCR_SANDBOX_GPU);
+
+		if (!WIFEXITED(status) || WEXITSTATUS(status) != (landlock ? DONE : REFUSED))
+			fail_msg("attempt %zu ended with wait status %x", i, status);
+	}
+}
+
 /* ---- the child ---- */
 
 /* Exit status: which of the promises is broken. */
@@ -465,7 +596,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_refused), cmocka_unit_test(test_killed),
 		cmocka_unit_test(test_allowed), cmocka_unit_test(test_old_thread),
-		cmocka_unit_test(test_child),
+		cmocka_unit_test(test_gpu),		cmocka_unit_test(test_child),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
