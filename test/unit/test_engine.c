@@ -6,7 +6,8 @@
  * The pages are drawn here: rows of digits.  What matters is that a page's
  * tokens and log-probabilities are the same to the last bit whatever else is
  * read with it, and that nothing stays behind.  The model folder is
- * models/nano unless DSOCR_TEST_MODEL names another.
+ * models/nano unless DSOCR_TEST_MODEL names another, the device the CPU unless
+ * DSOCR_TEST_DEVICE does.
  *
  *-------------------------------------------------------------------------
  */
@@ -226,11 +227,12 @@ static DsocrEngine *
 open_engine_with(int sequences, size_t kv_bytes, DsocrPrecision precision, size_t view_pixels)
 {
 	const char *model = getenv("DSOCR_TEST_MODEL");
-	DsocrEngineOptions o = {.model = model != NULL ? model : "models/nano",
-							.backend = {.precision = precision, .threads = 2},
-							.max_sequences = sequences,
-							.kv_bytes = kv_bytes,
-							.view_pixels = view_pixels};
+	DsocrEngineOptions o = {
+		.model = model != NULL ? model : "models/nano",
+		.backend = {.device = getenv("DSOCR_TEST_DEVICE"), .precision = precision, .threads = 2},
+		.max_sequences = sequences,
+		.kv_bytes = kv_bytes,
+		.view_pixels = view_pixels};
 	DsocrError err = {0};
 	DsocrEngine *e = dsocr_engine_open(&o, &err);
 
