@@ -213,11 +213,28 @@ vector(size_t n)
 
 typedef void (*Launch)(void *arg, int i);
 
+/* Is one of the texts of --filter, with | between them, part of the name? */
+static bool
+filtered(const char *name)
+{
+	const char *at = options.filter;
+
+	while (at != NULL && *at != '\0')
+	{
+		size_t n = strcspn(at, "|");
+
+		if (n > 0 && memmem(name, strlen(name), at, n) != NULL)
+			return true;
+		at += n + (at[n] == '|');
+	}
+	return options.filter == NULL;
+}
+
 /* Is the case asked for?  In a list, name it and say no. */
 static bool
 wanted(const char *name, double bytes, double flops)
 {
-	if (options.filter != NULL && strstr(name, options.filter) == NULL)
+	if (!filtered(name))
 		return false;
 	if (!options.list)
 		return true;
@@ -270,11 +287,23 @@ measure(const char *name, double bytes, double flops, bool recordable, Launch la
 	double us;
 	int n;
 
+	if (options.once)
+	{
+		printf("{\"case\": \"%s\"}\n", name);
+		fflush(stdout);
+	}
 	launch(arg, 0);
 	need_sync(name);
 	if (options.once)
 	{
-		printf("{\"kernel\": \"%s\"}\n", name);
+		if (tools != NULL)
+		{
+			tools->profile(true);
+			launch(arg, 1);
+			need_sync(name);
+			tools->profile(false);
+		}
+		printf("{\"kernel\": \"%s\", \"bytes\": %.0f, \"flops\": %.0f}\n", name, bytes, flops);
 		fflush(stdout);
 		return;
 	}
@@ -972,6 +1001,8 @@ main(int argc, char **argv)
 {
 	gp_options(argc, argv, &options);
 	d = options.quick ? small_dims : real_dims;
+	if (options.once)
+		d.rotate = 0;
 	act = options.backend.precision == DSOCR_PRECISION_FP32 ? 4 : 2;
 	if (!options.list)
 		open_device();

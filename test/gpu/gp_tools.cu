@@ -10,6 +10,7 @@
  */
 #include "cuda.h"
 
+#include <cuda_profiler_api.h>
 #include <stdio.h>
 
 extern "C"
@@ -180,6 +181,12 @@ marks(double *us, int max)
 	return n;
 }
 
+static void
+profile(bool on)
+{
+	(void) (on ? cudaProfilerStart() : cudaProfilerStop());
+}
+
 /* ---- faults ---- */
 
 static __global__ void
@@ -199,4 +206,4 @@ fault(void)
 }
 
 extern "C" __attribute__((visibility("default")))
-const GpTools gp_tools = {facts, copy, record_begin, record_end, mark, marks, fault};
+const GpTools gp_tools = {facts, copy, record_begin, record_end, mark, marks, profile, fault};

@@ -33,6 +33,9 @@ typedef struct GpTools
 	bool (*mark)(const DsocrBackend *be);
 	int (*marks)(double *us, int max); /* all forgotten afterwards */
 
+	/* Between on and off a profiler looks on, if it was told to wait for that. */
+	void (*profile)(bool on);
+
 	/* Let a kernel write where it must not: the device is lost to this process. */
 	bool (*fault)(void);
 } GpTools;

@@ -15,7 +15,7 @@ GPU_TESTS = $(shell grep -LE 'DSOCR_EMU_(FAIL|HANG|DEVICES)|dsocr_emu_|emu\.h' \
 $(BUILD)/gpu/kernels/%: test/cuda_emu/%.c $(REFERENCE_OBJ) $(BUILD)/libengine.a $(BUILD)/dsocr_cuda.so
 	@mkdir -p $(@D)
 	$(ENGINE_CC) $(ENGINE_CFLAGS) -Itest/reference -o $@ $(filter %.c %.o %.a,$^) \
-		-Wl,-rpath,'$$ORIGIN' -Wl,-rpath,'$$ORIGIN/..' $(BUILD)/dsocr_cuda.so $(GPU_LINK) $(ENGINE_LIBS) \
+		-Wl,-rpath,'$$ORIGIN' -Wl,-rpath,'$$ORIGIN/..' -L$(BUILD) -l:dsocr_cuda.so $(GPU_LINK) $(ENGINE_LIBS) \
 		-lcmocka -ldl
 
 ifneq ($(NVCC),)
@@ -43,9 +43,15 @@ gpu-bundle:
 gpu-check gpu-bench gpu-profile: gpu-%:
 	@tools/gpu/$*
 
-# From compiled code alone, on any machine with nvcc.
-gpu-resources: $(BUILD)/dsocr_cuda.so $(BUILD)/gpu/bench_kernels
-	@tools/gpu/resources.py --library $(BUILD)/dsocr_cuda.so --cases $(BUILD)/gpu/bench_kernels \
-		--nvcc '$(NVCC)' --output docs/benchmarks/gpu-resources.md
+# Registers, shared memory and occupancy of every launch at the official
+# dimensions, from compiled code and a device that runs nothing: no GPU needed.
+$(BUILD)/gpu/dry.so: test/gpu/dry.cc $(EMU)/plain/libdsocr_cuda.a $(EMU)/engine/base.o $(EMU)/engine/tensor.o
+	@mkdir -p $(@D)
+	$(EMU_CXX) $(EMU_FLAGS) -O1 -shared -o $@ $< -Wl,--whole-archive $(EMU)/plain/libdsocr_cuda.a \
+		-Wl,--no-whole-archive $(filter %.o,$^) -Wl,--allow-multiple-definition -ldl -lpthread -lm
+
+gpu-resources: $(BUILD)/gpu/dry.so $(BUILD)/gpu/bench_kernels
+	@tools/gpu/resources.py --dry $(BUILD)/gpu/dry.so --cases $(BUILD)/gpu/bench_kernels --nvcc '$(NVCC)' \
+		--cubins $(BUILD)/gpu/cubins --output docs/benchmarks/gpu-resources.md
 
 .PHONY: gpu-programs gpu-bundle gpu-check gpu-bench gpu-profile gpu-resources
