@@ -21,6 +21,7 @@
 #include <string.h>
 
 #define BAN_THREADS 256
+#define BAN_UNITS 4 /* places a thread looks at together */
 #define PICK_THREADS 256
 #define PICK_WARPS (PICK_THREADS / 32)
 #define PICK_UNITS 32 /* logits a thread */
@@ -67,6 +68,18 @@ ban_same_tail(const int32_t *ids, int at, int end, int n)
 	return true;
 }
 
+/* Ban the id behind an n-gram's other ids at `at` when they are the last ones of n. */
+static __device__ void
+ban_look(int32_t *to, int *found, const int32_t *ids, int at, int n, int size,
+		 const int32_t *whitelist, int n_whitelist)
+{
+	int32_t id = ids[at + size - 1];
+
+	if (ban_same_tail(ids, at, n, size - 1) &&
+		!(whitelist != NULL && ban_listed(whitelist, n_whitelist, id)))
+		to[atomicAdd(found, 1)] = id;
+}
+
 /*
  * banned[row][0 .. count[row]) = ids that would complete an n-gram again, in
  * no particular order.
@@ -96,13 +109,23 @@ __launch_bounds__(BAN_THREADS)
 			if (n - from > window)
 				from = n - window;
 		}
-		for (int i = from + (int) threadIdx.x; i <= n - size; i += BAN_THREADS)
+		for (int i = from + (int) threadIdx.x; i <= n - size; i += BAN_THREADS * BAN_UNITS)
 		{
-			int32_t id = ids[i + size - 1];
+			bool same[BAN_UNITS];
 
-			if (ban_same_tail(ids, i, n, size - 1) &&
-				!(window > 0 && ban_listed(t.whitelist, t.n_whitelist, id)))
-				to[atomicAdd(&found, 1)] = id;
+			/* the id before the banned one first: many at a time, and few are the same */
+#pragma unroll
+			for (int j = 0; j < BAN_UNITS; j++)
+			{
+				int at = i + j * BAN_THREADS;
+
+				same[j] = at <= n - size && (size == 1 || ids[at + size - 2] == ids[n - 1]);
+			}
+#pragma unroll
+			for (int j = 0; j < BAN_UNITS; j++)
+				if (same[j])
+					ban_look(to, &found, ids, i + j * BAN_THREADS, n, size,
+							 window > 0 ? t.whitelist : NULL, t.n_whitelist);
 		}
 	}
 	__syncthreads();
