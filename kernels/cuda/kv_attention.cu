@@ -114,7 +114,14 @@ __launch_bounds__(ROPE_THREADS)
 	page =
 		index < rows.max_pages ? rows.pages[(size_t) slot * (size_t) rows.max_pages + index] : -1;
 	for (int i = (int) threadIdx.x; i < half; i += ROPE_THREADS)
-		sincosf((float) position * frequencies.f[i], &sines[i], &cosines[i]);
+	{
+		float sine;
+		float cosine;
+
+		sincosf((float) position * frequencies.f[i], &sine, &cosine);
+		sines[i] = sine;
+		cosines[i] = cosine;
+	}
 	__syncthreads();
 
 	for (int i = (int) threadIdx.x; i < 2 * p.heads * (half / V); i += ROPE_THREADS)
