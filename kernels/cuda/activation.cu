@@ -78,6 +78,8 @@ __launch_bounds__(ACTIVATION_THREADS) activation_silu_mul(T *y, const T *x, int 
 {
 	int at = (blockIdx.x * ACTIVATION_THREADS + threadIdx.x) * V;
 
+	dsocr_grid_wait();
+	dsocr_grid_release();
 	if (at >= n)
 		return;
 	for (int row = blockIdx.y; row < rows; row += gridDim.y)
@@ -102,6 +104,8 @@ __launch_bounds__(ACTIVATION_THREADS) activation_apply(T *y, size_t n)
 {
 	size_t step = (size_t) gridDim.x * ACTIVATION_THREADS;
 
+	dsocr_grid_wait();
+	dsocr_grid_release();
 	for (size_t i = (size_t) blockIdx.x * ACTIVATION_THREADS + threadIdx.x; i < n; i += step)
 	{
 		float v[V];
@@ -123,8 +127,9 @@ activation_launch_silu_mul(DsocrCuda *c, void *y, const void *x, int rows, int n
 	unsigned across = ((unsigned) (n / V) + ACTIVATION_THREADS - 1) / ACTIVATION_THREADS;
 	unsigned down = rows < 65535 ? (unsigned) rows : 65535u;
 
-	return dsocr_launch(activation_silu_mul<T, V>, dim3(across, down), dim3(ACTIVATION_THREADS), 0,
-						c->stream, (T *) y, (const T *) x, rows, n);
+	return dsocr_launch_early(c->early, activation_silu_mul<T, V>, dim3(across, down),
+							  dim3(ACTIVATION_THREADS), 0, c->stream, (T *) y, (const T *) x, rows,
+							  n);
 }
 
 void
@@ -154,10 +159,10 @@ activation_launch_apply(DsocrCuda *c, void *y, size_t n, DsocrActivation act)
 	dim3 grid((unsigned) (blocks < (1u << 30) ? blocks : (1u << 30)));
 
 	if (act == DSOCR_ACT_GELU)
-		return dsocr_launch(activation_apply<T, V, DSOCR_ACT_GELU>, grid, dim3(ACTIVATION_THREADS),
-							0, c->stream, (T *) y, n);
-	return dsocr_launch(activation_apply<T, V, DSOCR_ACT_QUICK_GELU>, grid,
-						dim3(ACTIVATION_THREADS), 0, c->stream, (T *) y, n);
+		return dsocr_launch_early(c->early, activation_apply<T, V, DSOCR_ACT_GELU>, grid,
+								  dim3(ACTIVATION_THREADS), 0, c->stream, (T *) y, n);
+	return dsocr_launch_early(c->early, activation_apply<T, V, DSOCR_ACT_QUICK_GELU>, grid,
+							  dim3(ACTIVATION_THREADS), 0, c->stream, (T *) y, n);
 }
 
 void

@@ -312,8 +312,8 @@ attention_launch_flash(DsocrCuda *c, int views, FlashTask task, int blocks, cuda
 		return false;
 	grid = dim3((unsigned) (s->windows * s->windows * s->tiles), (unsigned) s->heads,
 				(unsigned) views);
-	*rc = dsocr_launch(flash_attention<HD, MT, C, (MT == 1 && C > 0)>, grid, dim3(FLASH_THREADS),
-					   shared, c->stream, task);
+	*rc = dsocr_launch_early(c->early, flash_attention<HD, MT, C, (MT == 1 && C > 0)>, grid,
+							 dim3(FLASH_THREADS), shared, c->stream, task);
 	return true;
 }
 

@@ -116,6 +116,7 @@ flash_load_queries(uint32_t q[MT][HD / 16][4], int *tokens, const FlashTask &tas
 		tokens[threadIdx.x] = i < place.count ? place.base + y * s.side + x : -1;
 	}
 	__syncthreads();
+	dsocr_grid_wait();
 #pragma unroll
 	for (int m = 0; m < 2 * MT; m++)
 	{
@@ -233,6 +234,25 @@ typedef struct FlashTable
 	float scale;
 } FlashTable;
 
+/* The least and the greatest place of the warp's queries. */
+template <int MT>
+static __device__ __forceinline__ void
+flash_span(const int place_of[2 * MT], int *low, int *high)
+{
+	*low = *high = place_of[0];
+#pragma unroll
+	for (int m = 1; m < 2 * MT; m++)
+	{
+		*low = min(*low, place_of[m]);
+		*high = max(*high, place_of[m]);
+	}
+	for (int i = 16; i >= 4; i >>= 1)
+	{
+		*low = min(*low, __shfl_xor_sync(0xffffffffu, *low, i));
+		*high = max(*high, __shfl_xor_sync(0xffffffffu, *high, i));
+	}
+}
+
 /*
  * Terms of the block's queries along one axis.  place_of[m] is where the
  * thread's query m stands on the axis, less the first such place of the block.
@@ -245,7 +265,10 @@ flash_terms(const FlashTable &t, const int place_of[2 * MT], const uint32_t q[MT
 	const int pieces = HD / 8;
 	int flip = (place.lane / 4 & 1) * 4;
 	float *terms = t.terms + (place.warp * MT * 16 + place.lane / 4) * t.pitch;
+	int low;
+	int high;
 
+	flash_span<MT>(place_of, &low, &high);
 	for (int m = 0; m < 2 * MT; m++)
 		for (int j = t.reach + place.lane % 4; j < t.pitch; j += 4)
 			terms[m * 8 * t.pitch + (j ^ flip)] = -INFINITY;
@@ -269,6 +292,9 @@ flash_terms(const FlashTable &t, const int place_of[2 * MT], const uint32_t q[MT
 		{
 			float d[2][MT][4] = {};
 
+			/* a query at p needs the rows p .. p + reach - 1 */
+			if (base + r > high + t.reach - 1 || base + r + 15 < low)
+				continue;
 			flash_scores<HD, MT>(d, q, stage + r * HD, at);
 #pragma unroll
 			for (int i = 0; i < 8 * MT; i++)
@@ -310,7 +336,6 @@ flash_positions(float *row_terms, float *col_terms, const uint32_t q[MT][HD / 16
 		y[m] = token < 0 ? 0 : (token - place.base) / s.side - place.window.top - top;
 		x[m] = token < 0 ? 0 : (token - place.base) % s.side - place.window.left - left;
 	}
-	/* a query at y needs the rows y .. y + reach - 1 of its table */
 	t.rel = task.rel_h + (size_t) top * s.head_dim;
 	t.n = bottom - top + s.rows;
 	t.terms = row_terms;
@@ -554,7 +579,10 @@ __launch_bounds__(FLASH_THREADS, flash_blocks(HD, MT, C)) flash_attention(FlashT
 	place.warp = threadIdx.x / 32;
 	place.lane = threadIdx.x % 32;
 	if (place.first >= place.count)
+	{
+		dsocr_grid_wait();
 		return;
+	}
 	at_key = flash_at<HD>(place.lane % 8 + place.lane / 16 * 8, place.lane / 8 % 2);
 	at_value = flash_at<HD>(place.lane % 16, place.lane / 16);
 #pragma unroll

@@ -53,6 +53,8 @@ norm_plain(T *y, const T *x, int dim, const float *weight, const float *bias, fl
 	float square = 0.0f;
 	float inverse;
 
+	dsocr_grid_wait();
+	dsocr_grid_release();
 	if (bias != NULL)
 	{
 		for (int i = threadIdx.x; i < dim; i += NORM_THREADS)
@@ -146,6 +148,8 @@ __launch_bounds__(NORM_WARPS * 32)
 	float square = 0.0f;
 	float inverse;
 
+	dsocr_grid_wait();
+	dsocr_grid_release();
 	if (row >= rows)
 		return;
 	norm_load_row<N>(v, x + (size_t) row * dim, vectors);
@@ -210,10 +214,10 @@ norm_launch_rows(DsocrCuda *c, void *y, const void *x, int rows, int dim, const 
 	const __nv_bfloat16 *from = (const __nv_bfloat16 *) x;
 
 	if (bias != NULL)
-		return dsocr_launch(norm_rows<N, true>, grid, dim3(NORM_WARPS * 32), 0, c->stream, to, from,
-							rows, dim, weight, bias, eps);
-	return dsocr_launch(norm_rows<N, false>, grid, dim3(NORM_WARPS * 32), 0, c->stream, to, from,
-						rows, dim, weight, bias, eps);
+		return dsocr_launch_early(c->early, norm_rows<N, true>, grid, dim3(NORM_WARPS * 32), 0,
+								  c->stream, to, from, rows, dim, weight, bias, eps);
+	return dsocr_launch_early(c->early, norm_rows<N, false>, grid, dim3(NORM_WARPS * 32), 0,
+							  c->stream, to, from, rows, dim, weight, bias, eps);
 }
 
 template <typename T>
@@ -221,8 +225,8 @@ static cudaError_t
 norm_launch_plain(DsocrCuda *c, void *y, const void *x, int rows, int dim, const float *weight,
 				  const float *bias, float eps)
 {
-	return dsocr_launch(norm_plain<T>, dim3((unsigned) rows), dim3(NORM_THREADS), 0, c->stream,
-						(T *) y, (const T *) x, dim, weight, bias, eps);
+	return dsocr_launch_early(c->early, norm_plain<T>, dim3((unsigned) rows), dim3(NORM_THREADS), 0,
+							  c->stream, (T *) y, (const T *) x, dim, weight, bias, eps);
 }
 
 static void
