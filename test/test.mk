@@ -77,8 +77,9 @@ check-fuzz: $(FUZZ_BIN)
 TAP = $(sort $(wildcard test/t/*.pl))
 PROVE_FLAGS ?= -v
 SERVER_COPY = $(abspath $(BUILD))/server
-check-tap: server-copy $(BUILD)/stub_engine golden
+check-tap: server-copy $(BUILD)/stub_engine golden $(BUILD)/cuda_emu/dsocr_cuda.so
 	@PG_CONFIG='$(PG_CONFIG)' DSOCR_SERVER_COPY='$(SERVER_COPY)' \
+		DSOCR_EMULATED='$(abspath $(BUILD))/cuda_emu/dsocr_cuda.so' \
 		DSOCR_PROVE_FLAGS='$(PROVE_FLAGS)' test/t/run $(BUILD)/stub_engine $(TAP)
 
 server-copy: all
