@@ -45,23 +45,16 @@ sort_pass(const SortArgs &a, int32_t *next, const int32_t *start, int from, int 
 	{
 		int i = base + lane;
 		int id = i < to ? a.ids[i] : -1;
-		int before = 0;
-		int after = 0;
+		unsigned int same;
 		int place = 0;
 
 		if (id >= a.experts)
 			id = -1;
-		for (int s = 0; s < 32; s++)
-		{
-			int other = __shfl_sync(0xffffffffu, id, s);
-
-			before += other == id && s < lane;
-			after += other == id && s > lane;
-		}
+		same = __match_any_sync(0xffffffffu, id);
 		if (id >= 0)
-			place = next[id] + before;
+			place = next[id] + __popc(same & ((1u << lane) - 1));
 		__syncwarp();
-		if (id >= 0 && after == 0)
+		if (id >= 0 && same >> lane == 1)
 			next[id] = place + 1;
 		if (id >= 0 && start != NULL)
 			a.order[start[id] + place] = i;
@@ -345,6 +338,7 @@ dsocr_cuda_experts(DsocrBackend *be, void *y, const void *x, int rows, const int
 		return;
 
 	up.routed = true;
+	up.m = rows;
 	up.tile_rows = tile_rows;
 	up.tiles = moe_tiles(n, experts->n, tile_rows);
 	up.x = x;
@@ -358,6 +352,7 @@ dsocr_cuda_experts(DsocrBackend *be, void *y, const void *x, int rows, const int
 	dsocr_cuda_product(c, &up, "experts up");
 
 	down.routed = true;
+	down.m = rows;
 	down.routes = up.routes;
 	down.ahead = c->early;
 	down.tile_rows = tile_rows;

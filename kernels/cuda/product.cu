@@ -118,7 +118,7 @@ tile_launch(DsocrCuda *c, const DsocrProduct *p, unsigned int blocks)
 
 /* By rows, then columns. */
 static const ProductShape tiles[] = {
-	TILE_SHAPE(1, 2, 1, 1, 12, 4), /* 16 x 16 */
+	TILE_SHAPE(1, 2, 1, 1, 16, 3), /* 16 x 16 */
 	TILE_SHAPE(1, 2, 1, 2, 8, 4),  /* 16 x 32 */
 	TILE_SHAPE(1, 2, 1, 4, 6, 3),  /* 16 x 64 */
 	TILE_SHAPE(2, 2, 1, 2, 6, 4),  /* 32 x 32 */
@@ -154,7 +154,7 @@ product_blocks(const DsocrProduct *p, const ProductShape *s)
 static int64_t
 product_cost(const DsocrCuda *c, const DsocrProduct *p, const ProductShape *s)
 {
-	int rows = p->routed || p->m > s->rows ? s->rows : p->m;
+	int rows = p->m > s->rows ? s->rows : p->m;
 	int64_t turns = (product_blocks(p, s) + (unsigned int) c->sms - 1) / (unsigned int) c->sms;
 	int64_t bytes = (int64_t) (rows + s->cols) * 2 * 600;
 	int64_t sums = (int64_t) s->rows * s->cols * 32;

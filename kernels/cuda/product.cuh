@@ -37,7 +37,7 @@ typedef struct DsocrProduct
 	const float *bias;	  /* [n] or NULL */
 	const void *residual; /* [m, n] or NULL */
 	void *y;			  /* [m, n] activations, or fp32 when wide */
-	int m;				  /* not used with routes */
+	int m;				  /* with routes: most rows an expert can have */
 	int n;
 	int k;
 	int ldw;

@@ -10,8 +10,8 @@
  * the fragment loads have bank conflicts.
  *
  * An output is one chain of instructions over k in steps of 16, whatever the
- * shape.  Rows and columns that do not exist are not loaded: what lies in
- * shared memory in their place reaches only outputs that are not stored.
+ * shape.  Rows and columns that do not exist are set to zero once and never
+ * loaded.
  *
  *-------------------------------------------------------------------------
  */
@@ -51,6 +51,23 @@ dsocr_tile_copy(char *stage, const DsocrTileRows<N, STEP> &rows, int chunk, bool
 		if (rows.at[i] != DSOCR_TILE_NO_ROW)
 			dsocr_cp_async16(stage + dsocr_tile_at(tid / 8 + i * STEP, tid % 8),
 							 rows.base + (size_t) (rows.at[i] + (uint32_t) chunk * 8) * 16, inside);
+}
+
+/* Zeros in place of the rows that there are not, in all stages. */
+template <int N, int STEP>
+static __device__ __forceinline__ void
+dsocr_tile_clear(char *rows_of_stage, int stage_bytes, int stages,
+				 const DsocrTileRows<N, STEP> &rows)
+{
+	int tid = (int) threadIdx.x;
+
+#pragma unroll 1
+	for (int s = 0; s < stages; s++)
+#pragma unroll
+		for (int i = 0; i < N / STEP; i++)
+			if (rows.at[i] == DSOCR_TILE_NO_ROW)
+				*(uint4 *) (rows_of_stage + s * stage_bytes +
+							dsocr_tile_at(tid / 8 + i * STEP, tid % 8)) = make_uint4(0, 0, 0, 0);
 }
 
 /* Fragments of one step of 16 in k. */
@@ -239,6 +256,8 @@ __launch_bounds__(WM *WN * 32, BLOCKS) dsocr_product_tile(const DsocrProduct p)
 			w.at[i] = (uint32_t) row * (uint32_t) (p.ldw / 8) + tid % 8;
 	}
 
+	dsocr_tile_clear(ring, STAGE, min(STAGES, chunks), x);
+	dsocr_tile_clear(ring + TM * DSOCR_TILE_ROW_BYTES, STAGE, min(STAGES, chunks), w);
 	/* part of the weights while the kernel in front is still at work on x */
 	if (p.ahead)
 #pragma unroll 1
