@@ -34,11 +34,14 @@ gp_model_open(GpModel *g, const GpOptions *o, int sequences)
 		gp_die("%s", err.message);
 	g->seconds = (double) (dsocr_now_us() - start) / 1e6;
 	g->kv = NULL;
+	g->noise = NULL;
 }
 
 void
 gp_model_close(GpModel *g)
 {
+	if (g->noise != NULL)
+		g->be->ops->free(g->be, g->noise);
 	dsocr_kv_cache_close(g->kv);
 	dsocr_model_close(g->m);
 	g->be->ops->close(g->be);
@@ -52,37 +55,44 @@ gp_model_room(GpModel *g, int n, int positions, DsocrError *err)
 	return g->kv != NULL;
 }
 
+static bool
+make_noise(GpModel *g, size_t n, DsocrError *err)
+{
+	float *host = dsocr_alloc(n, sizeof(*host), err);
+	uint64_t seed = 21;
+
+	g->noise = host != NULL ? g->be->ops->alloc(g->be, n, err) : NULL;
+	for (size_t i = 0; g->noise != NULL && i < n; i++)
+		host[i] = (float) (gp_next(&seed) >> 40) / (float) (1 << 23) - 0.999f;
+	if (g->noise != NULL)
+		g->be->ops->write(g->be, g->noise, host, n);
+	dsocr_free(host);
+	return g->noise != NULL;
+}
+
 /* Put random keys and values into positions 0 .. n - 1. */
 static bool
 fill(GpModel *g, const DsocrSequence *s, int n, uint64_t seed, DsocrError *err)
 {
 	const DsocrBackendOps *ops = g->be->ops;
 	size_t dim = 3 * (size_t) g->m->config.heads * (size_t) g->m->config.head_dim;
-	size_t rows = n < DSOCR_CHUNK ? (size_t) n : DSOCR_CHUNK;
-	float *host = dsocr_alloc(rows * dim, sizeof(*host), err);
-	void *qkv = host != NULL ? ops->alloc(g->be, rows * dim, err) : NULL;
-	bool ok = qkv != NULL;
+	int most = DSOCR_CHUNK - (int) (seed % 8); /* rows differ between sequences */
 
-	for (size_t i = 0; ok && i < rows * dim; i++)
-		host[i] = (float) ((uint32_t) ((i + seed) * 2654435761u) >> 8) / (1 << 23) - 0.999f;
-	if (ok)
-		ops->write(g->be, qkv, host, rows * dim);
-	for (int first = 0; ok && first < n; first += DSOCR_CHUNK)
+	if (g->noise == NULL && !make_noise(g, DSOCR_CHUNK * dim, err))
+		return false;
+	for (int first = 0; first < n; first += most)
 	{
-		DsocrRows run = {.n = n - first < DSOCR_CHUNK ? n - first : DSOCR_CHUNK,
-						 .slots = &s->slot,
-						 .first = first};
+		DsocrRows run = {
+			.n = n - first < most ? n - first : most, .slots = &s->slot, .first = first};
+		void *qkv = dsocr_act(g->be, g->noise, (seed % 8) * dim);
 
 		ops->run_begin(g->be, &run, false);
+		/* q is rotated in place: the noise goes on to be noise */
 		for (int layer = 0; layer < g->m->config.layers; layer++)
 			ops->rope_store(g->be, qkv, &run, dsocr_kv_memory(s->kv), layer, 10000.0f);
 		ops->run_end(g->be);
 	}
-	ok = ok && ops->sync(g->be, err);
-	if (qkv != NULL)
-		ops->free(g->be, qkv);
-	dsocr_free(host);
-	return ok;
+	return ops->sync(g->be, err);
 }
 
 bool

@@ -285,8 +285,15 @@ class Bench:
         self.peer.stop()  # the engine takes all memory that is free
         self.figure(f"page {mode}, {tokens} tokens", (self.engine, f"page {mode} {tokens}"), {},
                     rounds=1, limit=90)
-        self.figure("pages gundam", (self.engine, "pages gundam " + (
-            "2 4" if self.o.quick else "320 1000")), {}, rounds=1, limit=150)
+        if self.o.quick:
+            self.figure("pages gundam", (self.engine, "pages gundam 2 4"), {}, rounds=1)
+        elif self.wanted("pages gundam", 20):
+            # as many as a minute is enough for, by the rate of a few short ones
+            first = self.ask(self.engine, "pages gundam 64 100", 100)
+            rate = first.get("tokens_per_s", 0) / 1000
+            n = max(32, min(512, int(60 * rate) // 32 * 32))
+            self.figure(f"pages gundam, {n} of 1000 tokens",
+                        (self.engine, f"pages gundam {n} 1000"), {}, rounds=1, limit=150)
         self.engine.stop()
         self.figure(f"page {mode}, {tokens} tokens, PyTorch", None,
                     {"graph grouped": {"do": "page", "size": size, "tokens": tokens,

@@ -17,6 +17,9 @@ out=${OUT:-$top/build/gpu-results}
 scratch=${GPU_SCRATCH:-/tmp/dsocr-gpu}
 python=${PYTHON:-python3}
 began=$SECONDS
+for dir in /usr/local/cuda/bin /opt/nvidia/nsight-compute/*; do
+	[ -d "$dir" ] && PATH=$PATH:$dir
+done
 # All of it must be over by then; a part gets no more than what is left.
 seconds=${GPU_SECONDS:-540}
 
