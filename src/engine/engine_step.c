@@ -341,16 +341,73 @@ work(DsocrEngine *e, const DsocrEvents *events)
 
 /* ---- decoding ---- */
 
-/* Run the decoder, which chooses a token for each of n sequences. */
+/*
+ * Run the decoder and choose a token for each of n rows from `first` on.  When
+ * memory was short nothing has happened.
+ */
 static bool
-choose_tokens(DsocrEngine *e, const DsocrEvents *events, int n, DsocrError *err)
+choose_tokens(DsocrEngine *e, const DsocrEvents *events, int first, int n, DsocrError *err)
 {
 	StepPoll state = {.events = events};
 	DsocrPoll poll = {.go_on = step_go_on, .arg = &state};
 	DsocrWatch watch = {.poll = &poll};
 
 	DSOCR_FAULT("decode");
-	return dsocr_sequences_decode(e->sequences, n, e->model, &watch, e->ids, e->logprobs, err);
+	if (dsocr_sequences_decode(e->sequences + first, n, e->model, &watch, e->ids + first,
+							   e->logprobs + first, err))
+		return true;
+	/* the device's texts may have got an id that is no result */
+	for (int i = first; i < first + n && err->code == DSOCR_E_MEMORY; i++)
+		dsocr_sequence_text(e->sequences[i], e->model);
+	return false;
+}
+
+/* One more token, or none, for a job whose row was done in so many microseconds. */
+static void
+take_token(DsocrEngine *e, const DsocrEvents *events, int i, int64_t spent)
+{
+	DsocrJob *job = e->list[i];
+
+	job->timings.decode += spent;
+	dsocr_job_token(job, e->model, e->ids[i], e->logprobs[i]);
+	if (job->cancelled)
+		return;
+	if (job->state == DSOCR_JOB_FINISHED)
+		finish_job(e, events, job);
+	else if ((job->sequence.n - job->sequence.prompt_len) % PROGRESS_TOKENS == 0)
+		report(events, job);
+}
+
+/*
+ * A token for each of n rows from `first` on.  Device memory that is short for
+ * all of them may do for half; the last one gets a second chance, because what
+ * failed may have been the recording of its step.
+ */
+static void
+decode_rows(DsocrEngine *e, const DsocrEvents *events, int first, int n)
+{
+	int64_t start = dsocr_now_us();
+	DsocrError err = {0};
+	bool ok = choose_tokens(e, events, first, n, &err);
+	int64_t spent;
+
+	if (!ok && err.code == DSOCR_E_MEMORY && n > 1)
+	{
+		decode_rows(e, events, first, n / 2);
+		if (!e->broken)
+			decode_rows(e, events, first + n / 2, n - n / 2);
+		return;
+	}
+	if (!ok && err.code == DSOCR_E_MEMORY)
+		ok = choose_tokens(e, events, first, n, &err);
+	spent = dsocr_now_us() - start;
+	for (int i = first; i < first + n; i++)
+	{
+		if (ok)
+			take_token(e, events, i, spent);
+		else
+			fail_job(e, events, e->list[i], &err);
+	}
 }
 
 /* One token for all that write; false when nobody does. */
@@ -358,37 +415,12 @@ static bool
 decode_once(DsocrEngine *e, const DsocrEvents *events)
 {
 	int n = dsocr_scheduler_decoding(&e->scheduler, e->list);
-	int64_t start = dsocr_now_us();
-	int64_t spent;
-	DsocrError err = {0};
-	bool ok;
 
-	if (n == 0)
-		return false;
 	for (int i = 0; i < n; i++)
 		e->sequences[i] = &e->list[i]->sequence;
-	ok = choose_tokens(e, events, n, &err);
-	spent = dsocr_now_us() - start;
-
-	for (int i = 0; i < n; i++)
-	{
-		DsocrJob *job = e->list[i];
-
-		job->timings.decode += spent;
-		if (!ok)
-		{
-			fail_job(e, events, job, &err);
-			continue;
-		}
-		dsocr_job_token(job, e->model, e->ids[i], e->logprobs[i]);
-		if (job->cancelled)
-			continue;
-		if (job->state == DSOCR_JOB_FINISHED)
-			finish_job(e, events, job);
-		else if ((job->sequence.n - job->sequence.prompt_len) % PROGRESS_TOKENS == 0)
-			report(events, job);
-	}
-	return true;
+	if (n > 0)
+		decode_rows(e, events, 0, n);
+	return n > 0;
 }
 
 /* Nothing but images under way: let the threads work. */
