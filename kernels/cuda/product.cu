@@ -128,6 +128,7 @@ static const ProductShape tiles[] = {
 	TILE_SHAPE(2, 8, 2, 2, 4, 2),  /* 64 x 128 */
 	TILE_SHAPE(4, 4, 2, 2, 4, 2),  /* 128 x 64 */
 	TILE_SHAPE(4, 8, 2, 2, 3, 2),  /* 128 x 128 */
+	TILE_SHAPE(4, 8, 2, 4, 4, 1),  /* 128 x 256 */
 };
 
 #define N_TILES ((int) (sizeof(tiles) / sizeof(tiles[0])))
@@ -149,17 +150,17 @@ product_blocks(const DsocrProduct *p, const ProductShape *s)
 /*
  * Time of a product in tiles of a shape, up to a factor: the multiprocessor
  * with the most blocks, each bound by what it reads (32 bytes a cycle) or by
- * the matrix unit (600 products a cycle), and something for its start.
+ * the matrix unit (1200 products a cycle), and something for its start.
  */
 static int64_t
 product_cost(const DsocrCuda *c, const DsocrProduct *p, const ProductShape *s)
 {
 	int rows = p->m > s->rows ? s->rows : p->m;
 	int64_t turns = (product_blocks(p, s) + (unsigned int) c->sms - 1) / (unsigned int) c->sms;
-	int64_t bytes = (int64_t) (rows + s->cols) * 2 * 600;
+	int64_t bytes = (int64_t) (rows + s->cols) * 2 * 1200;
 	int64_t sums = (int64_t) s->rows * s->cols * 32;
 
-	return turns * ((bytes > sums ? bytes : sums) + 6000);
+	return turns * ((bytes > sums ? bytes : sums) + 12000);
 }
 
 /* Alignment follows from the shape when operands start with a row of a buffer. */
@@ -190,7 +191,10 @@ product_shape(const DsocrCuda *c, const DsocrProduct *p)
 		const ProductShape *s = &tiles[i];
 		int64_t cost = product_cost(c, p, s);
 
-		if (s->shared > c->shared_max || (p->routed && s->rows != p->tile_rows))
+		if (s->shared > c->shared_max)
+			continue;
+		/* half of the rows would do */
+		if (p->routed ? s->rows != p->tile_rows : s->rows > 16 && s->rows / 2 >= p->m)
 			continue;
 		if (cost < least)
 		{

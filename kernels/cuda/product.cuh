@@ -41,7 +41,7 @@ typedef struct DsocrProduct
 	int n;
 	int k;
 	int ldw;
-	bool pairs;
+	bool pairs; /* without bias, activation and residual */
 	bool wide;
 	bool routed;
 	bool ahead;	   /* w and routes were there before the kernel in front */

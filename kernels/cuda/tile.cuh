@@ -180,6 +180,30 @@ dsocr_tile_finish_sums(const DsocrProduct &p, const DsocrProductBlock &b, const 
 	}
 }
 
+/* Sums of pairs; n is a multiple of 4. */
+template <int TM, int TN, int THREADS>
+static __device__ __forceinline__ void
+dsocr_tile_finish_pairs(const DsocrProduct &p, const DsocrProductBlock &b, const float *sums)
+{
+	constexpr int GROUPS = TN / 8; /* of four outputs */
+
+#pragma unroll 1
+	for (int i = (int) threadIdx.x; i < (b.end - b.first) * GROUPS; i += THREADS)
+	{
+		int c = i % GROUPS * 4;
+		const float *at = sums + i / GROUPS * (TN + DSOCR_TILE_PAD) + c / 8 * 16 + c % 8;
+		float4 g = *(const float4 *) at;
+		float4 u = *(const float4 *) (at + 8);
+
+		if (b.col + c < p.n)
+			dsocr_tile_store(p,
+							 dsocr_product_y_row(p, b.first + i / GROUPS) * (size_t) p.n +
+								 (size_t) (b.col + c),
+							 make_float4(dsocr_silu(g.x) * u.x, dsocr_silu(g.y) * u.y,
+										 dsocr_silu(g.z) * u.z, dsocr_silu(g.w) * u.w));
+	}
+}
+
 /* Anything that follows a sum, output by output. */
 template <int TM, int TN, int THREADS>
 static __device__ __forceinline__ void
@@ -327,8 +351,10 @@ __launch_bounds__(WM *WN * 32, BLOCKS) dsocr_product_tile(const DsocrProduct p)
 	dsocr_tile_spill<MT, NT>(dsocr_shared<float>(), TN + DSOCR_TILE_PAD, acc, wm * MT * 16,
 							 wn * NT * 8, lane);
 	__syncthreads();
-	if (p.pairs || p.act != DSOCR_ACT_NONE || p.n % 4 != 0)
+	if (p.act != DSOCR_ACT_NONE || p.n % 4 != 0)
 		dsocr_tile_finish_each<TM, TN, THREADS>(p, b, dsocr_shared<float>());
+	else if (p.pairs)
+		dsocr_tile_finish_pairs<TM, TN, THREADS>(p, b, dsocr_shared<float>());
 	else
 		dsocr_tile_finish_sums<TM, TN, THREADS>(p, b, dsocr_shared<float>());
 }
