@@ -39,6 +39,15 @@ gpu-bundle:
 		GPU_LINK=-static-libgcc $(BUILD)/gpu-static/dsocr-engine $(BUILD)/gpu-static/dsocr_cuda.so gpu-programs
 	tools/gpu/bundle $(BUILD)/gpu-static $(GPU_BUNDLE)
 
+# The programs and the script on the CPU, with small numbers.
+$(BUILD)/gpu/dsocr-engine: $(BUILD)/dsocr-engine
+	@mkdir -p $(@D)
+	cp $< $@
+
+check-gpu-host: $(addprefix $(BUILD)/gpu/,$(GPU_PROGRAMS) dsocr-engine) golden
+	@DEVICE=cpu GPU_QUICK=1 GPU_SECONDS=3600 BIN='$(abspath $(BUILD))/gpu' GOLDEN='$(abspath build/golden)' \
+		OUT='$(abspath $(BUILD))/gpu-host' tools/gpu/check
+
 # DEVICE=cpu tries the scripts; GPU_QUICK=1 with small settings.
 gpu-check gpu-bench gpu-profile: gpu-%:
 	@tools/gpu/$*
@@ -54,4 +63,4 @@ gpu-resources: $(BUILD)/gpu/dry.so $(BUILD)/gpu/bench_kernels
 	@tools/gpu/resources.py --dry $(BUILD)/gpu/dry.so --cases $(BUILD)/gpu/bench_kernels --nvcc '$(NVCC)' \
 		--cubins $(BUILD)/gpu/cubins --output docs/benchmarks/gpu-resources.md
 
-.PHONY: gpu-programs gpu-bundle gpu-check gpu-bench gpu-profile gpu-resources
+.PHONY: gpu-programs gpu-bundle gpu-check check-gpu-host gpu-bench gpu-profile gpu-resources

@@ -254,7 +254,8 @@ class Bench:
                         (self.model, f"prefill {n}"),
                         {k: {"do": "prefill", "tokens": n, "experts": e, "how": h}
                          for k, (e, h) in variants.items()}, limit=180 if compiled else 60,
-                        flops=bench_table.prefill_flops(n) if not self.o.quick else 0)
+                        flops=bench_table.prefill_flops(n) if not self.o.quick else 0,
+                        bytes=2 * bench_table.active(n) if not self.o.quick else 0)
             if compiled:
                 break
 
@@ -265,7 +266,7 @@ class Bench:
             variants = {"graph grouped": ("grouped", "graph")}
             if n <= 64:
                 variants["graph dense"] = ("dense", "graph")
-            if n in (1, 64, 256):
+            if n in (1, 64) or n > 64:
                 variants["eager loop"] = ("loop", "eager")
             if compiled:
                 variants = {"compile grouped": ("grouped", "compile")}
