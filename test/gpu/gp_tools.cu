@@ -40,7 +40,8 @@ facts(const DsocrBackend *be, char *json, size_t size)
 	int bus = 0;
 	int driver = 0;
 
-	if (!ok(cudaGetDeviceProperties(&p, c->device), "properties") ||
+	if (!ok(cudaSetDevice(c->device), "device") ||
+		!ok(cudaGetDeviceProperties(&p, c->device), "properties") ||
 		!ok(cudaMemGetInfo(&free_bytes, &total), "memory"))
 		return false;
 	(void) cudaDeviceGetAttribute(&clock, cudaDevAttrClockRate, c->device);
@@ -93,7 +94,8 @@ record_begin(DsocrBackend *be)
 {
 	DsocrCuda *c = (DsocrCuda *) be;
 
-	if (!ok(cudaStreamBeginCapture(c->stream, cudaStreamCaptureModeThreadLocal), "recording"))
+	if (!ok(cudaSetDevice(c->device), "device") ||
+		!ok(cudaStreamBeginCapture(c->stream, cudaStreamCaptureModeThreadLocal), "recording"))
 		return false;
 	c->recording = true;
 	c->spoiled = false;
@@ -154,6 +156,8 @@ mark(const DsocrBackend *be)
 {
 	const DsocrCuda *c = (const DsocrCuda *) be;
 
+	if (n_marks == 0)
+		(void) cudaSetDevice(c->device);
 	if (n_marks == MAX_MARKS)
 		return false;
 	if (n_marks == n_events && !ok(cudaEventCreate(&events[n_events++]), "event"))
