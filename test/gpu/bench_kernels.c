@@ -21,12 +21,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "device.h"
-#include "gp.h"
-#include "gp_tools.h"
+#include "gp_measure.h"
 
-#define ROUNDS 7
-#define MAX_ROTATED 32
 #define PAGE_TOKENS 32
 #define CONTEXT 1000
 #define MAX_BATCH 512
@@ -38,7 +34,6 @@ typedef struct Dims
 	int hidden, heads, vocab, experts, top, inter, shared, dense, chunk, context, batch;
 	int sam, sam_heads, sam_side, tile_side, large_side, window, neck, net2, net3;
 	int clip, clip_heads, product;
-	size_t rotate; /* bytes that inputs and weights rotate through */
 } Dims;
 
 static const Dims real_dims = {.hidden = 1280,
@@ -63,8 +58,7 @@ static const Dims real_dims = {.hidden = 1280,
 							   .net3 = 1024,
 							   .clip = 1024,
 							   .clip_heads = 16,
-							   .product = 8192,
-							   .rotate = (size_t) 256 << 20};
+							   .product = 8192};
 
 static const Dims small_dims = {.hidden = 64,
 								.heads = 2,
@@ -88,248 +82,15 @@ static const Dims small_dims = {.hidden = 64,
 								.net3 = 64,
 								.clip = 64,
 								.clip_heads = 4,
-								.product = 128,
-								.rotate = 0};
+								.product = 128};
 
 static Dims d;
-static GpOptions options = {.backend = {.device = "cuda:0"}};
-static DsocrBackend *be;
-static const DsocrBackendOps *ops;
-static const GpTools *tools;
-static size_t act; /* bytes of an activation element */
-
-/* ---- inputs ---- */
-
-typedef struct Rotated
-{
-	int n;
-	void *p[MAX_ROTATED];
-} Rotated;
-
-static float *numbers; /* values to write from */
-static size_t n_numbers;
-
-static void
-fill(void *p, size_t n)
-{
-	for (size_t at = 0; at < n; at += n_numbers)
-		ops->write(be, dsocr_act(be, p, at), numbers, n - at < n_numbers ? n - at : n_numbers);
-}
-
-static int
-rotations(size_t bytes, int most)
-{
-	size_t n = d.rotate / (bytes > 0 ? bytes : 1) + 1;
-
-	return n < (size_t) most ? (int) n : most;
-}
-
-/* Activations of random values, several of them. */
-static Rotated
-inputs(size_t n, int most)
-{
-	Rotated r = {.n = rotations(n * act, most)};
-	DsocrError err = {0};
-
-	for (int i = 0; i < r.n; i++)
-	{
-		r.p[i] = gp_need(ops->alloc(be, n, &err), &err);
-		if (i == 0)
-			fill(r.p[i], n);
-		else
-			dsocr_act_copy(be, r.p[i], r.p[0], n);
-	}
-	return r;
-}
-
-static void
-inputs_free(Rotated *r)
-{
-	for (int i = 0; i < r->n; i++)
-		ops->free(be, r->p[i]);
-	r->n = 0;
-}
-
-static DsocrMatrix *
-one_matrix(const uint16_t *data, int n, int k)
-{
-	DsocrTensor t = {.name = "w",
-					 .dtype = DSOCR_BF16,
-					 .ndim = 2,
-					 .shape = {n, k},
-					 .count = (int64_t) n * k,
-					 .data = data};
-	const DsocrTensor *part = &t;
-	DsocrError err = {0};
-
-	return gp_need(ops->matrix(be, &part, 1, false, &err), &err);
-}
-
-static uint16_t *
-halves(size_t n, int inputs_of_product)
-{
-	uint16_t *data = gp_need(dsocr_alloc(n, sizeof(*data), NULL), NULL);
-	float scale = 1.7f;
-
-	for (int i = inputs_of_product; i > 1; i /= 4)
-		scale /= 2;
-	gp_halves(data, n, scale, n);
-	return data;
-}
-
-static Rotated
-matrices(int n, int k, int most)
-{
-	size_t count = (size_t) n * (size_t) k;
-	Rotated r = {.n = rotations(count * act, most)};
-	uint16_t *data = halves(count, k);
-
-	for (int i = 0; i < r.n; i++)
-		r.p[i] = one_matrix(data, n, k);
-	dsocr_free(data);
-	return r;
-}
-
-static void
-matrices_free(Rotated *r)
-{
-	for (int i = 0; i < r->n; i++)
-		ops->matrix_free(be, r->p[i]);
-	r->n = 0;
-}
-
-static DsocrVector *
-vector(size_t n)
-{
-	float *v = gp_need(dsocr_alloc(n, sizeof(*v), NULL), NULL);
-	DsocrError err = {0};
-	DsocrVector *made;
-
-	for (size_t i = 0; i < n; i++)
-		v[i] = numbers[i % n_numbers];
-	made = gp_need(ops->vector(be, v, n, &err), &err);
-	dsocr_free(v);
-	return made;
-}
-
-/* ---- timing ---- */
-
-typedef void (*Launch)(void *arg, int i);
-
-/* Is one of the texts of --filter, with | between them, part of the name? */
-static bool
-filtered(const char *name)
-{
-	const char *at = options.filter;
-
-	while (at != NULL && *at != '\0')
-	{
-		size_t n = strcspn(at, "|");
-
-		if (n > 0 && memmem(name, strlen(name), at, n) != NULL)
-			return true;
-		at += n + (at[n] == '|');
-	}
-	return options.filter == NULL;
-}
-
-/* Is the case asked for?  In a list, name it and say no. */
-static bool
-wanted(const char *name, double bytes, double flops)
-{
-	if (!filtered(name))
-		return false;
-	if (!options.list)
-		return true;
-	printf("{\"kernel\": \"%s\", \"bytes\": %.0f, \"flops\": %.0f}\n", name, bytes, flops);
-	return false;
-}
-
-static void
-need_sync(const char *name)
-{
-	DsocrError err = {0};
-
-	if (!ops->sync(be, &err))
-		gp_die("%s: %s", name, err.message);
-}
-
-/* Microseconds of one of n launches in the stream. */
-static double
-in_stream(const char *name, Launch launch, void *arg, int n)
-{
-	int64_t start = dsocr_now_us();
-
-	for (int i = 0; i < n; i++)
-		launch(arg, i);
-	need_sync(name);
-	return (double) (dsocr_now_us() - start) / n;
-}
-
-static bool
-in_graph(Launch launch, void *arg, int n, double *us)
-{
-	double all[ROUNDS];
-
-	if (!tools->record_begin(be))
-		return false;
-	for (int i = 0; i < n; i++)
-		launch(arg, i);
-	if (!tools->record_end(be, ROUNDS, all))
-		return false;
-	*us = gp_median(all, ROUNDS) / n;
-	return true;
-}
-
-/* Run a case and print its line.  Inputs of the arg are the caller's. */
-static void
-measure(const char *name, double bytes, double flops, bool recordable, Launch launch, void *arg)
-{
-	const char *how = "stream";
-	double rounds[ROUNDS];
-	double us;
-	int n;
-
-	if (options.once)
-	{
-		printf("{\"case\": \"%s\"}\n", name);
-		fflush(stdout);
-	}
-	launch(arg, 0);
-	need_sync(name);
-	if (options.once)
-	{
-		if (tools != NULL)
-		{
-			tools->profile(true);
-			launch(arg, 1);
-			need_sync(name);
-			tools->profile(false);
-		}
-		printf("{\"kernel\": \"%s\", \"bytes\": %.0f, \"flops\": %.0f}\n", name, bytes, flops);
-		fflush(stdout);
-		return;
-	}
-	us = in_stream(name, launch, arg, 3);
-	n = options.quick ? 2 : us > 5000 ? 2 : us < 100 ? 100 : (int) (10000 / us);
-	for (int i = 0; i < ROUNDS; i++)
-		rounds[i] = in_stream(name, launch, arg, n);
-	us = gp_median(rounds, ROUNDS);
-	if (recordable && tools != NULL && in_graph(launch, arg, n, &us))
-		how = "graph";
-	need_sync(name);
-	printf("{\"kernel\": \"%s\", \"us\": %.3f, \"stream_us\": %.3f, \"how\": \"%s\", "
-		   "\"bytes\": %.0f, \"flops\": %.0f}\n",
-		   name, us, gp_median(rounds, ROUNDS), how, bytes, flops);
-	fflush(stdout);
-}
-
 /* ---- products ---- */
 
 typedef struct Linear
 {
 	int rows, unit;
-	Rotated x, y, w;
+	GpRotated x, y, w;
 	DsocrVector *bias;
 	DsocrActivation activation;
 	bool residual;
@@ -341,8 +102,8 @@ launch_linear(void *arg, int i)
 	const Linear *l = arg;
 	void *y = l->y.p[i % l->y.n];
 
-	ops->linear(be, y, l->x.p[i % l->x.n], l->rows, l->w.p[i % l->w.n], l->bias, l->activation,
-				l->residual ? y : NULL, l->unit);
+	gp.ops->linear(gp.be, y, l->x.p[i % l->x.n], l->rows, l->w.p[i % l->w.n], l->bias,
+				   l->activation, l->residual ? y : NULL, l->unit);
 }
 
 /* views of rows each; mixed when views is 0 */
@@ -354,31 +115,31 @@ bench_linear(const char *what, int views, int rows, int n, int k, bool bias,
 				.unit = views > 0 ? rows : DSOCR_MIXED,
 				.activation = activation,
 				.residual = residual};
-	double bytes = (double) act * ((double) l.rows * k + (double) l.rows * n * (residual ? 2 : 1) +
-								   (double) n * k);
+	double bytes = (double) gp.act * ((double) l.rows * k +
+									  (double) l.rows * n * (residual ? 2 : 1) + (double) n * k);
 	double flops = 2.0 * l.rows * (double) n * k;
 	char name[96];
 
 	snprintf(name, sizeof(name), "linear %s %dx[%d,%d]x[%d]", what, views > 0 ? views : 1, rows, k,
 			 n);
-	if (!wanted(name, bytes, flops))
+	if (!gp_wanted(name, bytes, flops))
 		return;
-	l.x = inputs((size_t) l.rows * (size_t) k, 8);
-	l.y = inputs((size_t) l.rows * (size_t) n, 8);
-	l.w = matrices(n, k, views > 0 ? 2 : 16);
-	l.bias = bias ? vector((size_t) n) : NULL;
-	measure(name, bytes, flops, true, launch_linear, &l);
-	inputs_free(&l.x);
-	inputs_free(&l.y);
-	matrices_free(&l.w);
+	l.x = gp_inputs((size_t) l.rows * (size_t) k, 8);
+	l.y = gp_inputs((size_t) l.rows * (size_t) n, 8);
+	l.w = gp_matrices(n, k, views > 0 ? 2 : 16);
+	l.bias = bias ? gp_vector((size_t) n) : NULL;
+	gp_measure(name, bytes, flops, true, launch_linear, &l);
+	gp_inputs_free(&l.x);
+	gp_inputs_free(&l.y);
+	gp_matrices_free(&l.w);
 	if (l.bias != NULL)
-		ops->vector_free(be, l.bias);
+		gp.ops->vector_free(gp.be, l.bias);
 }
 
 typedef struct Swiglu
 {
 	int rows, unit;
-	Rotated x, y, w;
+	GpRotated x, y, w;
 	void *wide;
 } Swiglu;
 
@@ -387,8 +148,8 @@ launch_swiglu(void *arg, int i)
 {
 	const Swiglu *s = arg;
 
-	ops->swiglu(be, s->y.p[i % s->y.n], s->wide, s->x.p[i % s->x.n], s->rows, s->w.p[i % s->w.n],
-				s->unit);
+	gp.ops->swiglu(gp.be, s->y.p[i % s->y.n], s->wide, s->x.p[i % s->x.n], s->rows,
+				   s->w.p[i % s->w.n], s->unit);
 }
 
 static void
@@ -397,30 +158,30 @@ bench_swiglu(const char *what, int rows, int unit, int n)
 	Swiglu s = {.rows = rows, .unit = unit};
 	double flops = 4.0 * rows * (double) n * d.hidden;
 	double bytes =
-		(double) act * ((double) rows * (d.hidden + n) + 2.0 * (double) n * (double) d.hidden);
+		(double) gp.act * ((double) rows * (d.hidden + n) + 2.0 * (double) n * (double) d.hidden);
 	size_t r = (size_t) rows;
 	DsocrError err = {0};
 	char name[96];
 
 	snprintf(name, sizeof(name), "swiglu %s [%d,%d]x[2*%d]", what, rows, d.hidden, n);
-	if (!wanted(name, bytes, flops))
+	if (!gp_wanted(name, bytes, flops))
 		return;
-	s.x = inputs(r * (size_t) d.hidden, 4);
-	s.y = inputs(r * (size_t) n, 4);
-	s.w = matrices(2 * n, d.hidden, 12);
-	s.wide = gp_need(ops->alloc(be, r * 2 * (size_t) n, &err), &err);
-	measure(name, bytes, flops, true, launch_swiglu, &s);
-	ops->free(be, s.wide);
-	inputs_free(&s.x);
-	inputs_free(&s.y);
-	matrices_free(&s.w);
+	s.x = gp_inputs(r * (size_t) d.hidden, 4);
+	s.y = gp_inputs(r * (size_t) n, 4);
+	s.w = gp_matrices(2 * n, d.hidden, 12);
+	s.wide = gp_need(gp.ops->alloc(gp.be, r * 2 * (size_t) n, &err), &err);
+	gp_measure(name, bytes, flops, true, launch_swiglu, &s);
+	gp.ops->free(gp.be, s.wide);
+	gp_inputs_free(&s.x);
+	gp_inputs_free(&s.y);
+	gp_matrices_free(&s.w);
 }
 
 /* ---- rows ---- */
 
 typedef struct Rows
 {
-	Rotated x, y;
+	GpRotated x, y;
 	DsocrVector *weight;
 	int rows, dim, views, side, stride;
 	const uint8_t *rgb[8];
@@ -431,8 +192,8 @@ launch_layer_norm(void *arg, int i)
 {
 	const Rows *r = arg;
 
-	ops->layer_norm(be, r->y.p[i % r->y.n], r->x.p[i % r->x.n], r->rows, r->dim, r->weight,
-					r->weight, 1e-6f);
+	gp.ops->layer_norm(gp.be, r->y.p[i % r->y.n], r->x.p[i % r->x.n], r->rows, r->dim, r->weight,
+					   r->weight, 1e-6f);
 }
 
 static void
@@ -440,7 +201,8 @@ launch_rms_norm(void *arg, int i)
 {
 	const Rows *r = arg;
 
-	ops->rms_norm(be, r->y.p[i % r->y.n], r->x.p[i % r->x.n], r->rows, r->dim, r->weight, 1e-6f);
+	gp.ops->rms_norm(gp.be, r->y.p[i % r->y.n], r->x.p[i % r->x.n], r->rows, r->dim, r->weight,
+					 1e-6f);
 }
 
 static void
@@ -448,7 +210,7 @@ launch_add(void *arg, int i)
 {
 	const Rows *r = arg;
 
-	ops->add(be, r->x.p[i % r->x.n], r->y.p[0], (size_t) r->rows * (size_t) r->dim, r->views);
+	gp.ops->add(gp.be, r->x.p[i % r->x.n], r->y.p[0], (size_t) r->rows * (size_t) r->dim, r->views);
 }
 
 static void
@@ -456,8 +218,8 @@ launch_concat(void *arg, int i)
 {
 	const Rows *r = arg;
 
-	ops->concat(be, r->y.p[i % r->y.n], r->x.p[i % r->x.n], r->dim, 1, r->x.p[(i + 1) % r->x.n],
-				r->dim, r->views, r->rows);
+	gp.ops->concat(gp.be, r->y.p[i % r->y.n], r->x.p[i % r->x.n], r->dim, 1,
+				   r->x.p[(i + 1) % r->x.n], r->dim, r->views, r->rows);
 }
 
 static void
@@ -465,8 +227,8 @@ launch_copy(void *arg, int i)
 {
 	const Rows *r = arg;
 
-	ops->copy_rows(be, r->y.p[i % r->y.n], (size_t) r->dim, r->x.p[i % r->x.n], (size_t) r->dim,
-				   (size_t) r->dim, (size_t) r->rows);
+	gp.ops->copy_rows(gp.be, r->y.p[i % r->y.n], (size_t) r->dim, r->x.p[i % r->x.n],
+					  (size_t) r->dim, (size_t) r->dim, (size_t) r->rows);
 }
 
 static void
@@ -474,8 +236,8 @@ launch_im2col(void *arg, int i)
 {
 	const Rows *r = arg;
 
-	ops->im2col3(be, r->y.p[i % r->y.n], r->x.p[i % r->x.n], r->views, r->side, r->side, r->dim,
-				 r->stride);
+	gp.ops->im2col3(gp.be, r->y.p[i % r->y.n], r->x.p[i % r->x.n], r->views, r->side, r->side,
+					r->dim, r->stride);
 }
 
 static void
@@ -483,24 +245,24 @@ launch_patches(void *arg, int i)
 {
 	const Rows *r = arg;
 
-	ops->patches(be, r->y.p[i % r->y.n], r->rgb, r->views, 16 * r->side, 16);
+	gp.ops->patches(gp.be, r->y.p[i % r->y.n], r->rgb, r->views, 16 * r->side, 16);
 }
 
 static void
-bench_rows(const char *what, Launch launch, Rows r, size_t x, size_t y, double bytes)
+bench_rows(const char *what, GpLaunch launch, Rows r, size_t x, size_t y, double bytes)
 {
 	char name[96];
 
 	snprintf(name, sizeof(name), "%s %dx[%d,%d]", what, r.views, r.rows, r.dim);
-	if (!wanted(name, bytes, 0))
+	if (!gp_wanted(name, bytes, 0))
 		return;
-	r.x = inputs(x, 32);
-	r.y = inputs(y, 32);
-	r.weight = vector((size_t) r.dim);
-	measure(name, bytes, 0, launch != launch_patches, launch, &r);
-	inputs_free(&r.x);
-	inputs_free(&r.y);
-	ops->vector_free(be, r.weight);
+	r.x = gp_inputs(x, 32);
+	r.y = gp_inputs(y, 32);
+	r.weight = gp_vector((size_t) r.dim);
+	gp_measure(name, bytes, 0, launch != launch_patches, launch, &r);
+	gp_inputs_free(&r.x);
+	gp_inputs_free(&r.y);
+	gp.ops->vector_free(gp.be, r.weight);
 }
 
 static void
@@ -516,7 +278,7 @@ bench_all_rows(void)
 	size_t pixels = (size_t) p * 256 * 3;
 	Rows r = {.views = 1, .rows = p, .dim = d.sam, .side = d.sam_side, .stride = 1};
 	uint8_t *rgb = gp_need(dsocr_alloc(pixels, 1, NULL), NULL);
-	double a = (double) act;
+	double a = (double) gp.act;
 
 	for (size_t i = 0; i < pixels; i++)
 		rgb[i] = (uint8_t) (i * 2654435761u >> 13);
@@ -558,7 +320,7 @@ bench_all_rows(void)
 
 typedef struct Grid
 {
-	Rotated qkv, out;
+	GpRotated qkv, out;
 	int views, n, side, heads, window;
 	DsocrVector *rel, *bias;
 } Grid;
@@ -568,8 +330,8 @@ launch_grid(void *arg, int i)
 {
 	const Grid *g = arg;
 
-	ops->grid_attention(be, g->out.p[i % g->out.n], g->qkv.p[i % g->qkv.n], g->views, g->side,
-						g->heads, d.sam / g->heads, g->window, g->rel, g->rel, g->bias);
+	gp.ops->grid_attention(gp.be, g->out.p[i % g->out.n], g->qkv.p[i % g->qkv.n], g->views, g->side,
+						   g->heads, d.sam / g->heads, g->window, g->rel, g->rel, g->bias);
 }
 
 static void
@@ -577,8 +339,8 @@ launch_attention(void *arg, int i)
 {
 	const Grid *g = arg;
 
-	ops->attention(be, g->out.p[i % g->out.n], g->qkv.p[i % g->qkv.n], g->views, g->n, g->heads,
-				   d.clip / g->heads);
+	gp.ops->attention(gp.be, g->out.p[i % g->out.n], g->qkv.p[i % g->qkv.n], g->views, g->n,
+					  g->heads, d.clip / g->heads);
 }
 
 static void
@@ -589,23 +351,23 @@ bench_grid(int views, int side, int window)
 	double padded = window > 0 ? (double) ((side + window - 1) / window * window) : side;
 	double n = (double) views * side * side;
 	double flops = 4.0 * views * padded * padded * d.sam * (span * span + span);
-	double bytes = 4.0 * (double) act * n * d.sam;
+	double bytes = 4.0 * (double) gp.act * n * d.sam;
 	size_t count = (size_t) n * (size_t) d.sam;
 	char name[96];
 
 	snprintf(name, sizeof(name), "grid_attention %s %dx[%dx%d]", window > 0 ? "windows" : "global",
 			 views, side, side);
-	if (!wanted(name, bytes, flops))
+	if (!gp_wanted(name, bytes, flops))
 		return;
-	g.qkv = inputs(3 * count, 4);
-	g.out = inputs(count, 4);
-	g.rel = vector((size_t) (2 * (int) span - 1) * (size_t) (d.sam / d.sam_heads));
-	g.bias = vector(3 * (size_t) d.sam);
-	measure(name, bytes, flops, true, launch_grid, &g);
-	inputs_free(&g.qkv);
-	inputs_free(&g.out);
-	ops->vector_free(be, g.rel);
-	ops->vector_free(be, g.bias);
+	g.qkv = gp_inputs(3 * count, 4);
+	g.out = gp_inputs(count, 4);
+	g.rel = gp_vector((size_t) (2 * (int) span - 1) * (size_t) (d.sam / d.sam_heads));
+	g.bias = gp_vector(3 * (size_t) d.sam);
+	gp_measure(name, bytes, flops, true, launch_grid, &g);
+	gp_inputs_free(&g.qkv);
+	gp_inputs_free(&g.out);
+	gp.ops->vector_free(gp.be, g.rel);
+	gp.ops->vector_free(gp.be, g.bias);
 }
 
 static void
@@ -613,18 +375,18 @@ bench_attention(int views, int n)
 {
 	Grid g = {.views = views, .n = n, .heads = d.clip_heads};
 	double flops = 4.0 * views * (double) n * n * d.clip;
-	double bytes = 4.0 * (double) act * views * (double) n * d.clip;
+	double bytes = 4.0 * (double) gp.act * views * (double) n * d.clip;
 	size_t count = (size_t) views * (size_t) n * (size_t) d.clip;
 	char name[96];
 
 	snprintf(name, sizeof(name), "attention clip %dx[%d]", views, n);
-	if (!wanted(name, bytes, flops))
+	if (!gp_wanted(name, bytes, flops))
 		return;
-	g.qkv = inputs(3 * count, 16);
-	g.out = inputs(count, 16);
-	measure(name, bytes, flops, true, launch_attention, &g);
-	inputs_free(&g.qkv);
-	inputs_free(&g.out);
+	g.qkv = gp_inputs(3 * count, 16);
+	g.out = gp_inputs(count, 16);
+	gp_measure(name, bytes, flops, true, launch_attention, &g);
+	gp_inputs_free(&g.qkv);
+	gp_inputs_free(&g.out);
 }
 
 static void
@@ -669,16 +431,16 @@ typedef struct Step
 {
 	DsocrRows rows;
 	int32_t slots[MAX_BATCH];
-	Rotated x, qkv, out;
+	GpRotated x, qkv, out;
 	DsocrKv *kv;
 	int layers;
-	Rotated gates;
+	GpRotated gates;
 	DsocrExperts *experts[2];
-	Rotated up[2], down[2]; /* their matrices */
+	GpRotated up[2], down[2]; /* their matrices */
 	int32_t *ids;
 	float *weights;
 	float *logits;
-	Rotated head;
+	GpRotated head;
 } Step;
 
 static Step s;
@@ -687,27 +449,27 @@ static bool ready; /* keys and values are filled in */
 static void
 launch_rope(void *arg, int i)
 {
-	ops->rope_store(be, s.qkv.p[i % s.qkv.n], &s.rows, s.kv, i % s.layers, 10000.0f);
+	gp.ops->rope_store(gp.be, s.qkv.p[i % s.qkv.n], &s.rows, s.kv, i % s.layers, 10000.0f);
 }
 
 static void
 launch_causal(void *arg, int i)
 {
-	ops->causal_attention(be, s.out.p[i % s.out.n], s.qkv.p[i % s.qkv.n], &s.rows, s.kv,
-						  i % s.layers);
+	gp.ops->causal_attention(gp.be, s.out.p[i % s.out.n], s.qkv.p[i % s.qkv.n], &s.rows, s.kv,
+							 i % s.layers);
 }
 
 static void
 launch_embed_last(void *arg, int i)
 {
-	ops->embed_last(be, s.out.p[i % s.out.n], s.head.p[0], &s.rows);
+	gp.ops->embed_last(gp.be, s.out.p[i % s.out.n], s.head.p[0], &s.rows);
 }
 
 static void
 launch_router(void *arg, int i)
 {
-	ops->router(be, s.ids, s.weights, NULL, s.x.p[i % s.x.n], &s.rows, s.gates.p[i % s.gates.n],
-				d.top);
+	gp.ops->router(gp.be, s.ids, s.weights, NULL, s.x.p[i % s.x.n], &s.rows,
+				   s.gates.p[i % s.gates.n], d.top);
 }
 
 static void
@@ -716,21 +478,21 @@ launch_experts(void *arg, int i)
 	void *x = s.x.p[i % s.x.n];
 	void *out = s.out.p[i % s.out.n];
 
-	ops->experts(be, out, x, s.rows.n, s.ids, s.weights, d.top, s.experts[i % 2], out,
-				 s.rows.mixed ? DSOCR_MIXED : s.rows.n);
+	gp.ops->experts(gp.be, out, x, s.rows.n, s.ids, s.weights, d.top, s.experts[i % 2], out,
+					s.rows.mixed ? DSOCR_MIXED : s.rows.n);
 }
 
 static void
 launch_logits(void *arg, int i)
 {
-	ops->logits(be, s.logits, s.x.p[i % s.x.n], s.rows.mixed ? s.rows.n : 1,
-				s.head.p[i % s.head.n]);
+	gp.ops->logits(gp.be, s.logits, s.x.p[i % s.x.n], s.rows.mixed ? s.rows.n : 1,
+				   s.head.p[i % s.head.n]);
 }
 
 static void
 launch_pick(void *arg, int i)
 {
-	ops->pick(be, s.logits, &s.rows, d.vocab);
+	gp.ops->pick(gp.be, s.logits, &s.rows, d.vocab);
 }
 
 static int
@@ -762,9 +524,9 @@ start_texts(void)
 			ids[i] = gp_between(&seed, 0, d.vocab - 1);
 		for (int i = 0; i < text.n_pages; i++)
 			pages[i] = i * d.batch + slot;
-		ops->text_start(be, slot, &text);
+		gp.ops->text_start(gp.be, slot, &text);
 	}
-	need_sync("texts");
+	gp_need_sync("texts");
 	dsocr_free(ids);
 	dsocr_free(pages);
 }
@@ -773,7 +535,7 @@ static void
 begin(const DsocrRows *rows)
 {
 	s.rows = *rows;
-	(void) ops->run_begin(be, rows, false);
+	(void) gp.ops->run_begin(gp.be, rows, false);
 	if (ready)
 	{
 		launch_router(NULL, 0); /* what experts and pick need, whatever is measured */
@@ -784,8 +546,8 @@ begin(const DsocrRows *rows)
 static void
 end(void)
 {
-	ops->run_end(be);
-	need_sync("run");
+	gp.ops->run_end(gp.be);
+	gp_need_sync("run");
 }
 
 /* One chunk of a sequence. */
@@ -824,17 +586,17 @@ static void
 open_experts(int layer)
 {
 	size_t up = 2 * (size_t) d.inter * (size_t) d.hidden;
-	uint16_t *data = halves(up, d.hidden);
+	uint16_t *data = gp_weights(up, d.hidden);
 	const DsocrMatrix *ups[64];
 	const DsocrMatrix *downs[64];
 	DsocrError err = {0};
 
 	for (int e = 0; e < d.experts; e++)
 	{
-		ups[e] = one_matrix(data, 2 * d.inter, d.hidden);
-		downs[e] = one_matrix(data, d.hidden, d.inter);
+		ups[e] = gp_matrix(data, 2 * d.inter, d.hidden);
+		downs[e] = gp_matrix(data, d.hidden, d.inter);
 	}
-	s.experts[layer] = gp_need(ops->experts_open(be, ups, downs, d.experts, &err), &err);
+	s.experts[layer] = gp_need(gp.ops->experts_open(gp.be, ups, downs, d.experts, &err), &err);
 	dsocr_free(data);
 }
 
@@ -852,19 +614,20 @@ open_decoder(void)
 	size_t rows = (size_t) (d.chunk > d.batch ? d.chunk : d.batch);
 	DsocrError err = {0};
 
-	if (!ops->texts_open(be, &texts, &err))
+	if (!gp.ops->texts_open(gp.be, &texts, &err))
 		gp_die("%s", err.message);
-	s.kv = gp_need(ops->kv_open(be, &shape, &err), &err);
-	s.x = inputs(rows * (size_t) d.hidden, 8);
-	s.qkv = inputs(rows * 3 * (size_t) d.hidden, 8);
-	s.out = inputs(rows * (size_t) d.hidden, 8);
-	s.gates = matrices(d.experts, d.hidden, 8);
-	s.head = matrices(d.vocab, d.hidden, 2);
+	s.kv = gp_need(gp.ops->kv_open(gp.be, &shape, &err), &err);
+	s.x = gp_inputs(rows * (size_t) d.hidden, 8);
+	s.qkv = gp_inputs(rows * 3 * (size_t) d.hidden, 8);
+	s.out = gp_inputs(rows * (size_t) d.hidden, 8);
+	s.gates = gp_matrices(d.experts, d.hidden, 8);
+	s.head = gp_matrices(d.vocab, d.hidden, 2);
 	for (int layer = 0; layer < 2; layer++)
 		open_experts(layer);
-	s.ids = gp_need(ops->raw_alloc(be, rows * (size_t) d.top * 4, &err), &err);
-	s.weights = gp_need(ops->raw_alloc(be, rows * (size_t) d.top * 4, &err), &err);
-	s.logits = gp_need(ops->raw_alloc(be, (size_t) d.batch * (size_t) d.vocab * 4, &err), &err);
+	s.ids = gp_need(gp.ops->raw_alloc(gp.be, rows * (size_t) d.top * 4, &err), &err);
+	s.weights = gp_need(gp.ops->raw_alloc(gp.be, rows * (size_t) d.top * 4, &err), &err);
+	s.logits =
+		gp_need(gp.ops->raw_alloc(gp.be, (size_t) d.batch * (size_t) d.vocab * 4, &err), &err);
 	start_texts();
 	fill_kv();
 	ready = true;
@@ -882,19 +645,19 @@ touched(int rows)
 }
 
 static void
-decoder_case(const char *what, int n, double bytes, double flops, Launch launch)
+decoder_case(const char *what, int n, double bytes, double flops, GpLaunch launch)
 {
 	char name[96];
 
 	snprintf(name, sizeof(name), "%s %d", what, n);
-	if (wanted(name, bytes, flops))
-		measure(name, bytes, flops, true, launch, NULL);
+	if (gp_wanted(name, bytes, flops))
+		gp_measure(name, bytes, flops, true, launch, NULL);
 }
 
 static void
 experts_case(const char *what, int n)
 {
-	double a = (double) act;
+	double a = (double) gp.act;
 	double weights = touched(n) * 3 * d.inter * (double) d.hidden;
 	double flops = 6.0 * n * d.top * d.inter * (double) d.hidden;
 
@@ -904,11 +667,11 @@ experts_case(const char *what, int n)
 static void
 bench_mixed(int n)
 {
-	double a = (double) act;
+	double a = (double) gp.act;
 	double h = d.hidden;
 	double kv = 2.0 * a * n * d.context * h;
 
-	if (!options.list)
+	if (!gp.options.list)
 		begin_mixed(n);
 	decoder_case("decode embed_last", n, 2 * a * n * h, 0, launch_embed_last);
 	decoder_case("decode rope_store", n, 5 * a * n * h, 0, launch_rope);
@@ -919,7 +682,7 @@ bench_mixed(int n)
 	decoder_case("decode logits", n, a * h * (n + (double) d.vocab) + 4.0 * n * d.vocab,
 				 2.0 * n * h * d.vocab, launch_logits);
 	decoder_case("decode pick", n, 4.0 * n * d.vocab, 0, launch_pick);
-	if (!options.list)
+	if (!gp.options.list)
 	{
 		end();
 		start_texts(); /* picks have made them longer */
@@ -935,13 +698,13 @@ bench_mixed(int n)
 static void
 bench_chunk(int first)
 {
-	double a = (double) act;
+	double a = (double) gp.act;
 	double h = d.hidden;
 	int n = d.context - first < d.chunk ? d.context - first : d.chunk;
 	double keys = n * (first + (n + 1) / 2.0);
 	char what[64];
 
-	if (!options.list)
+	if (!gp.options.list)
 		begin_chunk(0, first, n);
 	snprintf(what, sizeof(what), "prefill attention from %d,", first);
 	decoder_case(what, n, a * h * (2.0 * n + 2.0 * (first + n)), 4.0 * keys * h, launch_causal);
@@ -954,7 +717,7 @@ bench_chunk(int first)
 		decoder_case("prefill logits of row", 1, a * h * (1 + (double) d.vocab), 2.0 * h * d.vocab,
 					 launch_logits);
 	}
-	if (!options.list)
+	if (!gp.options.list)
 		end();
 	if (first > 0)
 		return;
@@ -972,10 +735,10 @@ bench_decoder(void)
 	static const int batches[] = {1, 8, 32, 64, 128, 256, 512};
 
 	s.layers = 2;
-	if (!options.list)
+	if (!gp.options.list)
 	{
 		/* all layers of one sequence are more than the second cache holds */
-		if (!options.once && !options.quick && ops->memory(be) / 3 > (size_t) 16 << 30)
+		if (!gp.options.once && !gp.options.quick && gp.ops->memory(gp.be) / 3 > (size_t) 16 << 30)
 			s.layers = 12;
 		open_decoder();
 	}
@@ -986,39 +749,18 @@ bench_decoder(void)
 			bench_mixed(batches[i]);
 }
 
-static void
-open_device(void)
-{
-	uint64_t seed = 3;
-	DsocrError err = {0};
-
-	n_numbers = options.quick ? 1 << 16 : 1 << 22;
-	numbers = gp_need(dsocr_alloc(n_numbers, sizeof(*numbers), NULL), NULL);
-	for (size_t i = 0; i < n_numbers; i++)
-		numbers[i] = (float) (gp_next(&seed) >> 40) / (float) (1 << 23) - 0.999f;
-	be = gp_need(dsocr_device_open(&options.backend, &err), &err);
-	ops = be->ops;
-	act = be->act_size;
-	tools = gp_tools_load(options.tools);
-	fprintf(stderr, "%s, times from %s\n", be->description,
-			tools != NULL ? "recordings" : "the stream");
-}
-
 int
 main(int argc, char **argv)
 {
-	gp_options(argc, argv, &options);
-	d = options.quick ? small_dims : real_dims;
-	if (options.once)
-		d.rotate = 0;
-	act = options.backend.precision == DSOCR_PRECISION_FP32 ? 4 : 2;
-	if (!options.list)
-		open_device();
+	gp.options.backend.device = "cuda:0";
+	gp_options(argc, argv, &gp.options);
+	gp_measure_open();
+	d = gp.options.quick ? small_dims : real_dims;
 	bench_linear("large product", 1, d.product, d.product, d.product, false, DSOCR_ACT_NONE, false);
 	bench_encoder();
 	bench_all_rows();
-	if (options.filter == NULL || strstr(options.filter, "decode") != NULL ||
-		strstr(options.filter, "prefill") != NULL)
+	if (gp.options.filter == NULL || strstr(gp.options.filter, "decode") != NULL ||
+		strstr(gp.options.filter, "prefill") != NULL)
 		bench_decoder();
 	/* the device's memory goes with the process: freeing all of it one by one takes longer */
 	return 0;

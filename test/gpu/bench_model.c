@@ -15,12 +15,11 @@
  *		encode SIZE VIEWS			views of SIZE pixels together
  *		prefill TOKENS
  *		decode BATCH CONTEXT		a step of so many rows at that context
- *		trace encode SIZE VIEWS, trace prefill TOKENS, trace decode BATCH CONTEXT
- *									where the time goes, by operation
+ *		trace encode ...			the same with the time of each operation
  *		quit
  *
- * Times are in milliseconds, medians.  A step is timed in runs of several
- * steps, each of which waits for its ids as the engine does.
+ * Times are in milliseconds, medians.  Each step of decoding waits for its
+ * ids as the engine does.
  *
  *-------------------------------------------------------------------------
  */

@@ -1,5 +1,5 @@
 # Shared by check, bench and profile: where things are, parts with time limits.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 top=$(cd "$here/../.." && pwd)
