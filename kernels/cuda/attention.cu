@@ -304,6 +304,8 @@ attention_launch_flash(DsocrCuda *c, int views, FlashTask task, int blocks, cuda
 	if (C > 0)
 	{
 		task.row_pitch = (s->rows + 7) / 8 * 8;
+		if (task.row_pitch % 32 == 0)
+			task.row_pitch += 4; /* or a column of terms would lie in one bank */
 		task.col_pitch = (s->cols + width - 1) / width * width;
 		shared += (size_t) queries * (size_t) (task.row_pitch + task.col_pitch) * sizeof(float);
 	}

@@ -48,7 +48,7 @@ typedef struct FlashTask
 	float scale;			  /* log2(e) / sqrt(head_dim) */
 	float root;				  /* sqrt(head_dim) */
 	int steps;				  /* tiles down a window */
-	int row_pitch;			  /* terms of a query, multiples of 8 */
+	int row_pitch;			  /* terms of a query */
 	int col_pitch;
 } FlashTask;
 
@@ -231,6 +231,7 @@ typedef struct FlashTable
 	float *terms;	  /* shared [queries][pitch] */
 	int pitch;
 	int reach; /* keys along this axis */
+	int end;   /* terms that are read, a multiple of 8 */
 	float scale;
 } FlashTable;
 
@@ -270,7 +271,7 @@ flash_terms(const FlashTable &t, const int place_of[2 * MT], const uint32_t q[MT
 
 	flash_span<MT>(place_of, &low, &high);
 	for (int m = 0; m < 2 * MT; m++)
-		for (int j = t.reach + place.lane % 4; j < t.pitch; j += 4)
+		for (int j = t.reach + place.lane % 4; j < t.end; j += 4)
 			terms[m * 8 * t.pitch + (j ^ flip)] = -INFINITY;
 	for (int base = 0; base < t.n; base += FLASH_TABLE)
 	{
@@ -341,6 +342,7 @@ flash_positions(float *row_terms, float *col_terms, const uint32_t q[MT][HD / 16
 	t.terms = row_terms;
 	t.pitch = task.row_pitch;
 	t.reach = s.rows;
+	t.end = (s.rows + 7) / 8 * 8;
 	t.scale = FLASH_LOG2E;
 	flash_terms<HD, MT>(t, y, q, stage, at, task, place);
 	t.rel = task.rel_w + (size_t) left * s.head_dim;
@@ -348,6 +350,7 @@ flash_positions(float *row_terms, float *col_terms, const uint32_t q[MT][HD / 16
 	t.terms = col_terms;
 	t.pitch = task.col_pitch;
 	t.reach = s.cols;
+	t.end = task.col_pitch;
 	t.scale = task.root;
 	flash_terms<HD, MT>(t, x, q, stage, at, task, place);
 	__syncthreads(); /* the stages are free again */
