@@ -53,6 +53,42 @@ dsocr_tile_copy(char *stage, const DsocrTileRows<N, STEP> &rows, int chunk, bool
 							 rows.base + (size_t) (rows.at[i] + (uint32_t) chunk * 8) * 16, inside);
 }
 
+template <int N, int STEP>
+static __device__ __forceinline__ void
+dsocr_tile_x_rows(DsocrTileRows<N, STEP> *rows, const DsocrProduct &p, const DsocrProductBlock &b)
+{
+	int tid = (int) threadIdx.x;
+
+	rows->base = (const char *) p.x;
+#pragma unroll
+	for (int i = 0; i < N / STEP; i++)
+	{
+		int row = b.first + tid / 8 + i * STEP;
+
+		rows->at[i] = DSOCR_TILE_NO_ROW;
+		if (row < b.end)
+			rows->at[i] = (uint32_t) (dsocr_product_x_row(p, row) * (size_t) (p.k / 8)) + tid % 8;
+	}
+}
+
+template <int N, int STEP>
+static __device__ __forceinline__ void
+dsocr_tile_w_rows(DsocrTileRows<N, STEP> *rows, const DsocrProduct &p, const DsocrProductBlock &b)
+{
+	int tid = (int) threadIdx.x;
+
+	rows->base = (const char *) b.w;
+#pragma unroll
+	for (int i = 0; i < N / STEP; i++)
+	{
+		int64_t row = dsocr_product_w_row(p, b.col, tid / 8 + i * STEP, 8);
+
+		rows->at[i] = DSOCR_TILE_NO_ROW;
+		if (row >= 0)
+			rows->at[i] = (uint32_t) row * (uint32_t) (p.ldw / 8) + tid % 8;
+	}
+}
+
 /* Zeros in place of the rows that there are not, in all stages. */
 template <int N, int STEP>
 static __device__ __forceinline__ void
@@ -259,27 +295,8 @@ __launch_bounds__(WM *WN * 32, BLOCKS) dsocr_product_tile(const DsocrProduct p)
 		dsocr_grid_wait();
 		return;
 	}
-	x.base = (const char *) p.x;
-	w.base = (const char *) b.w;
-#pragma unroll
-	for (int i = 0; i < TM / STEP; i++)
-	{
-		int row = b.first + tid / 8 + i * STEP;
-
-		x.at[i] = DSOCR_TILE_NO_ROW;
-		if (row < b.end)
-			x.at[i] = (uint32_t) (dsocr_product_x_row(p, row) * (size_t) (p.k / 8)) + tid % 8;
-	}
-#pragma unroll
-	for (int i = 0; i < TN / STEP; i++)
-	{
-		int64_t row = dsocr_product_w_row(p, b.col, tid / 8 + i * STEP, 8);
-
-		w.at[i] = DSOCR_TILE_NO_ROW;
-		if (row >= 0)
-			w.at[i] = (uint32_t) row * (uint32_t) (p.ldw / 8) + tid % 8;
-	}
-
+	dsocr_tile_x_rows(&x, p, b);
+	dsocr_tile_w_rows(&w, p, b);
 	dsocr_tile_clear(ring, STAGE, min(STAGES, chunks), x);
 	dsocr_tile_clear(ring + TM * DSOCR_TILE_ROW_BYTES, STAGE, min(STAGES, chunks), w);
 	/* part of the weights while the kernel in front is still at work on x */
