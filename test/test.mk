@@ -65,6 +65,15 @@ $(BUILD)/stub_engine: test/stub/stub_engine.c $(STUB_OBJ)
 	@mkdir -p $(@D)
 	$(ENGINE_CC) $(ENGINE_CFLAGS) -o $@ $(filter %.c %.o,$^) -lm
 
+# A stand-in for cuBLASLt, which the emulated backend finds in the program itself.
+FAKE_BLAS = $(patsubst %,$(BUILD)/cuda_emu/%/test_blas,plain asan race)
+$(BUILD)/cuda_emu/%/fake_cublaslt.o: test/cuda_emu/fake_cublaslt.cu
+	@mkdir -p $(@D)
+	$(EMU_CXX) -x c++ $(EMU_FLAGS) $(EMU_KERNEL_$*) -c -o $@ $<
+	$(if $(EMU_AFTER_$*),$(EMU_AFTER_$*) $@)
+$(FAKE_BLAS): %/test_blas: %/fake_cublaslt.o
+$(foreach build,plain asan race,$(eval $$(FAKE_BLAS): EMU_LINK_$(build) += -rdynamic))
+
 build-unit: $(UNIT_BIN)
 build-fuzz: $(FUZZ_BIN)
 
