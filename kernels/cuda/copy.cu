@@ -26,6 +26,8 @@ __launch_bounds__(COPY_THREADS)
 {
 	size_t row = blockIdx.x;
 
+	dsocr_grid_wait();
+	dsocr_grid_release();
 	for (size_t i = (size_t) blockIdx.y * COPY_THREADS + threadIdx.x; i < n;
 		 i += (size_t) gridDim.y * COPY_THREADS)
 		dst[row * dst_stride + i] = src[row * src_stride + i];
@@ -43,6 +45,8 @@ __launch_bounds__(COPY_THREADS)
 	const U *from_b = b + to * (size_t) dim_b;
 	U *row = out + to * ((size_t) dim_a + (size_t) dim_b);
 
+	dsocr_grid_wait();
+	dsocr_grid_release();
 	for (int i = (int) threadIdx.x; i < dim_a; i += COPY_THREADS)
 		row[i] = from_a[i];
 	for (int i = (int) threadIdx.x; i < dim_b; i += COPY_THREADS)
@@ -56,8 +60,11 @@ __launch_bounds__(COPY_THREADS)
 	embed_kernel(U *out, const U *table, size_t ld, const int32_t *ids, int n)
 {
 	size_t row = blockIdx.x;
-	const U *from = table + (size_t) ids[row] * ld;
+	const U *from;
 
+	dsocr_grid_wait();
+	dsocr_grid_release();
+	from = table + (size_t) ids[row] * ld;
 	for (int i = (int) threadIdx.x; i < n; i += COPY_THREADS)
 		out[row * (size_t) n + (size_t) i] = from[i];
 }
@@ -70,10 +77,15 @@ __launch_bounds__(COPY_THREADS)
 					  int max_ids, int n)
 {
 	size_t row = blockIdx.x;
-	int slot = dsocr_row_slot(rows, (int) row);
-	int last = slot < 0 ? -1 : rows.len[slot] - 1;
-	size_t id = last < 0 ? 0 : (size_t) texts[(size_t) slot * (size_t) max_ids + (size_t) last];
+	int slot;
+	int last;
+	size_t id;
 
+	dsocr_grid_wait();
+	dsocr_grid_release();
+	slot = dsocr_row_slot(rows, (int) row);
+	last = slot < 0 ? -1 : rows.len[slot] - 1;
+	id = last < 0 ? 0 : (size_t) texts[(size_t) slot * (size_t) max_ids + (size_t) last];
 	for (int i = (int) threadIdx.x; i < n; i += COPY_THREADS)
 	{
 		U zero = {};
@@ -95,6 +107,8 @@ __launch_bounds__(COPY_THREADS) add_kernel(T *x, const T *table, size_t n, int r
 {
 	typedef CopyPack<T, V> Pack;
 
+	dsocr_grid_wait();
+	dsocr_grid_release();
 	for (int r = (int) blockIdx.y; r < repeats; r += (int) gridDim.y)
 		for (size_t i = (size_t) blockIdx.x * COPY_THREADS + threadIdx.x; i < n;
 			 i += (size_t) gridDim.x * COPY_THREADS)
@@ -135,11 +149,12 @@ copy_rows_as(DsocrCuda *c, void *dst, size_t dst_bytes, const void *src, size_t 
 {
 	size_t n = bytes / sizeof(U);
 
-	dsocr_cuda_check(c,
-					 dsocr_launch(copy_rows_kernel<U>, dim3((unsigned int) rows, copy_pieces(n)),
-								  dim3(COPY_THREADS), 0, c->stream, (U *) dst,
-								  dst_bytes / sizeof(U), (const U *) src, src_bytes / sizeof(U), n),
-					 "copy_rows");
+	dsocr_cuda_check(
+		c,
+		dsocr_launch_early(c->early, copy_rows_kernel<U>, dim3((unsigned int) rows, copy_pieces(n)),
+						   dim3(COPY_THREADS), 0, c->stream, (U *) dst, dst_bytes / sizeof(U),
+						   (const U *) src, src_bytes / sizeof(U), n),
+		"copy_rows");
 }
 
 void
@@ -168,11 +183,11 @@ concat_as(DsocrCuda *c, void *out, const void *a, size_t bytes_a, int skip, cons
 		  size_t bytes_b, int views, int rows)
 {
 	dsocr_cuda_check(c,
-					 dsocr_launch(concat_kernel<U>,
-								  dim3((unsigned int) views * (unsigned int) rows),
-								  dim3(COPY_THREADS), 0, c->stream, (U *) out, (const U *) a,
-								  (int) (bytes_a / sizeof(U)), skip, (const U *) b,
-								  (int) (bytes_b / sizeof(U)), rows),
+					 dsocr_launch_early(c->early, concat_kernel<U>,
+										dim3((unsigned int) views * (unsigned int) rows),
+										dim3(COPY_THREADS), 0, c->stream, (U *) out, (const U *) a,
+										(int) (bytes_a / sizeof(U)), skip, (const U *) b,
+										(int) (bytes_b / sizeof(U)), rows),
 					 "concat");
 }
 
@@ -210,10 +225,10 @@ embed_as(DsocrCuda *c, void *out, const DsocrMatrix *table, const int32_t *ids, 
 	size_t e = c->base.act_size;
 
 	dsocr_cuda_check(c,
-					 dsocr_launch(embed_kernel<U>, dim3((unsigned int) n), dim3(COPY_THREADS), 0,
-								  c->stream, (U *) out, (const U *) table->data,
-								  (size_t) table->ld * e / sizeof(U), ids,
-								  (int) ((size_t) table->k * e / sizeof(U))),
+					 dsocr_launch_early(c->early, embed_kernel<U>, dim3((unsigned int) n),
+										dim3(COPY_THREADS), 0, c->stream, (U *) out,
+										(const U *) table->data, (size_t) table->ld * e / sizeof(U),
+										ids, (int) ((size_t) table->k * e / sizeof(U))),
 					 "embed");
 }
 
@@ -245,13 +260,14 @@ embed_last_as(DsocrCuda *c, void *out, const DsocrMatrix *table, const DsocrRows
 {
 	size_t e = c->base.act_size;
 
-	dsocr_cuda_check(c,
-					 dsocr_launch(embed_last_kernel<U>, dim3((unsigned int) rows->n),
-								  dim3(COPY_THREADS), 0, c->stream, (U *) out,
-								  (const U *) table->data, (size_t) table->ld * e / sizeof(U),
-								  dsocr_cuda_rows(c, rows), (const int32_t *) c->texts.ids,
-								  c->texts.max_ids, (int) ((size_t) table->k * e / sizeof(U))),
-					 "embed_last");
+	dsocr_cuda_check(
+		c,
+		dsocr_launch_early(c->early, embed_last_kernel<U>, dim3((unsigned int) rows->n),
+						   dim3(COPY_THREADS), 0, c->stream, (U *) out, (const U *) table->data,
+						   (size_t) table->ld * e / sizeof(U), dsocr_cuda_rows(c, rows),
+						   (const int32_t *) c->texts.ids, c->texts.max_ids,
+						   (int) ((size_t) table->k * e / sizeof(U))),
+		"embed_last");
 }
 
 void
@@ -277,8 +293,9 @@ add_as(DsocrCuda *c, void *x, const void *table, size_t n, int repeats)
 	unsigned int y = (unsigned int) (repeats < COPY_GRID_Y ? repeats : COPY_GRID_Y);
 
 	dsocr_cuda_check(c,
-					 dsocr_launch(add_kernel<T, V>, dim3(copy_pieces(n / V), y), dim3(COPY_THREADS),
-								  0, c->stream, (T *) x, (const T *) table, n / V, repeats),
+					 dsocr_launch_early(c->early, add_kernel<T, V>, dim3(copy_pieces(n / V), y),
+										dim3(COPY_THREADS), 0, c->stream, (T *) x,
+										(const T *) table, n / V, repeats),
 					 "add");
 }
 

@@ -100,14 +100,18 @@ __launch_bounds__(ROPE_THREADS)
 	__shared__ __align__(16) float cosines[ROPE_MAX_HALF];
 	__shared__ __align__(16) float sines[ROPE_MAX_HALF];
 	int row = (int) blockIdx.x;
-	int slot = dsocr_row_slot(rows, row);
-	int position = slot < 0 ? -1 : dsocr_row_position(rows, row, slot);
+	int slot;
+	int position;
 	int half = p.head_dim / 2;
 	int dim = p.heads * p.head_dim;
 	T *q = qkv + (size_t) row * 3 * (size_t) dim;
 	int index;
 	int page;
 
+	dsocr_grid_wait();
+	dsocr_grid_release();
+	slot = dsocr_row_slot(rows, row);
+	position = slot < 0 ? -1 : dsocr_row_position(rows, row, slot);
 	if (position < 0)
 		return;
 	index = position / p.page_tokens;
@@ -189,14 +193,18 @@ __launch_bounds__(PLAIN_THREADS) kv_plain_kernel(T *out, const T *qkv, DsocrCuda
 	int tid = (int) threadIdx.x;
 	int row = (int) blockIdx.x;
 	int head = (int) blockIdx.y;
-	int slot = dsocr_row_slot(rows, row);
-	int n = slot < 0 ? 0 : dsocr_row_position(rows, row, slot) + 1;
+	int slot;
+	int n;
 	size_t dim = (size_t) p.heads * (size_t) p.head_dim;
 	size_t at = (size_t) head * (size_t) p.head_dim;
 	float o[PLAIN_DIMS] = {};
 	float top = -INFINITY;
 	float sum = 0;
 
+	dsocr_grid_wait();
+	dsocr_grid_release();
+	slot = dsocr_row_slot(rows, row);
+	n = slot < 0 ? 0 : dsocr_row_position(rows, row, slot) + 1;
 	if (n > rows.max_pages * p.page_tokens)
 		n = rows.max_pages * p.page_tokens;
 	for (int d = tid; d < p.head_dim; d += PLAIN_THREADS)
@@ -355,10 +363,10 @@ rope_store_as(DsocrCuda *c, void *qkv, const DsocrRows *rows, DsocrKv *kv, int l
 
 	memcpy(f.f, kv->frequencies, (size_t) (kv->shape.head_dim / 2) * sizeof(float));
 	dsocr_cuda_check(c,
-					 dsocr_launch(rope_store_kernel<T, V>, dim3((unsigned int) rows->n),
-								  dim3(ROPE_THREADS), 0, c->stream, (T *) qkv,
-								  dsocr_cuda_rows(c, rows), (T *) kv_layer(c, kv, layer),
-								  kv_pages(kv), f),
+					 dsocr_launch_early(c->early, rope_store_kernel<T, V>,
+										dim3((unsigned int) rows->n), dim3(ROPE_THREADS), 0,
+										c->stream, (T *) qkv, dsocr_cuda_rows(c, rows),
+										(T *) kv_layer(c, kv, layer), kv_pages(kv), f),
 					 "rope_store");
 }
 
@@ -397,10 +405,11 @@ kv_plain(DsocrCuda *c, void *out, const void *qkv, const DsocrRows *rows, DsocrK
 	dim3 grid((unsigned int) rows->n, (unsigned int) kv->shape.heads);
 
 	dsocr_cuda_check(c,
-					 dsocr_launch(kv_plain_kernel<T>, grid, dim3(PLAIN_THREADS), 0, c->stream,
-								  (T *) out, (const T *) qkv, dsocr_cuda_rows(c, rows),
-								  (const T *) kv_layer(c, kv, layer), kv_pages(kv),
-								  1.0f / sqrtf((float) kv->shape.head_dim)),
+					 dsocr_launch_early(c->early, kv_plain_kernel<T>, grid, dim3(PLAIN_THREADS), 0,
+										c->stream, (T *) out, (const T *) qkv,
+										dsocr_cuda_rows(c, rows),
+										(const T *) kv_layer(c, kv, layer), kv_pages(kv),
+										1.0f / sqrtf((float) kv->shape.head_dim)),
 					 "causal_attention");
 }
 
@@ -434,9 +443,10 @@ kv_decode(DsocrCuda *c, void *out, const void *qkv, const DsocrRows *rows, Dsocr
 	a.heads = kv->shape.heads;
 	a.scale = LOG2E / sqrtf((float) D);
 	dsocr_cuda_check(c,
-					 dsocr_launch(kv_decode_kernel<D>,
-								  dim3((unsigned int) (items < blocks ? items : blocks)),
-								  dim3(DECODE_THREADS), 0, c->stream, a, dsocr_cuda_rows(c, rows)),
+					 dsocr_launch_early(c->early, kv_decode_kernel<D>,
+										dim3((unsigned int) (items < blocks ? items : blocks)),
+										dim3(DECODE_THREADS), 0, c->stream, a,
+										dsocr_cuda_rows(c, rows)),
 					 "causal_attention");
 }
 
@@ -454,9 +464,10 @@ kv_prefill(DsocrCuda *c, void *out, const void *qkv, const DsocrRows *rows, Dsoc
 	a.heads = kv->shape.heads;
 	a.scale = LOG2E / sqrtf((float) D);
 	dsocr_cuda_check(c,
-					 dsocr_launch(kv_prefill_kernel<D>, dim3(tiles, (unsigned int) kv->shape.heads),
-								  dim3(PREFILL_THREADS), PREFILL_STAGES * prefill_stage<D>(),
-								  c->stream, a, dsocr_cuda_rows(c, rows)),
+					 dsocr_launch_early(c->early, kv_prefill_kernel<D>,
+										dim3(tiles, (unsigned int) kv->shape.heads),
+										dim3(PREFILL_THREADS), PREFILL_STAGES * prefill_stage<D>(),
+										c->stream, a, dsocr_cuda_rows(c, rows)),
 					 "causal_attention");
 }
 

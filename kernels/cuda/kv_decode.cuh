@@ -555,6 +555,8 @@ __launch_bounds__(DECODE_THREADS, DECODE_BLOCKS) kv_decode_kernel(Decode a, Dsoc
 	__shared__ int last;
 	bool leader = threadIdx.x == 0;
 
+	dsocr_grid_wait();
+	dsocr_grid_release();
 	decode_list(&list, rows);
 	__syncthreads();
 	if (leader)

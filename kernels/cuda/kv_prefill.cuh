@@ -73,7 +73,7 @@ prefill_pages(int pages[PREFILL_HALVES], const int32_t *list, int first, int las
 	for (int h = 0; h < PREFILL_HALVES; h++)
 	{
 		int at = first / PREFILL_PAGE + h;
-		int page = at * PREFILL_PAGE <= last ? __ldg(list + at) : 0;
+		int page = at * PREFILL_PAGE <= last ? list[at] : 0;
 
 		pages[h] = page < 0 ? 0 : page;
 	}
@@ -334,14 +334,18 @@ __launch_bounds__(PREFILL_THREADS, 1) kv_prefill_kernel(Prefill a, DsocrCudaRows
 	int head = (int) blockIdx.y;
 	int row = (int) (gridDim.x - 1 - blockIdx.x) * PREFILL_ROWS;
 	int end = row + PREFILL_ROWS < rows.n ? row + PREFILL_ROWS : rows.n;
-	int slot = rows.slots[0];
+	int slot;
 	int last = rows.first + end - 1; /* position */
 	int steps = last / PREFILL_KEYS + 1;
 	int position = rows.first + row + group * 16; /* of the warp's first row */
-	const int32_t *list = rows.pages + (size_t) (slot < 0 ? 0 : slot) * (size_t) rows.max_pages;
+	const int32_t *list;
 	int pages[PREFILL_HALVES];
 	PrefillState<D> st;
 
+	dsocr_grid_wait();
+	dsocr_grid_release();
+	slot = rows.slots[0];
+	list = rows.pages + (size_t) (slot < 0 ? 0 : slot) * (size_t) rows.max_pages;
 	if (slot < 0 || last >= rows.max_pages * PREFILL_PAGE)
 	{
 		prefill_zeros<D>(a, row, rows.n, head);

@@ -89,9 +89,12 @@ __launch_bounds__(BAN_THREADS)
 	ban_kernel(int32_t *banned, int32_t *count, DsocrCudaRows rows, DsocrCudaTexts t)
 {
 	__shared__ int found;
-	int slot = dsocr_row_slot(rows, (int) blockIdx.x);
+	int slot;
 	int32_t *to = banned + (size_t) blockIdx.x * (size_t) t.max_ids;
 
+	dsocr_grid_wait();
+	dsocr_grid_release();
+	slot = dsocr_row_slot(rows, (int) blockIdx.x);
 	if (threadIdx.x == 0)
 		found = 0;
 	__syncthreads();
@@ -233,7 +236,7 @@ pick_load(float x[PICK_UNITS], const float *row, int part, int vocab)
 			x[j + 3] = __uint_as_float(v.w);
 		}
 		else
-			x[j] = id < vocab ? __ldg(row + id) : -INFINITY;
+			x[j] = id < vocab ? row[id] : -INFINITY;
 	}
 }
 
@@ -286,12 +289,16 @@ __launch_bounds__(PICK_THREADS)
 	int part = (int) blockIdx.x;
 	int n_parts = (int) gridDim.x;
 	int row = (int) blockIdx.y;
-	int slot = dsocr_row_slot(rows, row);
-	int n_bans = count[row];
+	int slot;
+	int n_bans;
 	float x[PICK_UNITS];
 	Part p = {-INFINITY, 0, 0, -1};
 	float sum = 0;
 
+	dsocr_grid_wait();
+	dsocr_grid_release();
+	slot = dsocr_row_slot(rows, row);
+	n_bans = count[row];
 	if (slot < 0)
 	{
 		if (part == 0 && threadIdx.x == 0)
@@ -473,15 +480,15 @@ pick_as(DsocrCuda *c, const float *logits, const DsocrCudaRows &r, int n, int n_
 	int32_t *banned = count + n;
 
 	if (!dsocr_cuda_check(c,
-						  dsocr_launch(ban_kernel, dim3((unsigned int) n), dim3(BAN_THREADS), 0,
-									   c->stream, banned, count, r, *t),
+						  dsocr_launch_early(c->early, ban_kernel, dim3((unsigned int) n),
+											 dim3(BAN_THREADS), 0, c->stream, banned, count, r, *t),
 						  "bans"))
 		return;
 	dsocr_cuda_check(c,
-					 dsocr_launch(pick_kernel<W>, dim3((unsigned int) n_parts, (unsigned int) n),
-								  dim3(PICK_THREADS), 0, c->stream, c->picked_ids,
-								  c->picked_logprobs, parts, logits, vocab,
-								  (const int32_t *) banned, (const int32_t *) count, r, *t),
+					 dsocr_launch_early(
+						 c->early, pick_kernel<W>, dim3((unsigned int) n_parts, (unsigned int) n),
+						 dim3(PICK_THREADS), 0, c->stream, c->picked_ids, c->picked_logprobs, parts,
+						 logits, vocab, (const int32_t *) banned, (const int32_t *) count, r, *t),
 					 "pick");
 }
 
