@@ -52,6 +52,153 @@ tolerance(void)
 	return fx_precision == DSOCR_PRECISION_FP32 ? FX_TIGHT : FX_ROUNDED;
 }
 
+/* ---- matrices ---- */
+
+/* A tensor of random elements of a type, every bit pattern of F16 and BF16 numbers among them. */
+static DsocrTensor
+some_tensor(DsocrDtype dtype, int rows, int cols, bool four)
+{
+	DsocrTensor t = {.name = "t", .dtype = dtype, .ndim = four ? 4 : 2, .shape = {rows, cols}};
+	size_t size = dsocr_dtype_size(dtype);
+	char *bytes;
+
+	if (four)
+	{
+		t.shape[1] = cols / 6;
+		t.shape[2] = 2;
+		t.shape[3] = 3;
+	}
+	t.count = (int64_t) rows * cols;
+	bytes = dsocr_alloc((size_t) t.count * size + 1, 1, NULL);
+	for (int64_t i = 0; i < t.count; i++)
+	{
+		float f = (float) (fx_next() >> 40) / 100;
+		uint32_t bits = (uint32_t) fx_next();
+
+		if (dtype == DSOCR_F16)
+			bits &= 0xbfff; /* neither infinite nor NaN */
+		else if (dtype == DSOCR_BF16)
+			bits &= 0xff7f;
+		else
+			memcpy(&bits, &f, sizeof(bits));
+		memcpy(bytes + 1 + (size_t) i * size, &bits, size);
+	}
+	t.data = bytes + 1;
+	return t;
+}
+
+static void
+tensor_free(DsocrTensor *t)
+{
+	dsocr_free((char *) t->data - 1);
+}
+
+/* Rows of a matrix of two tensors, read through embed, are what they should be to the bit. */
+static void
+check_matrix(DsocrDtype dtype, int rows, int cols, bool four, bool channel_last)
+{
+	DsocrBackend *be = fx_both[1];
+	DsocrTensor t[2] = {some_tensor(dtype, rows, cols, four), some_tensor(dtype, 3, cols, four)};
+	const DsocrTensor *parts[2] = {&t[0], &t[1]};
+	DsocrMatrix *m = be->ops->matrix(be, parts, 2, channel_last, NULL);
+	int pixels = four && channel_last ? 6 : 1;
+	int channels = cols / pixels;
+	int32_t ids[5] = {0, 1, rows - 1, rows, rows + 2};
+	float *got = fx_numbers(5 * (size_t) cols, 0);
+	void *out = be->ops->alloc(be, 5 * (size_t) cols, NULL);
+
+	assert_non_null(m);
+	be->ops->embed(be, out, m, ids, 5);
+	be->ops->read(be, got, out, 5 * (size_t) cols);
+	for (int i = 0; i < 5; i++)
+		for (int c = 0; c < cols; c++)
+		{
+			const DsocrTensor *from = ids[i] < rows ? &t[0] : &t[1];
+			int64_t row = ids[i] < rows ? ids[i] : ids[i] - rows;
+			/* place c is channel c % channels of pixel c / channels */
+			int64_t at = pixels == 1 ? c : (int64_t) (c % channels) * pixels + c / channels;
+			float want = dsocr_tensor_get(from, row * cols + at);
+
+			if (fx_precision == DSOCR_PRECISION_BF16)
+				want = dsocr_bf16_to_f32(dsocr_f32_to_bf16(want));
+			if (memcmp(&want, &got[i * cols + c], sizeof(want)) != 0)
+				fail_msg("type %d of %d x %d, row %d column %d: %a, not %a", (int) dtype, rows,
+						 cols, (int) ids[i], c, (double) got[i * cols + c], (double) want);
+		}
+	be->ops->free(be, out);
+	be->ops->matrix_free(be, m);
+	dsocr_free(got);
+	tensor_free(&t[0]);
+	tensor_free(&t[1]);
+}
+
+static void
+test_matrix(void **state)
+{
+	static const DsocrDtype types[] = {DSOCR_BF16, DSOCR_F16, DSOCR_F32};
+
+	for (int precision = 0; precision < 2; precision++)
+	{
+		open_backends((DsocrPrecision) precision, "132");
+		for (int i = 0; i < 3; i++)
+		{
+			check_matrix(types[i], 7, 24, false, false);
+			check_matrix(types[i], 4, 30, false, true);
+			check_matrix(types[i], 5, 42, true, false);
+			check_matrix(types[i], 5, 42, true, true);
+			check_matrix(types[i], 4, 48, true, true);
+		}
+		check_matrix(DSOCR_BF16, 1500, 1503, false, false); /* several pieces */
+		fx_close();
+	}
+}
+
+static void
+refuse_matrix(const DsocrTensor *a, const DsocrTensor *b, DsocrCode code)
+{
+	const DsocrTensor *parts[2] = {a, b};
+	DsocrError err = {0};
+
+	assert_null(fx_both[1]->ops->matrix(fx_both[1], parts, b != NULL ? 2 : 1, false, &err));
+	assert_int_equal(err.code, code);
+	assert_true(err.message[0] != '\0');
+}
+
+static void
+test_refused(void **state)
+{
+	static const float zeros[64];
+	const DsocrTensor good = {"g", DSOCR_F32, 2, {2, 4}, 8, zeros};
+	const DsocrTensor odd = {"o", DSOCR_F32, 3, {2, 2, 2}, 8, zeros};
+	const DsocrTensor wide = {"w", DSOCR_F32, 2, {2, 5}, 10, zeros};
+	const DsocrTensor none = {"n", DSOCR_F32, 2, {0, 4}, 0, zeros};
+	const DsocrTensor large = {"l", DSOCR_F32, 2, {INT32_MAX, 4}, (int64_t) INT32_MAX * 4, zeros};
+	const DsocrTensor *part = &good;
+	const DsocrTensor *other = &wide;
+	DsocrMatrix *m[2];
+	DsocrError err = {0};
+	size_t before;
+
+	open_backends(DSOCR_PRECISION_BF16, "132");
+	before = fx_both[1]->ops->memory(fx_both[1]);
+	refuse_matrix(&odd, NULL, DSOCR_E_MODEL);
+	refuse_matrix(&none, NULL, DSOCR_E_MODEL);
+	refuse_matrix(&good, &wide, DSOCR_E_MODEL);
+	refuse_matrix(&large, &good, DSOCR_E_MODEL);
+	refuse_matrix(&large, NULL, DSOCR_E_MEMORY);
+	m[0] = fx_both[1]->ops->matrix(fx_both[1], &part, 1, false, NULL);
+	m[1] = fx_both[1]->ops->matrix(fx_both[1], &other, 1, false, NULL);
+	assert_null(fx_both[1]->ops->experts_open(fx_both[1], (const DsocrMatrix *const *) &m[0],
+											  (const DsocrMatrix *const *) &m[1], 1, &err));
+	assert_int_equal(err.code, DSOCR_E_INTERNAL);
+	assert_null(fx_both[1]->ops->vector(fx_both[1], zeros, SIZE_MAX / 2, &err));
+	assert_int_equal(err.code, DSOCR_E_MEMORY);
+	fx_both[1]->ops->matrix_free(fx_both[1], m[0]);
+	fx_both[1]->ops->matrix_free(fx_both[1], m[1]);
+	assert_int_equal(fx_both[1]->ops->memory(fx_both[1]), before);
+	fx_close();
+}
+
 /* ---- linear ---- */
 
 static void
@@ -485,9 +632,10 @@ test_fp32(void **state)
 int
 main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_fp32), cmocka_unit_test(test_bf16),
-									   cmocka_unit_test(test_alone),
-									   cmocka_unit_test(test_moe_alone)};
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_matrix), cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_fp32),   cmocka_unit_test(test_bf16),
+		cmocka_unit_test(test_alone),  cmocka_unit_test(test_moe_alone)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
