@@ -192,14 +192,14 @@ static void
 test_drop(void **state)
 {
 	DsocrImagePool *pool = dsocr_image_pool_open(2, NULL);
-	Png large = make_image(5, 2500);
+	Png large = make_image(5, 1600);
 
-	for (int round = 0; round < 30; round++)
+	for (int round = 0; round < 15; round++)
 	{
 		DsocrImageTask *first = submit(pool, &large);
 		DsocrImageTask *kept = submit(pool, &images[round % IMAGES]);
 		DsocrImageTask *queued = submit(pool, &large);
-		struct timespec pause = {.tv_nsec = round * 200000};
+		struct timespec pause = {.tv_nsec = round * 400000};
 		int64_t start;
 
 		nanosleep(&pause, NULL);
@@ -218,9 +218,9 @@ test_drop(void **state)
 static void
 test_close(void **state)
 {
-	Png large = make_image(6, 2500);
+	Png large = make_image(6, 1600);
 
-	for (int round = 0; round < 12; round++)
+	for (int round = 0; round < 9; round++)
 	{
 		DsocrImagePool *pool = dsocr_image_pool_open(1 + round % 3, NULL);
 		DsocrImageTask *tasks[8];
