@@ -61,6 +61,7 @@ uninstall-engine:
 help:
 	@echo 'make                 extension and engine'
 	@echo 'make dsocr-engine    the engine alone, without PostgreSQL'
+	@echo 'make cuda            the CUDA backend alone; CUDA=no leaves it out elsewhere'
 	@echo 'make install         into the server of PG_CONFIG ($(PG_CONFIG))'
 	@echo 'make check-unit      unit tests of the engine'
 	@echo 'make check-golden    reference data of the official model code'

@@ -37,11 +37,17 @@ else
 cuda:
 	@echo 'no nvcc: the CUDA backend is left out (see README.md, GPU)'
 endif
+ifneq ($(CUDA),no)
+all: cuda
+endif
 
 # Where an installed engine finds it, when it is not beside it.
 ifneq ($(pkglibdir),)
 $(BUILD)/src/engine/device.o: ENGINE_CFLAGS += -DDSOCR_LIBRARY_DIR='"$(pkglibdir)"'
 
+ifneq ($(NVCC),)
+install: install-cuda
+endif
 install-cuda: $(BUILD)/dsocr_cuda.so
 	$(MKDIR_P) '$(DESTDIR)$(pkglibdir)'
 	$(INSTALL_SHLIB) $< '$(DESTDIR)$(pkglibdir)/dsocr_cuda.so'
