@@ -460,13 +460,17 @@ dsocr_emu_shared(const char *file, int line)
 }
 
 /* memset that may touch what the address sanitizer guards; bytes is a multiple of 8 */
-__attribute__((no_sanitize("address"))) static void
+static void
 fill(unsigned char *p, unsigned char value, size_t bytes)
 {
+#ifdef __x86_64__
+	asm volatile("rep stosb" : "+D"(p), "+c"(bytes) : "a"(value) : "memory");
+#else
 	volatile uint64_t *words = reinterpret_cast<volatile uint64_t *>(p);
 
 	for (size_t i = 0; i < bytes / 8; i++)
 		words[i] = value * 0x0101010101010101u;
+#endif
 }
 
 /* What a block finds in shared memory is nothing that it could rely on. */
@@ -611,21 +615,19 @@ dsocr_emu_barrier(int id, int threads, const char *file, int line)
 		dsocr_emu_die(file, line, "barrier %d of %d threads in a block of %d", id, threads,
 					  b->threads);
 	if (b->waiting[id] > 0)
-		for (int i = 0; i < b->threads; i++)
-		{
-			const DsocrEmuFiber *f = &dsocr_emu_fibers[i];
+	{
+		const DsocrEmuFiber *f = b->first[id];
 
-			if (f->state != DSOCR_EMU_IN_BARRIER || f->barrier != id)
-				continue;
-			if (f->barrier_threads != threads)
-				dsocr_emu_die(file, line,
-							  "barrier %d of %d threads, where thread %d waits for %d at %s:%d", id,
-							  threads, i, f->barrier_threads, f->file, f->line);
-			if (whole && (f->line != line || strcmp(f->file, file) != 0))
-				dsocr_emu_die(file, line, "thread %d waits in another __syncthreads, at %s:%d", i,
-							  f->file, f->line);
-			break;
-		}
+		if (f->barrier_threads != threads)
+			dsocr_emu_die(file, line,
+						  "barrier %d of %d threads, where thread %d waits for %d at %s:%d", id,
+						  threads, f->index, f->barrier_threads, f->file, f->line);
+		if (whole && (f->line != line || (f->file != file && strcmp(f->file, file) != 0)))
+			dsocr_emu_die(file, line, "thread %d waits in another __syncthreads, at %s:%d",
+						  f->index, f->file, f->line);
+	}
+	else
+		b->first[id] = self;
 	self->state = DSOCR_EMU_IN_BARRIER;
 	self->barrier = id;
 	self->barrier_threads = threads;
@@ -649,7 +651,8 @@ static const char *const op_names[] = {
 static void
 check_same_call(const DsocrEmuRequest *r, int lane, const DsocrEmuRequest *other, int other_lane)
 {
-	if (r->op != other->op || r->line != other->line || strcmp(r->file, other->file) != 0)
+	if (r->op != other->op || r->line != other->line ||
+		(r->file != other->file && strcmp(r->file, other->file) != 0))
 		dsocr_emu_die(r->file, r->line, "lane %d is in %s while lane %d is in %s at %s:%d", lane,
 					  op_names[r->op], other_lane, op_names[other->op], other->file, other->line);
 }

@@ -3,15 +3,18 @@
 # and race (every access is checked against those of other threads).
 
 EMU_CXX ?= $(firstword $(shell command -v clang++-14 2>/dev/null) $(shell command -v clang++ 2>/dev/null) g++)
-EMU_FLAGS = -std=c++17 -g -fPIC -fvisibility=hidden -ffp-contract=off -DDSOCR_CUDA_EMU -Itest/cuda_emu \
+EMU_FLAGS = -std=c++17 -gline-tables-only -fPIC -fvisibility=hidden -ffp-contract=off -DDSOCR_CUDA_EMU -Itest/cuda_emu \
 	-Ikernels/cuda -Isrc/engine -Itest/reference -Wall -Wextra -Wno-unused-parameter -Wno-unused-function \
 	-Wno-missing-field-initializers -MMD -MP
 EMU_SAN = -fsanitize=address,undefined -fno-sanitize-recover=undefined
 
+# Unrolled loops make the sanitizers' compilers slow.
+EMU_ROLLED = -fno-unroll-loops -mllvm -pragma-unroll-threshold=1 -Wno-pass-failed
+
 # Flags of kernels, of the emulator itself and of links, by build.
 EMU_KERNEL_plain = -O2
-EMU_KERNEL_asan = -O1 -DDSOCR_EMU_CHECKED $(EMU_SAN) -fno-omit-frame-pointer
-EMU_KERNEL_race = -O1 -DDSOCR_EMU_CHECKED -DDSOCR_TEST_RACE -fsanitize=thread -mllvm -tsan-instrument-func-entry-exit=0 \
+EMU_KERNEL_asan = -O1 $(EMU_ROLLED) -DDSOCR_EMU_CHECKED $(EMU_SAN) -fno-omit-frame-pointer
+EMU_KERNEL_race = -O1 $(EMU_ROLLED) -DDSOCR_EMU_CHECKED -DDSOCR_TEST_RACE -fsanitize=thread -mllvm -tsan-instrument-func-entry-exit=0 \
 	-mllvm -tsan-instrument-read-before-write=1 -mllvm -tsan-instrument-atomics=0
 EMU_SELF_plain = -O2
 EMU_SELF_asan = -O1 -DDSOCR_EMU_CHECKED $(EMU_SAN) -fno-omit-frame-pointer

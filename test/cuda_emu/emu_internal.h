@@ -83,8 +83,9 @@ typedef struct DsocrEmuBlock
 	int warps;
 	int done;
 	DsocrEmuFiber *current;
-	int arrived[DSOCR_EMU_MAX_WARPS]; /* lanes in the present warp function */
-	int waiting[DSOCR_EMU_BARRIERS];  /* threads in a barrier */
+	int arrived[DSOCR_EMU_MAX_WARPS];		  /* lanes in the present warp function */
+	int waiting[DSOCR_EMU_BARRIERS];		  /* threads in a barrier */
+	DsocrEmuFiber *first[DSOCR_EMU_BARRIERS]; /* of those who wait */
 } DsocrEmuBlock;
 
 extern DsocrEmuBlock dsocr_emu_block;
