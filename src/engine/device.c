@@ -100,12 +100,6 @@ load_library(Library *lib, DsocrError *err)
 
 /* ---- opening ---- */
 
-bool
-dsocr_device_is_gpu(const char *device)
-{
-	return device != NULL && (strcmp(device, "auto") == 0 || strncmp(device, "cuda", 4) == 0);
-}
-
 static DsocrBackend *
 open_cuda(const DsocrBackendOptions *options, DsocrError *err)
 {

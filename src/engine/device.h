@@ -20,9 +20,6 @@
  */
 extern DsocrBackend *dsocr_device_open(const DsocrBackendOptions *options, DsocrError *err);
 
-/* Is the name one that dsocr_device_open may give to a GPU? */
-extern bool dsocr_device_is_gpu(const char *device);
-
 /* Calls line for each device: its name and what it is, or why there is none. */
 extern void dsocr_device_list(void (*line)(void *arg, const char *device, const char *what),
 							  void *arg);
