@@ -94,7 +94,8 @@ dsocr_cpu_text_start(DsocrBackend *be, int slot, const DsocrText *text)
 	DsocrCpuText *to = &((DsocrCpu *) be)->texts.list[slot];
 
 	memcpy(to->ids, text->ids, sizeof(int32_t) * (size_t) text->n);
-	memcpy(to->pages, text->pages, sizeof(int32_t) * (size_t) text->n_pages);
+	if (text->n_pages > 0)
+		memcpy(to->pages, text->pages, sizeof(int32_t) * (size_t) text->n_pages);
 	to->n = text->n;
 	to->prompt_len = text->prompt_len;
 	to->ngram_size = text->ngram_size;
