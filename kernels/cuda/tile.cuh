@@ -297,14 +297,14 @@ __launch_bounds__(WM *WN * 32, BLOCKS) dsocr_product_tile(const DsocrProduct p)
 	}
 	dsocr_tile_x_rows(&x, p, b);
 	dsocr_tile_w_rows(&w, p, b);
-	dsocr_tile_clear(ring, STAGE, min(STAGES, chunks), x);
-	dsocr_tile_clear(ring + TM * DSOCR_TILE_ROW_BYTES, STAGE, min(STAGES, chunks), w);
 	/* part of the weights while the kernel in front is still at work on x */
 	if (p.ahead)
 #pragma unroll 1
 		for (int s = 0; s < HEAD && s < chunks; s++)
 			dsocr_tile_copy(ring + s * STAGE + TM * DSOCR_TILE_ROW_BYTES, w, s,
 							s * DSOCR_TILE_K + tid % 8 * 8 < p.k);
+	dsocr_tile_clear(ring, STAGE, min(STAGES, chunks), x);
+	dsocr_tile_clear(ring + TM * DSOCR_TILE_ROW_BYTES, STAGE, min(STAGES, chunks), w);
 	dsocr_grid_wait();
 #pragma unroll 1
 	for (int s = 0; s < STAGES - 1; s++)
