@@ -60,6 +60,19 @@ is($node->safe_psql('postgres', "SELECT $page"), $text, 'a page is read as by th
 my @both = map { begin_sql($node, "SELECT $page") } 1 .. 2;
 is((end_sql($_))[1], $text, 'and together with another') for @both;
 unlike(slurp_file($node->logfile), qr/engine.*(killed|exited)/, 'no engine has ended');
+
+# More memory than it has is refused with the figures; a reload mends it.
+my $engine = engine_pid($node);
+$node->append_conf('postgresql.conf', "dsocr.gpu_memory = 100GB");
+$node->reload;
+$node->poll_query_until('postgres', "SELECT state = 'degraded' AND error IS NOT NULL FROM t.workers()");
+like(worker($node, 'error'), qr/\d+ MB of free memory, 102400 MB are wanted/, 'too much memory');
+like(worker($node, 'hint'), qr/dsocr\.gpu_memory/, 'and a hint');
+$node->append_conf('postgresql.conf', "dsocr.gpu_memory = 0\ndsocr.max_sequences = 2");
+$node->reload;
+ok(wait_for_ready($node), 'ready after a reload');
+isnt(engine_pid($node), $engine, 'with another engine');
+is($node->safe_psql('postgres', "SELECT $page"), $text, 'which reads the same');
 $node->stop;
 
 # It breaks, it hangs: another engine takes over.
@@ -70,7 +83,7 @@ for my $fault ([ 'breaks', 'DSOCR_EMU_FAIL_STICKY=100', qr/illegal memory access
 	my $dir = PostgreSQL::Test::Utils::tempdir_short() . "/$what";
 	$node = gpu_server($what, "dsocr.devices = 'cuda:0'\n" . faulty_once($dir, $setting));
 	wait_for_ready($node);
-	my $engine = engine_pid($node);
+	$engine = engine_pid($node);
 	my $started = $node->safe_psql('postgres', 'SELECT pg_postmaster_start_time()');
 	is($node->safe_psql('postgres', "SELECT $page"), $text, "a page is read although the device $what");
 	isnt(engine_pid($node), $engine, 'by another engine');
