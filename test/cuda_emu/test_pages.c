@@ -22,7 +22,7 @@
 #include "../reference/fixture.h"
 
 /* bf16 may be wrong by so much of the rms at worst, beyond the rounding of the result itself. */
-#define WORST 3e-2
+#define WORST 5e-2
 #define MEAN 8e-3
 #define MAX_SEQUENCES 40
 #define LAYER 1
