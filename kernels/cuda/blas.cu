@@ -87,6 +87,7 @@ struct DsocrCudaBlas
 	Product *products;
 	int n;
 	int max;
+	bool told; /* of a product that the library does not do */
 };
 
 /* ---- the library ---- */
@@ -362,8 +363,9 @@ choose(DsocrCudaBlas *b, Product *p)
 
 /* The product of this key, prepared; NULL when there is no memory for it. */
 static Product *
-find_product(DsocrCudaBlas *b, const Key *key)
+find_product(const DsocrCuda *c, const Key *key)
 {
+	DsocrCudaBlas *b = c->blas;
 	Product *p;
 
 	for (int i = 0; i < b->n; i++)
@@ -390,6 +392,16 @@ find_product(DsocrCudaBlas *b, const Key *key)
 	p = &b->products[b->n++];
 	p->key = *key;
 	choose(b, p);
+	if (!p->usable && !b->told)
+	{
+		char what[96];
+
+		/* one is enough to know where time goes */
+		snprintf(what, sizeof(what), "cuBLASLt does not do products of %d x %d for units of %d",
+				 key->n, key->k, key->unit);
+		say(c, what, "no algorithm is the same for all numbers of rows");
+		b->told = true;
+	}
 	return p;
 }
 
@@ -440,7 +452,7 @@ dsocr_cuda_blas_linear(DsocrCuda *c, void *y, const void *x, int rows, const Dso
 	if (unit < MIN_UNIT || unit > MAX_ROWS || w->n % 8 != 0 || w->k % 8 != 0 || !aligned(x) ||
 		!aligned(y) || !aligned(residual) || (bias != NULL && bias->bf16 == NULL))
 		return false;
-	p = find_product(c->blas, &key);
+	p = find_product(c, &key);
 	if (p == NULL || !p->usable)
 		return false;
 	workspace = dsocr_cuda_scratch(c, DSOCR_SCRATCH_BLAS, WORKSPACE);

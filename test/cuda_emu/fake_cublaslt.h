@@ -18,6 +18,7 @@ extern "C"
 		int asked;	   /* for algorithms */
 		int products;  /* computed */
 		int most_rows; /* of one */
+		int none;	   /* set: suggest no algorithm that may be used */
 	} FakeCounts;
 
 	extern FakeCounts fake_counts;

@@ -22,11 +22,21 @@
 #include "../reference/fixture.h"
 #include "fake_cublaslt.h"
 
+static int n_logged;
+
+static void
+count_line(const char *message)
+{
+	n_logged++;
+}
+
 static int
 open_backends(void **state)
 {
-	DsocrBackendOptions o = {
-		.device = "cuda:0", .precision = DSOCR_PRECISION_BF16, .memory = (size_t) 512 << 20};
+	DsocrBackendOptions o = {.device = "cuda:0",
+							 .precision = DSOCR_PRECISION_BF16,
+							 .memory = (size_t) 512 << 20,
+							 .log = count_line};
 	DsocrError err = {0};
 
 	fx_precision = o.precision;
@@ -137,14 +147,29 @@ test_pinned(void **state)
 	assert_int_equal(fake_counts.asked, before + 3);
 }
 
+/* Without an algorithm that may be used our own kernels do it, which is said once. */
+static void
+test_none(void **state)
+{
+	const int before = fake_counts.products;
+
+	n_logged = 0;
+	fake_counts.none = 1;
+	for (int k = 80; k <= 96; k += 8)
+		for (int i = 0; i < 2; i++)
+			check_linear(64, 48, k, true, false, false, 64, DSOCR_ACT_NONE);
+	fake_counts.none = 0;
+	assert_int_equal(fake_counts.products, before);
+	assert_int_equal(n_logged, 1);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_products),
-		cmocka_unit_test(test_not_taken),
-		cmocka_unit_test(test_many_rows),
-		cmocka_unit_test(test_pinned),
+		cmocka_unit_test(test_products),  cmocka_unit_test(test_not_taken),
+		cmocka_unit_test(test_many_rows), cmocka_unit_test(test_pinned),
+		cmocka_unit_test(test_none),
 	};
 
 	return cmocka_run_group_tests(tests, open_backends, close_backends);
