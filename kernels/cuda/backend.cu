@@ -232,8 +232,13 @@ cuda_fail(DsocrError *err, cudaError_t rc, const char *what)
 {
 	int version;
 
-	dsocr_fail(err, DSOCR_E_DEVICE, "%s: %s (%s)", what, cudaGetErrorString(rc),
-			   cudaGetErrorName(rc));
+	/* the runtime calls no driver at all an old one */
+	if (rc == cudaErrorInsufficientDriver && cudaDriverGetVersion(&version) == cudaSuccess &&
+		version == 0)
+		dsocr_fail(err, DSOCR_E_DEVICE, "%s: there is no NVIDIA driver", what);
+	else
+		dsocr_fail(err, DSOCR_E_DEVICE, "%s: %s (%s)", what, cudaGetErrorString(rc),
+				   cudaGetErrorName(rc));
 	if ((rc == cudaErrorInsufficientDriver || rc == cudaErrorNoDevice) &&
 		cudaRuntimeGetVersion(&version) == cudaSuccess)
 		dsocr_hint(err,
