@@ -52,10 +52,14 @@ $(EMU)/$(1)/%: test/cuda_emu/%.cu $$(EMU_SELF:test/cuda_emu/%.cc=$(EMU)/$(1)/sel
 	$$(if $$(EMU_AFTER_$(1)),$$(EMU_AFTER_$(1)) $$@.o)
 	$(EMU_CXX) $$(EMU_LINK_$(1)) -o $$@ $$@.o $$(filter %.o,$$^) -ldl -lpthread -lm
 # Tests in C of the backend's table.
+$(EMU)/$(1)/unit/%: test/unit/%.c $(EMU)/$(1)/libdsocr_cuda.a $(REFERENCE_OBJ) $(BUILD)/libengine.a
+	@mkdir -p $$(@D)
+	$(ENGINE_CC) $(ENGINE_CFLAGS) -c -o $$@.o $$<
+	$(EMU_CXX) $$(EMU_LINK_$(1)) -Wl,-u,dsocr_cuda_open -o $$@ $$@.o $$(filter %.o %.a,$$^) $(EMU_LIBS) -lcmocka
 $(EMU)/$(1)/%: test/cuda_emu/%.c $(EMU)/$(1)/libdsocr_cuda.a $(REFERENCE_OBJ) $(BUILD)/libengine.a
 	@mkdir -p $$(@D)
 	$(ENGINE_CC) $(ENGINE_CFLAGS) -Itest/reference -c -o $$@.o $$<
-	$(EMU_CXX) $$(EMU_LINK_$(1)) -o $$@ $$@.o $$(filter %.o %.a,$$^) $(EMU_LIBS) -lcmocka
+	$(EMU_CXX) $$(EMU_LINK_$(1)) -Wl,-u,dsocr_cuda_open -o $$@ $$@.o $$(filter %.o %.a,$$^) $(EMU_LIBS) -lcmocka
 endef
 $(foreach build,$(EMU_BUILDS),$(eval $(call emu_rules,$(build))))
 

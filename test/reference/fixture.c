@@ -247,7 +247,22 @@ fx_rounded(void)
 	return fx_precision == DSOCR_PRECISION_FP32 ? FX_TIGHT : FX_ROUNDED;
 }
 
+double
+fx_tight(void)
+{
+	return fx_both[1]->act_size == 4 ? FX_TIGHT : FX_ROUNDED;
+}
+
 /* ---- backends ---- */
+
+/* Only tests that run on CUDA link it. */
+extern DsocrBackendOpen dsocr_cuda_open __attribute__((weak));
+
+bool
+fx_cuda(void)
+{
+	return dsocr_cuda_open != NULL;
+}
 
 bool
 fx_open(const char *isa, DsocrPrecision precision, int threads)
@@ -258,13 +273,17 @@ fx_open(const char *isa, DsocrPrecision precision, int threads)
 	DsocrBackendOptions options = {.device = "cpu", .precision = precision, .threads = threads};
 	DsocrError err;
 
-	setenv("DSOCR_ISA", isa, 1);
-	if (strcmp(dsocr_isa_choose()->name, isa) != 0)
+	if (fx_cuda() != (strcmp(isa, "cuda") == 0))
 		return false;
+	setenv("DSOCR_ISA", isa, 1);
+	if (!fx_cuda() && strcmp(dsocr_isa_choose()->name, isa) != 0)
+		return false;
+	if (fx_cuda())
+		options.device = "cuda:0";
 	fx_precision = precision;
 	fx_seed = 1;
 	fx_both[0] = dsocr_reference_open(&options, &err);
-	fx_both[1] = dsocr_cpu_open(&options, &err);
+	fx_both[1] = fx_cuda() ? dsocr_cuda_open(&options, &err) : dsocr_cpu_open(&options, &err);
 	assert_non_null(fx_both[0]);
 	assert_non_null(fx_both[1]);
 	for (int b = 0; b < 2; b++)

@@ -24,7 +24,7 @@
 #define FX_LISTED_A 3
 #define FX_LISTED_B 11
 
-extern DsocrBackend *fx_both[2]; /* reference, cpu */
+extern DsocrBackend *fx_both[2]; /* reference, and cpu or cuda */
 extern DsocrPrecision fx_precision;
 extern uint64_t fx_seed;
 
@@ -75,9 +75,15 @@ extern void fx_compare(const char *what, void *want, void *got, size_t n, double
 /* Tolerance of operations that keep values in bf16, for the current precision. */
 extern double fx_rounded(void);
 
+/* Tolerance of operations that do not, for the activations of the second backend. */
+extern double fx_tight(void);
+
+/* Is the CUDA backend linked in?  Then it is the second one. */
+extern bool fx_cuda(void);
+
 /*
  * Open both backends for a precision and an instruction set; false when this
- * machine does not have the set.
+ * machine does not have the set.  "cuda" stands for the CUDA backend.
  */
 extern bool fx_open(const char *isa, DsocrPrecision precision, int threads);
 extern void fx_close(void);

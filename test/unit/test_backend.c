@@ -54,7 +54,7 @@ check_linear(int rows, int n, int k, int n_parts, bool with_bias, DsocrActivatio
 	}
 	snprintf(what, sizeof(what), "linear m %d n %d k %d parts %d act %d residual %d units %d", rows,
 			 n, k, n_parts, (int) activation, residual, units);
-	fx_compare(what, y[0], y[1], (size_t) all * (size_t) n, FX_TIGHT);
+	fx_compare(what, y[0], y[1], (size_t) all * (size_t) n, fx_tight());
 	dsocr_free(x);
 	dsocr_free(add);
 	fx_vector_free(&bias);
@@ -111,7 +111,7 @@ test_matrix(void **state)
 		be->ops->free(be, in);
 		be->ops->free(be, columns);
 	}
-	fx_compare("convolution", y[0], y[1], 9 * N, FX_TIGHT);
+	fx_compare("convolution", y[0], y[1], 9 * N, fx_tight());
 	for (int i = 0; i < 24; i++)
 		values[i] = fx_number(1);
 	for (int unit = 0; unit <= 3; unit += 3)
@@ -128,7 +128,7 @@ test_matrix(void **state)
 			be->ops->free(be, in);
 			be->ops->matrix_free(be, m);
 		}
-		fx_compare("fp32 weights", y[0], y[1], 18, FX_TIGHT);
+		fx_compare("fp32 weights", y[0], y[1], 18, fx_tight());
 	}
 	dsocr_free(x);
 	fx_matrix_free(&conv);
@@ -188,7 +188,8 @@ test_swiglu_and_logits(void **state)
 			be->ops->free(be, wide);
 			be->ops->free(be, in);
 		}
-		fx_compare("swiglu", y[0], y[1], count, fx_rounded());
+		/* a few values are far larger than most, and gate and up may be rounded before */
+		fx_compare("swiglu", y[0], y[1], count, fx_rounded() + fx_tight());
 		fx_compare_floats("logits", host[0], host[1], 2 * count, FX_TIGHT);
 		dsocr_free(host[0]);
 		dsocr_free(host[1]);
@@ -221,7 +222,7 @@ check_norm(int rows, int dim, float scale, float eps, bool layer, bool in_place)
 		if (!in_place)
 			be->ops->free(be, in);
 	}
-	fx_compare(layer ? "layer_norm" : "rms_norm", y[0], y[1], n, FX_TIGHT);
+	fx_compare(layer ? "layer_norm" : "rms_norm", y[0], y[1], n, fx_tight());
 	dsocr_free(x);
 	fx_vector_free(&weight);
 	fx_vector_free(&bias);
@@ -442,15 +443,15 @@ run_all(const char *isa, DsocrPrecision precision)
 int
 main(int argc, char **argv)
 {
-	static const char *const sets[] = {"generic", "avx2", "avx512", "amx"};
+	static const char *const sets[] = {"generic", "avx2", "avx512", "amx", "cuda"};
 	int failed = 0;
 
-	for (int i = 0; i < 4; i++)
+	for (int i = 0; i < 5; i++)
 	{
 		failed += run_all(sets[i], DSOCR_PRECISION_BF16);
 		failed += run_all(sets[i], DSOCR_PRECISION_FP32);
 	}
-	if (failed == 0 && getenv("DNNL_MAX_CPU_ISA") == NULL)
+	if (failed == 0 && !fx_cuda() && getenv("DNNL_MAX_CPU_ISA") == NULL)
 	{
 		setenv("DNNL_MAX_CPU_ISA", "AVX2", 1);
 		execv("/proc/self/exe", argv);

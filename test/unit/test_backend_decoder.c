@@ -89,7 +89,7 @@ check_causal(int heads, int head_dim, int page_tokens, int chunk, int chunks)
 				fx_both[b]->ops->read(fx_both[b], q[b],
 									  dsocr_act(fx_both[b], in[b], (size_t) r * 3 * dim), dim);
 			}
-			fx_compare_floats("rope", q[0], q[1], dim, FX_TIGHT);
+			fx_compare_floats("rope", q[0], q[1], dim, fx_tight());
 			dsocr_free(q[0]);
 			dsocr_free(q[1]);
 		}
@@ -142,7 +142,7 @@ test_rope_far(void **state)
 			fx_both[b]->ops->free(fx_both[b], in[b]);
 			fx_both[b]->ops->kv_close(fx_both[b], kv);
 		}
-		fx_compare_floats("rope far", q[0], q[1], 128, FX_TIGHT);
+		fx_compare_floats("rope far", q[0], q[1], 128, fx_tight());
 	}
 	dsocr_free(x);
 }
@@ -563,15 +563,15 @@ run_all(const char *isa, DsocrPrecision precision)
 int
 main(int argc, char **argv)
 {
-	static const char *const sets[] = {"generic", "avx2", "avx512", "amx"};
+	static const char *const sets[] = {"generic", "avx2", "avx512", "amx", "cuda"};
 	int failed = 0;
 
-	for (int i = 0; i < 4; i++)
+	for (int i = 0; i < 5; i++)
 	{
 		failed += run_all(sets[i], DSOCR_PRECISION_BF16);
 		failed += run_all(sets[i], DSOCR_PRECISION_FP32);
 	}
-	if (failed == 0 && getenv("DNNL_MAX_CPU_ISA") == NULL)
+	if (failed == 0 && !fx_cuda() && getenv("DNNL_MAX_CPU_ISA") == NULL)
 	{
 		setenv("DNNL_MAX_CPU_ISA", "AVX2", 1);
 		execv("/proc/self/exe", argv);
