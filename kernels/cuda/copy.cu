@@ -307,12 +307,14 @@ dsocr_cuda_add(DsocrBackend *be, void *x, const void *table, size_t n, int repea
 
 	if (n == 0 || repeats <= 0)
 		return;
-	if (dsocr_cuda_bf16(c))
-		wide ? add_as<__nv_bfloat16, 8>(c, x, table, n, repeats)
-			 : add_as<__nv_bfloat16, 1>(c, x, table, n, repeats);
+	if (dsocr_cuda_bf16(c) && wide)
+		add_as<__nv_bfloat16, 8>(c, x, table, n, repeats);
+	else if (dsocr_cuda_bf16(c))
+		add_as<__nv_bfloat16, 1>(c, x, table, n, repeats);
+	else if (wide)
+		add_as<float, 4>(c, x, table, n, repeats);
 	else
-		wide ? add_as<float, 4>(c, x, table, n, repeats)
-			 : add_as<float, 1>(c, x, table, n, repeats);
+		add_as<float, 1>(c, x, table, n, repeats);
 }
 
 /* ---- host ---- */
