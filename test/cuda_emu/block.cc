@@ -530,6 +530,7 @@ run_block(const DsocrEmuLaunch &l, int64_t order)
 
 		f->thread = {at % l.block.x, at / l.block.x % l.block.y, at / l.block.x / l.block.y};
 		f->groups = 0;
+		f->waited = !l.early;
 		make_ready(f);
 	}
 	poison_shared(l.shared);
@@ -539,6 +540,42 @@ run_block(const DsocrEmuLaunch &l, int64_t order)
 	DSOCR_EMU_SHOW(shared_base + l.shared, SHARED_ROOM - l.shared);
 	check_canary(l.shared);
 }
+
+/* ---- launches that begin early ---- */
+
+/*
+ * Launch n, when early, may begin as soon as all blocks of n - 1 let it.  If
+ * they did so after they had waited themselves, n - 2 has ended by then.
+ */
+static void
+find_ended(const DsocrEmuLaunch &l)
+{
+	DsocrEmuBlock *b = &dsocr_emu_block;
+
+	if (!l.early || b->behind_copy)
+		b->ended = b->launch_number - 1;
+	else if (!b->lets_go)
+		b->ended = std::max(b->ended, b->launch_number - 2);
+	b->waits = !l.early;
+	b->lets_go = false;
+	b->behind_copy = false;
+}
+
+void
+dsocr_grid_wait()
+{
+	dsocr_emu_block.current->waited = true;
+	dsocr_emu_block.waits = true;
+}
+
+void
+dsocr_grid_release()
+{
+	if (!dsocr_emu_block.current->waited)
+		dsocr_emu_block.lets_go = true;
+}
+
+/* ---- launches ---- */
 
 void
 dsocr_emu_run_launch(const DsocrEmuLaunch &l)
@@ -552,6 +589,7 @@ dsocr_emu_run_launch(const DsocrEmuLaunch &l)
 	dsocr_emu_block.launch_number++;
 	dsocr_emu_block_dim = l.block;
 	dsocr_emu_grid_dim = l.grid;
+	find_ended(l);
 	dsocr_emu_race_launch();
 	for (uint64_t i = 0; i < blocks; i++)
 	{
@@ -563,6 +601,9 @@ dsocr_emu_run_launch(const DsocrEmuLaunch &l)
 							   (unsigned int) (at / l.grid.x / l.grid.y)};
 		run_block(l, order);
 	}
+	/* its end says nothing of the launches in front then */
+	if (!dsocr_emu_block.waits)
+		dsocr_emu_die(l.file, l.line, "launched early, but nobody called dsocr_grid_wait");
 	dsocr_emu_block.launch = NULL;
 	dsocr_emu_block.current = NULL;
 }

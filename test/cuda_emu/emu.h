@@ -88,6 +88,7 @@ typedef struct DsocrEmuLaunch
 	dim3 grid;
 	dim3 block;
 	size_t shared;
+	bool early; /* may begin before the launch in front has ended */
 	std::shared_ptr<void> call;
 	size_t call_size;
 	void (*run)(void *call);
@@ -112,8 +113,9 @@ dsocr_emu_run(void *call)
 
 template <typename... Params, typename... Args>
 static inline cudaError_t
-dsocr_emu_launch(const char *name, const char *file, int line, void (*kernel)(Params...), dim3 grid,
-				 dim3 block, size_t shared, cudaStream_t stream, Args... args)
+dsocr_emu_launch(bool early, const char *name, const char *file, int line,
+				 void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared,
+				 cudaStream_t stream, Args... args)
 {
 	typedef DsocrEmuCall<Params...> Call;
 	DsocrEmuLaunch launch;
@@ -125,6 +127,7 @@ dsocr_emu_launch(const char *name, const char *file, int line, void (*kernel)(Pa
 	launch.grid = grid;
 	launch.block = block;
 	launch.shared = shared;
+	launch.early = early;
 	launch.call =
 		std::shared_ptr<void>(new Call{kernel, std::tuple<Params...>(static_cast<Params>(args)...)},
 							  [](void *p) { delete static_cast<Call *>(p); });
@@ -133,20 +136,16 @@ dsocr_emu_launch(const char *name, const char *file, int line, void (*kernel)(Pa
 	return dsocr_emu_enqueue(launch, stream);
 }
 
-#define dsocr_launch(...) dsocr_emu_launch(#__VA_ARGS__, __FILE__, __LINE__, __VA_ARGS__)
+#define dsocr_launch(...) dsocr_emu_launch(false, #__VA_ARGS__, __FILE__, __LINE__, __VA_ARGS__)
 
-/* Kernels never overlap here: whoever may start early starts in time. */
+/*
+ * Kernels never overlap here; but what one that was launched early touches
+ * before it waits is checked against the launches that may still run then.
+ */
 #define dsocr_launch_early(early, ...)                                                             \
-	((void) (early), dsocr_emu_launch(#__VA_ARGS__, __FILE__, __LINE__, __VA_ARGS__))
+	dsocr_emu_launch(early, #__VA_ARGS__, __FILE__, __LINE__, __VA_ARGS__)
 
-static inline void
-dsocr_grid_wait()
-{
-}
-
-static inline void
-dsocr_grid_release()
-{
-}
+extern void dsocr_grid_wait();
+extern void dsocr_grid_release();
 
 #endif /* DSOCR_EMU_H */

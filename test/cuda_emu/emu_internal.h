@@ -69,7 +69,8 @@ typedef struct DsocrEmuFiber
 	int barrier_threads;
 	const char *file; /* of the barrier */
 	int line;
-	int groups; /* committed so far */
+	int groups;	 /* committed so far */
+	bool waited; /* for the launches in front */
 	std::vector<DsocrEmuCopy> copies;
 } DsocrEmuFiber;
 
@@ -79,6 +80,10 @@ typedef struct DsocrEmuBlock
 	const DsocrEmuLaunch *launch; /* NULL: no kernel runs */
 	uint64_t launch_number;
 	uint64_t block_number; /* in the launch */
+	uint64_t ended;		   /* the last launch that has ended for sure when this one begins */
+	bool waits;			   /* some thread has waited for the launches in front */
+	bool lets_go;		   /* some thread let the next launch begin before it had waited */
+	bool behind_copy;	   /* a copy or memset lies in front of the next launch */
 	int threads;
 	int warps;
 	int done;

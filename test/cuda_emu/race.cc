@@ -335,9 +335,30 @@ check_written(const Now *now, const Cell *c, const void *p)
 				  now->thread, where(p, place, sizeof(place)));
 }
 
+/* Before a launch that began early has waited, it may not meet the launches in front. */
+static void
+check_early(const Now *now, const Cell *c, const void *p)
+{
+	const DsocrEmuBlock *b = &dsocr_emu_block;
+	bool written = c->w_launch > b->ended && c->w_launch < now->launch;
+	bool was_read = c->r_launch > b->ended && c->r_launch < now->launch;
+	char place[64], here[400], there[400];
+
+	if (now->shared || dsocr_emu_fibers[now->thread].waited ||
+		!(written || (now->access != READ && was_read)))
+		return;
+	describe_site(now->site, now->file, here, sizeof(here));
+	describe_site(written ? c->w_site : c->r_site[0], now->file, there, sizeof(there));
+	dsocr_emu_die(here, 0,
+				  "early: %s of %s before dsocr_grid_wait meets a %s of an earlier launch at %s",
+				  access_names[now->access], where(p, place, sizeof(place)),
+				  written ? "write" : "read", there);
+}
+
 static void
 visit(const Now *now, Cell *c, const void *p)
 {
+	check_early(now, c, p);
 	check_writer(now, c, p);
 	if (now->access != READ)
 		check_readers(now, c, p);

@@ -406,9 +406,11 @@ run_op(DsocrEmuStream *s, const Op &op)
 				dsocr_emu_run_launch(op.launch);
 			break;
 		case OP_COPY:
+			dsocr_emu_block.behind_copy = true;
 			run_copy(op);
 			break;
 		case OP_SET:
+			dsocr_emu_block.behind_copy = true;
 			run_set(op);
 			break;
 		case OP_HOST:
@@ -448,6 +450,8 @@ drain(DsocrEmuStream *s, const EventState *until, uint64_t version)
 		run_op(s, op);
 	}
 	s->draining = false;
+	if (s->queue.empty())
+		dsocr_emu_block.behind_copy = true; /* somebody has waited for all of it */
 	dsocr_emu_memory_visible(false);
 }
 

@@ -331,6 +331,45 @@ copy_one(int *out, const int *in)
 	out[0] = in[5];
 }
 
+/* ---- launches that begin early ---- */
+
+static __global__ void
+fill_one(int *out)
+{
+	dsocr_grid_wait();
+	out[threadIdx.x] = 1;
+}
+
+static __global__ void
+reads_too_early(int *out)
+{
+	int v = out[threadIdx.x];
+
+	dsocr_grid_wait();
+	out[threadIdx.x] = v + 1;
+}
+
+static __global__ void
+writes_too_early(int *out)
+{
+	out[threadIdx.x] = 2;
+	dsocr_grid_wait();
+}
+
+static __global__ void
+never_waits(int *out)
+{
+	out[512 + threadIdx.x] = 2;
+}
+
+static __global__ void
+lets_go(int *out)
+{
+	dsocr_grid_release();
+	dsocr_grid_wait();
+	out[512 + threadIdx.x] = 2;
+}
+
 /* ---- control flow ---- */
 
 static __global__ void
@@ -492,6 +531,47 @@ run_between_blocks_read()
 }
 
 static void
+run_early(void (*kernel)(int *))
+{
+	(void) cudaStreamSynchronize(stream);
+	(void) dsocr_launch(fill_one, 1, 32, 0, stream, device);
+	(void) dsocr_launch_early(true, kernel, 1, 32, 0, stream, device);
+}
+
+static void
+run_reads_too_early()
+{
+	run_early(reads_too_early);
+}
+
+static void
+run_writes_too_early()
+{
+	run_early(writes_too_early);
+}
+
+static void
+run_never_waits()
+{
+	run_early(never_waits);
+}
+
+/* Two launches further on the first may still run, if the one between did not wait before. */
+static void
+run_early_chain()
+{
+	run_early(lets_go);
+	(void) dsocr_launch_early(true, reads_too_early, 1, 32, 0, stream, device);
+}
+
+static void
+run_early_in_time()
+{
+	run_early(fill_one);
+	(void) dsocr_launch_early(true, reads_too_early, 1, 32, 0, stream, device + 64);
+}
+
+static void
 run_touch_host()
 {
 	int *host = static_cast<int *>(calloc(1, sizeof(int)));
@@ -612,6 +692,11 @@ static const Case cases[] = {
 	CASE(host_reads_device, "", "", ""),
 	ALL(copy_behind, "of an allocation of"),
 	ALL(set_behind, "of an allocation of"),
+	RACE(reads_too_early, "before dsocr_grid_wait meets a write"),
+	RACE(writes_too_early, "before dsocr_grid_wait meets a write"),
+	ALL(never_waits, "nobody called dsocr_grid_wait"),
+	RACE(early_chain, "before dsocr_grid_wait meets a write"),
+	CASE(early_in_time, NULL, NULL, NULL),
 	ALL(leaves_before_barrier, "left"),
 	ALL(barrier_after_leaving, "left"),
 	ALL(two_barriers, "waits in another __syncthreads"),
