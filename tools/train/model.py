@@ -13,6 +13,11 @@ import torch.nn.functional as F
 BOS_ID, EOS_ID = 0, 1
 
 
+def fused(x):
+    """Whether to compute in the form that is faster on a GPU."""
+    return x.is_cuda
+
+
 class LayerNorm2d(nn.Module):
     def __init__(self, channels):
         super().__init__()
@@ -64,7 +69,7 @@ class SamAttention(nn.Module):
         pad = -(d + H + W) % 8
         q = torch.cat([q * d ** -0.5, rh.reshape(n, H * W, H), rw.reshape(n, H * W, W)], -1)
         k = torch.cat([k, torch.cat([eye_h, eye_w], 1).expand(n, -1, -1)], -1)
-        if x.is_cuda:
+        if fused(x):
             q, k = F.pad(q, (0, pad)), F.pad(k, (0, pad))
             o = F.scaled_dot_product_attention(q[None], k[None], v[None], scale=1.0)[0]
         else:
@@ -262,7 +267,7 @@ class MoE(nn.Module):
             load = F.one_hot(index, self.n).sum(1).float().mean(0) / self.k
             self.balance = self.n * (load * scores.mean(0)).sum()
         out = self.shared_experts(x).float()
-        if x.is_cuda:
+        if fused(x):
             # a few small experts: all of them for all tokens is cheaper than waiting for the sizes of the groups
             chosen = torch.zeros_like(scores).scatter(1, index, weight)
             for e, expert in enumerate(self.experts):

@@ -27,6 +27,7 @@ from optimizer import Flat, Optimizer
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 DEFAULT_CHECKPOINT = os.path.join(HERE, "../../models/nano")
+BARRIER_SECONDS = 3600  # a rank that is this late is gone: others may have the machine, but not for so long
 WARM_UP = 40  # steps after a start without the optimizer's state
 
 
@@ -38,7 +39,7 @@ def arguments():
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--device", default="cpu")
     p.add_argument("--world", type=int, default=2, help="ranks on a CPU")
-    p.add_argument("--workers", type=int, default=14, help="processes that make pages, on a GPU")
+    p.add_argument("--workers", type=int, default=0, help="processes that make pages; 0 = each rank for itself")
     p.add_argument("--scale", type=float, default=1.0, help="batches larger than the plan's by this")
     p.add_argument("--minutes", type=float, default=1e9, help="stop after so long")
     p.add_argument("--steps", type=int, default=1 << 60, help="stop after so many steps more")
@@ -46,6 +47,7 @@ def arguments():
     p.add_argument("--rate", type=float, help="instead of the plan's")
     p.add_argument("--save-seconds", type=float, default=300)
     p.add_argument("--log-steps", type=int, default=20)
+    p.add_argument("--stage", type=int, help="number of the plan's stage, instead of that of the pages seen")
     p.add_argument("--parcel", help="folder to leave a parcel in at the end")
     return p.parse_args()
 
@@ -118,12 +120,12 @@ class CpuFeed:
     """Asks for the next group before the current one is used up."""
 
     def __init__(self, a, tok, rank, plan, counters):
-        self.plan, self.seed = plan, counters["seed"]
+        self.plan, self.seed, self.stage = plan, counters["seed"], a.stage
         self.source = data.Source(f"{a.state}/render", f"{a.state}/pack", tok, self.seed, rank, a.scale)
         self.ready, self.group, self.asked = [], counters["group"], None
 
     def _ask(self, seen):
-        self.asked = data.choose(data.stage_of(self.plan, seen), self.seed, self.group)
+        self.asked = data.choose(data.stage_of(self.plan, seen, self.stage), self.seed, self.group)
         self.source.ask(self.asked, self.group)
 
     def next(self, seen):
@@ -136,20 +138,22 @@ class CpuFeed:
         return self.ready.pop(0)
 
 
-class GpuFeed:
-    """The stage is that of the beginning: a call is short."""
+class ProcessFeed:
+    """Pages by many processes, for a GPU.  The stage is that of the beginning: such runs are short."""
 
     def __init__(self, a, plan, counters):
-        stage = data.stage_of(plan, counters["pages"])
+        stage = data.stage_of(plan, counters["pages"], a.stage)
         stream = data.Stream(f"{a.state}/render", f"{a.state}/pack", f"{a.state}/tokenizer.json", counters["seed"], stage,
                              counters["group"], a.scale)
         self.loader = iter(torch.utils.data.DataLoader(stream, batch_size=None, num_workers=a.workers, prefetch_factor=6,
-                                                       pin_memory=True))
-        self.taken, self.first = 0, counters["group"]
+                                                       pin_memory=a.device != "cpu"))
+        self.ready = []
+        self.taken, self.first, self.workers = 0, counters["group"], a.workers
 
     @property
     def group(self):
-        return self.first + self.taken // data.GROUP + 1
+        """The workers take turns with batches: the first group that none of them has begun."""
+        return self.first + self.workers * (self.taken // (data.GROUP * self.workers) + 1)
 
     def next(self, seen):
         self.taken += 1
@@ -198,33 +202,43 @@ def work(rank, world, a, memory, counters, barrier):
     run.helpers.to(a.device)
     run.flat.attach(values, gradients[rank])
     run.model.train()
-    torch.manual_seed(counters["step"] * 64 + rank)
     optimizer = Optimizer(run.flat, rank, world)
     plan = json.load(open(a.plan))
-    feed = CpuFeed(a, tok, rank, plan, counters) if a.device == "cpu" else GpuFeed(a, plan, counters)
+    feed = ProcessFeed(a, plan, counters) if a.workers else CpuFeed(a, tok, rank, plan, counters)
     log = Log(a.state + "/log.jsonl") if rank == 0 else None
-    stop = {"asked": False}
-    if rank == 0:
+    parent = os.getppid()
+    if world > 1:
         for s in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(s, lambda *_: stop.update(asked=True))
-    else:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-    meet = barrier.wait if barrier else lambda: None
+            signal.signal(s, signal.SIG_IGN)
+    meet = (lambda: barrier.wait(BARRIER_SECONDS)) if barrier else lambda: None
     began = last_save = last = time.time()
     first_step = counters["step"]
     while True:
         if rank == 0:
             wait_while_paused(a.state)
             over = time.time() - began > a.minutes * 60 or counters["step"] - first_step >= a.steps
-            memory["stop"][0] = stop["asked"] or over or os.path.exists(a.state + "/STOP")
+            alone = world > 1 and os.getppid() != parent
+            memory["stop"][0] = alone or over or os.path.exists(a.state + "/STOP")
         meet()
         if memory["stop"][0]:
             break
-        stage = data.stage_of(plan, counters["pages"])
-        batch = {k: v.to(a.device, non_blocking=True) for k, v in feed.next(counters["pages"]).items()}
+        stage = data.stage_of(plan, counters["pages"], a.stage)
+        batch = feed.next(counters["pages"])
+        view = view_name(batch, tok)
+        counters["pages"] += len(batch["ids"]) * world
+        counters["chars"] += int((batch["cell"] >= 0).sum()) * world
+        batch = {k: v.to(a.device, non_blocking=True) for k, v in batch.items()}
         gradients[rank].zero_()
-        loss, figures = compute(run.model, run.helpers, batch, plan["weights"])
-        loss.backward()
+        torch.manual_seed(counters["step"] * 64 + rank)
+        try:
+            loss, figures = compute(run.model, run.helpers, batch, plan["weights"])
+            loss.backward()
+        except torch.cuda.OutOfMemoryError:
+            print(f"not enough memory for {view}, {len(batch['ids'])} pages", flush=True)
+            loss = figures = None
+            gradients[rank].zero_()
+            torch.cuda.empty_cache()
+            continue
         meet()
         mean = gradients.mean(0) if world > 1 else gradients[0]
         norm = mean.norm()
@@ -240,13 +254,10 @@ def work(rank, world, a, memory, counters, barrier):
         meet()
         now = time.time()
         counters["step"] += 1
-        counters["pages"] += len(batch["ids"]) * world
-        counters["chars"] += int((batch["cell"] >= 0).sum()) * world
         counters["seconds"] += now - last
-        counters["group"] = feed.group - (1 if a.device == "cpu" and feed.ready else 0)
+        counters["group"] = feed.group - bool(feed.ready)
         last = now
         if rank == 0:
-            view = "x".join(map(str, batch["view"].shape[:0:-1])) + ("g" if run_grounded(batch, tok) else "")
             log.add(view, figures)
             if counters["step"] % a.log_steps == 0:
                 log.write(dict(step=counters["step"], pages=counters["pages"], chars=counters["chars"],
@@ -262,8 +273,9 @@ def work(rank, world, a, memory, counters, barrier):
                                dict(weights=run.flat.named(values), average=run.flat.named(memory["average"])))
 
 
-def run_grounded(batch, tok):
-    return bool((batch["ids"][0] == tok.tag["<|grounding|>"]).any())
+def view_name(batch, tok):
+    grounded = bool((batch["ids"][0] == tok.tag["<|grounding|>"]).any())
+    return "x".join(map(str, batch["view"].shape[:0:-1])) + ("g" if grounded else "")
 
 
 def main():
@@ -273,13 +285,15 @@ def main():
         os.remove(a.state + "/STOP")
     tok = state.tokenizer_for(DEFAULT_CHECKPOINT + "/tokenizer.json", a.state + "/tokenizer.json")
     run = Run(a, tok)
-    world = a.world if a.device == "cpu" else 1
+    world = a.world if a.device == "cpu" and not a.workers else 1
     size = run.flat.size
     memory = {k: torch.zeros(size) for k in ("values", "average", "momentum")}
     memory["second"] = torch.zeros(size - run.flat.rest)
     counters = begin(a, run, memory)
     memory["gradients"] = torch.zeros(world, size)
     memory["stop"] = torch.zeros(1, dtype=torch.int32)
+    for s in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(s, lambda *_: open(a.state + "/STOP", "w").close())
     if world > 1:
         for v in memory.values():
             v.share_memory_()

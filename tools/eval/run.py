@@ -1,0 +1,126 @@
+#!/usr/bin/env python3
+"""run.py: reads the pages of sets.py with dsocr-engine and with Tesseract, and measures.
+
+Prints one row for each set, reader and mode; --json keeps every page.
+"""
+import argparse
+import glob
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+
+import metrics
+
+MODES = {"manual": ["gundam", "small"], "letter": ["gundam", "small"]}
+TASKS = {"layout": "markdown"}
+
+
+def read_engine(a, files, mode, task):
+    out = {}
+    for i in range(0, len(files), 50):
+        command = [a.engine, "ocr", "--model", a.model, "--mode", mode, "--task", task, "--threads", str(a.threads),
+                   "--json", *files[i:i + 50]]
+        done = subprocess.run(command, capture_output=True)
+        if not done.stdout:
+            sys.exit("dsocr-engine: " + done.stderr.decode(errors="replace"))
+        for line in done.stdout.decode(errors="replace").splitlines():
+            r = json.loads(line)
+            out[r["file"]] = (r.get("raw", ""), r.get("finish") == "stop")
+    return out
+
+
+def read_tesseract(files):
+    out = {}
+    environment = dict(os.environ, OMP_THREAD_LIMIT="1")
+    for f in files:
+        with tempfile.NamedTemporaryFile() as t:
+            done = subprocess.run(["tesseract", f, "stdout", "-l", "Latin"], stdout=t, stderr=subprocess.PIPE,
+                                  env=environment)
+            if done.returncode:
+                sys.exit("tesseract: " + done.stderr.decode(errors="replace"))
+            t.seek(0)
+            out[f] = (t.read().decode(errors="replace"), True)
+    return out
+
+
+def measure(files, read):
+    pages = []
+    for f in files:
+        with open(f[:-4] + ".json", encoding="utf-8") as t:
+            truth = json.load(t)
+        text, ended = read.get(f, ("", False))
+        wrong, n = metrics.errors(truth["text"], text)
+        page = dict(file=f, size=truth["size"], wrong=wrong, chars=n, ended=ended, read=text)
+        page["order"] = metrics.order(truth["text"], text)
+        if "<table>" in truth["text"]:
+            page["cells"] = metrics.right_cells(truth["text"], text)
+            page["table"] = metrics.table_distance(truth["text"], text)
+        if "<|det|>" in truth["text"]:
+            page["boxes"] = metrics.right_boxes(truth["text"], text)
+        pages.append(page)
+    return pages
+
+
+def share(pairs):
+    pairs = [p for p in pairs if p]
+    return f"{100 * sum(p[0] for p in pairs) / max(1, sum(p[1] for p in pairs)):.1f} %" if pairs else ""
+
+
+def row(name, reader, pages):
+    each = [p["wrong"] / max(1, p["chars"]) for p in pages]
+    order = [p["order"] for p in pages if p["order"] is not None]
+    tables = [p["table"] for p in pages if "table" in p]
+    return [name, reader, str(len(pages)), f"{statistics.mean(p['chars'] for p in pages):.0f}",
+            f"{100 * sum(p['wrong'] for p in pages) / max(1, sum(p['chars'] for p in pages)):.1f} %",
+            f"{100 * statistics.median(each):.1f} %",
+            f"{statistics.mean(order):.2f}" if order else "",
+            share([p.get("cells") for p in pages]), f"{statistics.mean(tables):.2f}" if tables else "",
+            share([p.get("boxes") for p in pages]),
+            str(sum(not p["ended"] or p["wrong"] > p["chars"] for p in pages))]
+
+
+def by_size(name, reader, pages):
+    rows = []
+    for lo, hi in ((0, 18), (18, 20), (20, 23), (23, 27), (27, 34)):
+        part = [p for p in pages if lo <= p["size"] < hi]
+        if len(part) > 4 and lo + hi > 18:
+            rows.append(row(f"{name}, {max(lo, 14)} to {hi - 1} px", reader, part))
+    return rows
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__)
+    p.add_argument("folder")
+    p.add_argument("sets", nargs="*")
+    p.add_argument("--engine", default="./dsocr-engine")
+    p.add_argument("--model", default="models/nano")
+    p.add_argument("--threads", type=int, default=1)
+    p.add_argument("--limit", type=int, default=200)
+    p.add_argument("--no-tesseract", action="store_true")
+    p.add_argument("--json")
+    a = p.parse_args()
+    names = a.sets or sorted(os.listdir(a.folder))
+    head = ["pages", "reader", "n", "chars", "CER", "median", "order", "cells", "table", "boxes", "lost"]
+    print("| " + " | ".join(head) + " |\n|" + " --- |" * len(head), flush=True)
+    kept = []
+    for name in names:
+        files = sorted(glob.glob(f"{a.folder}/{name}/*.png"))[:a.limit]
+        readers = [(m, lambda m=m: read_engine(a, files, m, TASKS.get(name, "text"))) for m in MODES.get(name, ["small"])]
+        if not a.no_tesseract:
+            readers.append(("Tesseract", lambda: read_tesseract(files)))
+        for reader, read in readers:
+            pages = measure(files, read())
+            sized = name in ("seen", "unseen", "scanned", "pango")
+            for r in [row(name, reader, pages)] + (by_size(name, reader, pages) if sized else []):
+                print("| " + " | ".join(r) + " |", flush=True)
+            kept.append(dict(set=name, reader=reader, pages=pages))
+    if a.json:
+        with open(a.json, "w", encoding="utf-8") as f:
+            json.dump(kept, f, ensure_ascii=False)
+
+
+if __name__ == "__main__":
+    main()

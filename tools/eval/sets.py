@@ -1,0 +1,181 @@
+#!/usr/bin/env python3
+"""sets.py OUT [SET...]: pages to evaluate on, as PNG files with what is on them.
+
+Text is held out of training in all sets.  The sets of the generator show single
+properties (size, typeface, scan); the others come from toolchains that training
+never uses: PDF manuals through poppler, groff, pango, weasyprint.
+Each page is NNN.png and NNN.json: {"text": ..., "size": ..., "boxes": ...}.
+"""
+import argparse
+import gzip
+import html
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+from PIL import Image
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "../train"))
+import data  # noqa: E402
+import pages  # noqa: E402
+
+STATE = os.environ.get("DSOCR_TRAIN", "var/train")
+PLAIN = "held_text=1 lead=1.15,1.5 chars=150,450 random=0.5 size=18,32"
+GENERATED = {
+    "seen": f"text {PLAIN}",
+    "unseen": f"text {PLAIN} held_fonts=1",
+    "scanned": f"text {PLAIN} effects=1 skew=2 rescale=0.5",
+    "columns": "columns held_text=1 held_fonts=1 size=16,24 chars=300,700 rich=0.5",
+    "tables": "table held_text=1 held_fonts=1 size=18,28 chars=100,450",
+    "layout": "columns grounded=1 held_text=1 held_fonts=1 size=16,26 chars=150,500 rich=0.7",
+}
+UNSEEN = ["Caladea", "Open Sans", "Gentium Plus", "Vollkorn", "Clear Sans", "Courier Prime", "Cabin", "PT Serif", "B612"]
+MANUALS = ["/usr/share/developers-reference/developers-reference.pdf", "/usr/share/doc/gnuplot/gnuplot.pdf",
+           "/usr/share/doc/debmake-doc/debmake-doc.en.pdf", "/usr/share/doc/debmake-doc/debmake-doc.de.pdf",
+           "/usr/share/doc/debian-history/docs/project-history.en.pdf",
+           "/usr/share/doc/debian-history/docs/project-history.fr.pdf",
+           "/usr/share/doc/debian/FAQ/debian-faq.en.pdf.gz"]
+
+
+def write(out, i, image, **truth):
+    image.save(f"{out}/{i:03}.png")
+    with open(f"{out}/{i:03}.json", "w", encoding="utf-8") as f:
+        json.dump(truth, f, ensure_ascii=False)
+
+
+def generated(out, count, name):
+    renderer = pages.renderer(STATE)
+    seed = data.FREE_SEEDS + (sorted(GENERATED).index(name) << 32)
+    for i, page in enumerate(renderer.pages(f"{GENERATED[name]} seed={seed}", count)):
+        write(out, i, Image.fromarray(page.rgb()), text=page.text(), size=page.size)
+    renderer.close()
+
+
+def held_prose(rng, least):
+    lines = open(f"{STATE}/pack/held/prose.txt", encoding="utf-8").read().split("\n")[:-1]
+    chosen = []
+    while sum(map(len, chosen)) < least:
+        chosen.append(rng.choice(lines))
+    return chosen
+
+
+def pango(out, count):
+    """Unseen typefaces, drawn by cairo with kerning and ligatures."""
+    rng = random.Random(7)
+    for i in range(count):
+        size = rng.randint(18, 32)
+        room = int(560 * 560 / (size * size * 0.75))
+        text = "\n".join(held_prose(rng, 60))[:min(room, rng.randint(150, 450))].rsplit(" ", 1)[0]
+        with tempfile.TemporaryDirectory() as tmp:
+            open(tmp + "/t.txt", "w", encoding="utf-8").write(text)
+            subprocess.run(["pango-view", "-q", "--pixels", "--width=600", "--margin=20",
+                            f"--font={rng.choice(UNSEEN)} {size}", "-o", tmp + "/t.png", tmp + "/t.txt"], check=True,
+                           stderr=subprocess.DEVNULL)
+            drawn = Image.open(tmp + "/t.png").convert("RGB")
+        page = Image.new("RGB", (640, 640), "white")
+        page.paste(drawn, (0, 0))
+        if drawn.height <= 640:
+            write(out, i, page, text=text, size=size)
+
+
+def pdf_page(path, number, dpi):
+    with tempfile.TemporaryDirectory() as tmp:
+        chosen = ["-f", str(number), "-l", str(number)]
+        subprocess.run(["pdftoppm", *chosen, "-r", str(dpi), "-png", "-singlefile", path, tmp + "/p"], check=True)
+        text = subprocess.run(["pdftotext", *chosen, path, "-"], check=True, capture_output=True).stdout.decode()
+        image = Image.open(tmp + "/p.png").convert("RGB")
+        image.load()
+    return image, text.replace("\f", "").strip()
+
+
+def manual(out, count):
+    """A4 and letter pages at 150 dpi; pdftotext says what is on them."""
+    rng = random.Random(11)
+    with tempfile.TemporaryDirectory() as tmp:
+        files = []
+        for path in MANUALS:
+            if path.endswith(".gz"):
+                plain = tmp + "/" + os.path.basename(path)[:-3]
+                open(plain, "wb").write(gzip.open(path).read())
+                path = plain
+            info = subprocess.run(["pdfinfo", path], capture_output=True, check=True).stdout.decode()
+            files.append((path, int(re.search(r"Pages:\s+(\d+)", info).group(1))))
+        i = 0
+        seen = set()
+        while i < count:
+            path, n = rng.choice(files)
+            number = rng.randint(5, n)
+            if (path, number) in seen:
+                continue
+            seen.add((path, number))
+            image, text = pdf_page(path, number, 150)
+            if len(text) > 400:
+                write(out, i, image, text=text, size=0, source=f"{os.path.basename(path)} {number}")
+                i += 1
+
+
+def letter(out, count):
+    """Letters by groff, A4 at 150 dpi."""
+    rng = random.Random(13)
+    for i in range(count):
+        point = rng.choice([10, 11, 12, 12])
+        source = [f".nr PS {point}", f".nr VS {point + 3}", f".fam {rng.choice('THPBN')}", ".ll 16c", ".pl 29.7c", ".nh"]
+        for p in held_prose(rng, rng.randint(500, 1800)):
+            source += [".LP", p.replace("\\", "").lstrip(".'")]
+        with tempfile.TemporaryDirectory() as tmp:
+            open(tmp + "/l.ms", "w", encoding="utf-8").write("\n".join(source) + "\n")
+            with open(tmp + "/l.pdf", "wb") as f:
+                subprocess.run(["groff", "-K", "utf-8", "-ms", "-Tpdf", "-P-pa4", tmp + "/l.ms"], stdout=f, check=True,
+                               stderr=subprocess.DEVNULL)
+            image, text = pdf_page(tmp + "/l.pdf", 1, 150)
+        write(out, i, image, text=text, size=point * 150 / 72)
+
+
+def html_tables(out, count):
+    """Tables by weasyprint, in typefaces of the training and others."""
+    import weasyprint
+    rng = random.Random(17)
+    words = open(f"{STATE}/pack/held/words.00-en.txt", encoding="utf-8").read().split()
+    for i in range(count):
+        rows, columns, size = rng.randint(3, 7), rng.randint(2, 4), rng.randint(18, 26)
+        cell = lambda r, c: (rng.choice(words) if r == 0 or c == 0 else
+                             rng.choice([str(rng.randint(0, 9999)), f"{rng.uniform(0, 900):.2f}", rng.choice(words)]))
+        body = [[cell(r, c) for c in range(columns)] for r in range(rows)]
+        border = rng.choice(["border: 1px solid black", "border-bottom: 1px solid #888", ""])
+        page = (f"<style>@page{{size:640px 640px;margin:20px}}body{{font:{size}px '{rng.choice(UNSEEN + ['Liberation Sans'])}'}}"
+                f"td{{padding:{rng.randint(2, 8)}px {rng.randint(6, 14)}px;{border}}}table{{border-collapse:collapse}}</style><table>")
+        page += "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in r) + "</tr>" for r in body) + "</table>"
+        with tempfile.TemporaryDirectory() as tmp:
+            weasyprint.HTML(string=page).write_pdf(tmp + "/t.pdf")
+            image, _ = pdf_page(tmp + "/t.pdf", 1, 96)
+        text = "<table>" + "".join("<tr>" + "".join(f"<td>{c}</td>" for c in r) + "</tr>" for r in body) + "</table>"
+        write(out, i, image, text=text, size=size)
+
+
+OTHERS = {"pango": pango, "manual": manual, "letter": letter, "html-tables": html_tables}
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("out")
+    p.add_argument("sets", nargs="*", default=list(GENERATED) + list(OTHERS))
+    p.add_argument("--count", type=int, default=200)
+    a = p.parse_args()
+    for name in a.sets:
+        folder = f"{a.out}/{name}"
+        os.makedirs(folder, exist_ok=True)
+        if name in GENERATED:
+            generated(folder, a.count, name)
+        else:
+            OTHERS[name](folder, a.count)
+        print(name, len([f for f in os.listdir(folder) if f.endswith(".png")]), flush=True)
+
+
+if __name__ == "__main__":
+    main()
