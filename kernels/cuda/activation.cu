@@ -22,13 +22,13 @@ activation_gelu(float x)
 static __device__ __forceinline__ float
 activation_quick_gelu(float x)
 {
-	return x / (1.0f + expf(-1.702f * x));
+	return __fdividef(x, 1.0f + expf(-1.702f * x));
 }
 
 static __device__ __forceinline__ float
 activation_silu(float x)
 {
-	return x / (1.0f + expf(-x));
+	return __fdividef(x, 1.0f + expf(-x));
 }
 
 /* V elements to and from registers; 8 elements are bf16 at a multiple of 16 bytes. */

@@ -59,7 +59,7 @@ norm_plain(T *y, const T *x, int dim, const float *weight, const float *bias, fl
 	{
 		for (int i = threadIdx.x; i < dim; i += NORM_THREADS)
 			mean += dsocr_to_float(in[i]);
-		mean = norm_block_sum(mean, part) / (float) dim;
+		mean = __fdividef(norm_block_sum(mean, part), (float) dim);
 	}
 	for (int i = threadIdx.x; i < dim; i += NORM_THREADS)
 	{
@@ -67,7 +67,7 @@ norm_plain(T *y, const T *x, int dim, const float *weight, const float *bias, fl
 
 		square += d * d;
 	}
-	inverse = 1.0f / sqrtf(norm_block_sum(square, part) / (float) dim + eps);
+	inverse = rsqrtf(__fdividef(norm_block_sum(square, part), (float) dim) + eps);
 	for (int i = threadIdx.x; i < dim; i += NORM_THREADS)
 	{
 		float v = (dsocr_to_float(in[i]) - mean) * inverse;
@@ -160,7 +160,7 @@ __launch_bounds__(NORM_WARPS * 32)
 #pragma unroll
 			for (int j = 0; j < NORM_VECTOR; j++)
 				mean += v[i][j];
-		mean = norm_warp_sum(mean) / (float) dim;
+		mean = __fdividef(norm_warp_sum(mean), (float) dim);
 	}
 #pragma unroll
 	for (int i = 0; i < N; i++)
@@ -175,7 +175,7 @@ __launch_bounds__(NORM_WARPS * 32)
 			}
 		}
 	}
-	inverse = 1.0f / sqrtf(norm_warp_sum(square) / (float) dim + eps);
+	inverse = rsqrtf(__fdividef(norm_warp_sum(square), (float) dim) + eps);
 #pragma unroll
 	for (int i = 0; i < N; i++)
 	{
