@@ -43,13 +43,13 @@ on_done(void *arg, uint64_t id, const DsocrResult *result, const DsocrError *err
 }
 
 static void
-admit(DsocrEngine *e, int i, int tokens)
+admit(DsocrEngine *e, const GpOptions *o, int i, int tokens)
 {
 	DsocrBuffer png = {0};
 	DsocrError err = {0};
 	DsocrRequest request = {.id = (uint64_t) i,
 							.task = DSOCR_TASK_TEXT,
-							.mode = i % 2 ? DSOCR_MODE_TINY : DSOCR_MODE_LARGE,
+							.mode = i % 2 || o->quick ? DSOCR_MODE_TINY : DSOCR_MODE_LARGE,
 							.max_tokens = tokens,
 							.max_pixels = 1 << 24};
 
@@ -77,7 +77,7 @@ read_with(const GpOptions *o, size_t limit, Read *reads, DsocrError *err)
 	if (e == NULL)
 		return false;
 	for (int i = 0; i < PAGES; i++)
-		admit(e, i, 12);
+		admit(e, o, i, o->quick ? 2 : 12);
 	while (ok && dsocr_engine_pending(e) > 0)
 	{
 		memset(err, 0, sizeof(*err));
@@ -144,7 +144,7 @@ check_memory(const GpOptions *o)
 		least *= 2;
 	}
 	/* from half of what was enough in small steps up to much more */
-	for (int i = 0; i <= 24; i++)
+	for (int i = o->quick ? 14 : 0; i <= (o->quick ? 18 : 24); i++)
 	{
 		size_t limit = i <= 16 ? least / 2 + least / 2 * (size_t) i / 16 : least << (i - 16) / 2;
 
@@ -171,7 +171,7 @@ check_fault(const GpOptions *o, const GpTools *tools)
 	bool ok = true;
 
 	for (int i = 0; i < PAGES; i++)
-		admit(e, i, 400);
+		admit(e, o, i, 400);
 	for (int i = 0; i < 6 && ok; i++)
 		ok = dsocr_engine_step(e, &events, &err);
 	gp_check(ok, "before the fault: %s", err.message);

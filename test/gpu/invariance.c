@@ -64,7 +64,7 @@ static void
 make_request(const GpOptions *o, int page, DsocrRequest *request, DsocrBuffer *png)
 {
 	uint64_t seed = o->seed * 1000003 + (uint64_t) page;
-	int kind = gp_between(&seed, 0, 99);
+	int kind = gp_between(&seed, 0, o->quick ? 59 : 99);
 	int width = gp_between(&seed, 40, 300);
 	int height = gp_between(&seed, 40, 300);
 

@@ -287,7 +287,7 @@ class Bench:
         self.figure(f"page {mode}, {tokens} tokens", (self.engine, f"page {mode} {tokens}"), {},
                     rounds=1, limit=90)
         if self.o.quick:
-            self.figure("pages gundam", (self.engine, "pages gundam 2 4"), {}, rounds=1)
+            self.figure("pages gundam", (self.engine, "pages tiny 2 4"), {}, rounds=1)
         elif self.wanted("pages gundam", 20):
             # as many as a minute is enough for, by the rate of a few short ones
             first = self.ask(self.engine, "pages gundam 64 100", 100)

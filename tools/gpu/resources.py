@@ -95,9 +95,10 @@ def symbols(library):
     return dict(zip((int(r[0], 16) for r in rows), plain([r[2] for r in rows])))
 
 
-def run_dry(cases, library):
-    """[(case, bytes, flops, launches)] in order."""
-    env = {**os.environ, "DSOCR_CUDA_LIBRARY": os.path.abspath(library)}
+def run_dry(cases, library, arch):
+    """[(case, bytes, flops, launches)] in order, as launched for that architecture."""
+    env = {**os.environ, "DSOCR_CUDA_LIBRARY": os.path.abspath(library),
+           "DSOCR_EMU_CAPABILITY": arch[3:], "DSOCR_EMU_SMS": str(ARCHS[arch]["sms"])}
     done = subprocess.run([cases, "--once", "--device", "cuda:0"], env=env, text=True,
                           stdout=subprocess.PIPE, check=True)
     names = symbols(library)
@@ -132,22 +133,33 @@ def product(values):
     return n
 
 
-def launch_row(case, limit, launch, kernels):
+def launch_row(case, limit, launch, arch, kernels):
     name, grid, block, dynamic = launch
     threads = product(block)
-    cells = []
-    for arch in ARCHS:
-        k = kernels[arch].get(name)
-        if k is None:
-            cells += ["?", "?"]
-            continue
+    k = kernels.get(name)
+    fits, share, waves = "?", "?", "?"
+    if k is not None:
         n = blocks_per_sm(arch, k, threads, dynamic)
-        share = 100 * n * -(-threads // 32) // ARCHS[arch]["warps"]
-        waves = product(grid) / (n * ARCHS[arch]["sms"]) if n else 0
-        cells += [f"{n} ({share} %)", f"{waves:.2f}"] if n else ["does not fit", ""]
+        fits = str(n) if n else "does not fit"
+        share = f"{100 * n * -(-threads // 32) // ARCHS[arch]['warps']} %"
+        waves = f"{product(grid) / (n * ARCHS[arch]['sms']):.2f}" if n else ""
     size = "x".join(str(g) for g in grid).replace("x1x1", "").removesuffix("x1")
-    return (f"| {case} | {limit} | `{name}` | {size} | {threads} | {dynamic} | "
-            + " | ".join(cells) + " |")
+    cells = [case, limit, f"`{name}`", size, threads, dynamic, fits, share, waves]
+    return "| " + " | ".join(str(c) for c in cells) + " |"
+
+
+def launch_table(arch, cases, kernels):
+    text = ["", f"## Launches at the official dimensions, bf16, {arch}", "",
+            "| operation | limit, us | kernel | grid | threads | dynamic shared | blocks | warps "
+            "| waves |", "| --- | ---: | --- | --- | ---: | ---: | ---: | ---: | ---: |"]
+    for name, size, flops, launches in cases:
+        limit = f"{1e6 * max(size / BANDWIDTH, flops / PEAK):.2f}" if arch == "sm_90" else ""
+        for launch in launches:
+            text.append(launch_row(name, limit, launch, arch, kernels))
+            name = limit = ""
+        if not launches:
+            text.append(f"| {name} | {limit} | no kernel: a copy by the runtime | | | | | | |")
+    return text
 
 
 def render(cases, kernels):
@@ -156,6 +168,10 @@ def render(cases, kernels):
             "registers and memory are what ptxas reports, occupancy is computed from them, and a "
             "limit is the least time that an H100 needs for the bytes (3.35 TB/s) or the "
             "operations (989 TFLOP/s in bf16) of an operation, whichever is larger.", "",
+            "Products of many rows go to cuBLASLt where that is found; what is listed is what "
+            "runs without it. Blocks: how many fit a multiprocessor; warps: the share of its 64 "
+            "that these are; waves: all blocks of the launch over what fits the whole device "
+            "(132 multiprocessors for sm_90, 108 for sm_80).", "",
             "## Kernels", "", "Registers a thread, bytes of stack, bytes spilled (stores + loads), "
             "bytes of static shared memory.", "",
             "| kernel | sm_80: registers | stack | spilled | shared "
@@ -168,21 +184,8 @@ def render(cases, kernels):
             cells += ["", "", "", ""] if k is None else \
                 [str(k.registers), str(k.stack), str(k.stores + k.loads), str(k.shared)]
         text.append(f"| `{name}` | " + " | ".join(cells) + " |")
-    text += ["", "## Launches at the official dimensions, bf16", "",
-             "Products of many rows go to cuBLASLt where that is found; what is listed is what "
-             "runs without it. Blocks: how many fit a multiprocessor, and the share of its 64 "
-             "warps that is; waves: all blocks over what fits the whole device (108 "
-             "multiprocessors for sm_80, 132 for sm_90).", "",
-             "| operation | limit, us | kernel | grid | threads | dynamic shared "
-             "| sm_80: blocks | waves | sm_90: blocks | waves |",
-             "| --- | ---: | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |"]
-    for name, size, flops, launches in cases:
-        limit = f"{1e6 * max(size / BANDWIDTH, flops / PEAK):.2f}"
-        for launch in launches:
-            text.append(launch_row(name, limit, launch, kernels))
-            name = limit = ""
-        if not launches:
-            text.append(f"| {name} | {limit} | no kernel: a copy by the runtime | | | | | | | |")
+    for arch in reversed(ARCHS):
+        text += launch_table(arch, cases[arch], kernels[arch])
     return "\n".join(text) + "\n"
 
 
@@ -192,17 +195,20 @@ def main():
         p.add_argument("--" + name, required=True)
     o = p.parse_args()
     kernels = {arch: read_reports(text) for arch, text in compile_all(o.nvcc, o.cubins).items()}
-    cases = run_dry(o.cases, o.dry)
+    cases = {arch: run_dry(o.cases, o.dry, arch) for arch in ARCHS}
     with open(o.output, "w", encoding="utf-8") as f:
         f.write(render(cases, kernels))
-    launched = {x[0] for c in cases for x in c[3]}
-    unknown = sorted(n for n in launched if n not in kernels["sm_90"])
+    unknown, unfit = set(), set()
+    for arch in ARCHS:
+        for name, _, block, dynamic in (x for c in cases[arch] for x in c[3]):
+            if name not in kernels[arch]:
+                unknown.add(name)
+            elif not blocks_per_sm(arch, kernels[arch][name], product(block), dynamic):
+                unfit.add(f"{name} on {arch}")
     spilling = sorted(n for n, k in kernels["sm_90"].items() if k.stores + k.loads)
-    unfit = sorted({x[0] for c in cases for x in c[3] for a in ARCHS
-                    if x[0] in kernels[a] and not blocks_per_sm(a, kernels[a][x[0]], product(x[2]), x[3])})
-    print(f"{len(kernels['sm_90'])} kernels, {len(cases)} operations; spilling on sm_90: "
-          f"{', '.join(spilling) or 'none'}; not found: {', '.join(unknown) or 'none'}; "
-          f"that do not fit: {', '.join(unfit) or 'none'}")
+    print(f"{len(kernels['sm_90'])} kernels, {len(cases['sm_90'])} operations; spilling on sm_90: "
+          f"{', '.join(spilling) or 'none'}; not found: {', '.join(sorted(unknown)) or 'none'}; "
+          f"that do not fit: {', '.join(sorted(unfit)) or 'none'}")
     return 1 if unknown or unfit else 0
 
 
