@@ -68,6 +68,7 @@ class Renderer:
 
     def close(self):
         self.process.stdin.close()
+        self.process.stdout.close()
         self.process.wait()
 
 

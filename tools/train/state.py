@@ -119,7 +119,10 @@ def _read_small(layout, body):
 
 def read_parcel(folder):
     files = sorted(glob.glob(folder + "/parcel.*"), key=lambda f: int(f.rsplit(".", 1)[1]))
-    whole = b"".join(open(f, "rb").read() for f in files)
+    whole = b""
+    for name in files:
+        with open(name, "rb") as f:
+            whole += f.read()
     n = int.from_bytes(whole[:8], "little")
     content = json.loads(whole[8:8 + n])
     high = lzma.decompress(whole[8 + n:8 + n + content["packed"]])

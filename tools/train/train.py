@@ -291,6 +291,7 @@ def main():
     memory["second"] = torch.zeros(size - run.flat.rest)
     counters = begin(a, run, memory)
     memory["gradients"] = torch.zeros(world, size)
+    del run
     memory["stop"] = torch.zeros(1, dtype=torch.int32)
     for s in (signal.SIGTERM, signal.SIGINT):
         signal.signal(s, lambda *_: open(a.state + "/STOP", "w").close())
