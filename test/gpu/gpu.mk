@@ -9,8 +9,8 @@ $(BUILD)/gpu/%: $(BUILD)/test/gpu/%.o $(GPU_OBJ) $(BUILD)/libengine.a
 	$(ENGINE_CC) $(ENGINE_CFLAGS) -o $@ $^ $(GPU_LINK) $(ENGINE_LIBS) -ldl
 
 # Tests of the table that run on a device as well as on its emulation: not
-# those that tell the emulated device to misbehave.
-GPU_TESTS = $(shell grep -LE 'DSOCR_EMU_(FAIL|HANG|DEVICES)|dsocr_emu_|emu\.h' \
+# those that tell the emulated device to misbehave or bring a library of their own.
+GPU_TESTS = $(shell grep -LE 'DSOCR_EMU_(FAIL|HANG|DEVICES)|dsocr_emu_|emu\.h|fake_cublaslt' \
 	$(wildcard test/cuda_emu/test_*.c) /dev/null | grep -v null)
 $(BUILD)/gpu/kernels/%: test/cuda_emu/%.c $(REFERENCE_OBJ) $(BUILD)/libengine.a $(BUILD)/dsocr_cuda.so
 	@mkdir -p $(@D)
