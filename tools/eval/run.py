@@ -15,7 +15,7 @@ import tempfile
 import metrics
 
 MODES = {"manual": ["gundam", "small"], "letter": ["gundam", "small"]}
-TASKS = {"layout": "markdown"}
+TASKS = {"layout": "markdown", "charts": "figure"}
 
 
 def read_engine(a, files, mode, task):

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * kinds.c
- *		Pages of text: one column, two columns, tables.
+ *		Pages of text: one column, two columns, tables; and the list of all kinds.
  *
  *-------------------------------------------------------------------------
  */
@@ -116,7 +116,10 @@ kind_find(const char *name)
 	{
 		const char *name;
 		KindFunction draw;
-	} kinds[] = {{"text", kind_text}, {"columns", kind_columns}, {"table", kind_table}};
+	} kinds[] = {{"text", kind_text},
+				 {"columns", kind_columns},
+				 {"table", kind_table},
+				 {"chart", kind_chart}};
 
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
 		if (strcmp(name, kinds[i].name) == 0)

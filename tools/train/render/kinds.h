@@ -13,6 +13,8 @@
 /* Draws on a page that page_begin has cleared; returns the style it used. */
 typedef Style (*KindFunction)(Page *p, float scale);
 
+extern Style kind_chart(Page *p, float scale);
+
 extern KindFunction kind_find(const char *name);
 
 #endif
