@@ -15,7 +15,8 @@ GPU_TESTS = $(shell grep -LE 'DSOCR_EMU_(FAIL|HANG|DEVICES)|dsocr_emu_|emu\.h|fa
 $(BUILD)/gpu/kernels/%: test/cuda_emu/%.c $(REFERENCE_OBJ) $(BUILD)/libengine.a $(BUILD)/dsocr_cuda.so
 	@mkdir -p $(@D)
 	$(ENGINE_CC) $(ENGINE_CFLAGS) -Itest/reference -o $@ $(filter %.c %.o %.a,$^) \
-		-Wl,-rpath,'$$ORIGIN' -Wl,-rpath,'$$ORIGIN/..' -L$(BUILD) -l:dsocr_cuda.so $(GPU_LINK) $(ENGINE_LIBS) \
+		-Wl,-rpath,'$$ORIGIN' -Wl,-rpath,'$$ORIGIN/..' \
+		-Wl,--push-state,--no-as-needed -L$(BUILD) -l:dsocr_cuda.so -Wl,--pop-state $(GPU_LINK) $(ENGINE_LIBS) \
 		-lcmocka -ldl
 
 ifneq ($(NVCC),)
