@@ -32,10 +32,12 @@
 #define FLAG_ATOMIC 1	   /* the last write was atomic */
 #define FLAG_UNDER_WAY 2   /* an asynchronous copy has not been waited for */
 #define FLAG_MANY_BLOCKS 4 /* several blocks of the launch have read it */
-#define FLAG_INITIALISED 8 /* somebody has written it */
+#define FLAG_INITIALISED 8 /* somebody has written byte 0; twice that: byte 1 */
+#define GRAIN 2			   /* bytes of a cell: one of bf16 */
+#define WHOLE 3			   /* mask of both bytes */
 #define SITE_LINE 0x80000000u
 
-/* What is known of one byte. */
+/* What is known of two bytes; masks say which of them an access was about. */
 typedef struct Cell
 {
 	uint32_t w_launch;
@@ -48,7 +50,9 @@ typedef struct Cell
 	uint32_t r_site[2];
 	uint16_t w_thread;
 	uint16_t r_thread[2];
-	uint16_t flags;
+	uint8_t w_mask;
+	uint8_t r_mask;
+	uint8_t flags;
 } Cell;
 
 typedef enum Access
@@ -130,7 +134,7 @@ open_arena()
 		return;
 	arena = dsocr_emu_arena(&arena_bytes);
 	if (arena != NULL)
-		device_cells = static_cast<Cell *>(reserve(arena_bytes * sizeof(Cell)));
+		device_cells = static_cast<Cell *>(reserve(arena_bytes / GRAIN * sizeof(Cell)));
 }
 
 static void
@@ -141,7 +145,8 @@ open_shared()
 	dsocr_emu_shared_ranges(&shared[0], &shared[1]);
 	for (int i = 0; i < 2; i++)
 		if (shared[i].bytes > 0)
-			shared_cells[i] = static_cast<Cell *>(reserve(shared[i].bytes * sizeof(Cell)));
+			shared_cells[i] =
+				static_cast<Cell *>(reserve((shared[i].bytes / GRAIN + 1) * sizeof(Cell)));
 }
 
 /* ---- reports ---- */
@@ -204,6 +209,7 @@ typedef struct Now
 	const char *file;
 	Access access;
 	bool shared;
+	uint8_t mask;
 } Now;
 
 static const char *const access_names[] = {"read", "write", "atomic", "cp.async"};
@@ -249,7 +255,7 @@ check_writer(const Now *now, const Cell *c, const void *p)
 {
 	bool atomics = now->access == ATOMIC && (c->flags & FLAG_ATOMIC) != 0;
 
-	if (c->w_launch != now->launch)
+	if (c->w_launch != now->launch || (c->w_mask & now->mask) == 0)
 		return;
 	if (c->w_block != now->block)
 	{
@@ -266,7 +272,7 @@ check_writer(const Now *now, const Cell *c, const void *p)
 static void
 check_readers(const Now *now, const Cell *c, const void *p)
 {
-	if (c->r_launch != now->launch)
+	if (c->r_launch != now->launch || (c->r_mask & now->mask) == 0)
 		return;
 	if (!now->shared && (c->r_block != now->block || (c->flags & FLAG_MANY_BLOCKS) != 0))
 		report(now, p, "read", true, c->r_block, c->r_thread[0], c->r_site[0]);
@@ -285,11 +291,12 @@ note_read(const Now *now, Cell *c)
 	if (c->r_launch != now->launch || c->r_block != now->block)
 	{
 		if (c->r_launch != now->launch)
-			c->flags &= (uint16_t) ~FLAG_MANY_BLOCKS;
+			c->flags &= (uint8_t) ~FLAG_MANY_BLOCKS;
 		else
 			c->flags |= FLAG_MANY_BLOCKS;
 		c->r_launch = now->launch;
 		c->r_block = now->block;
+		c->r_mask = 0;
 		c->r_thread[1] = (uint16_t) now->thread;
 		c->r_step[1] = at;
 		c->r_site[1] = now->site;
@@ -300,6 +307,7 @@ note_read(const Now *now, Cell *c)
 		c->r_step[1] = c->r_step[0];
 		c->r_site[1] = c->r_site[0];
 	}
+	c->r_mask |= now->mask;
 	c->r_thread[0] = (uint16_t) now->thread;
 	c->r_step[0] = at;
 	c->r_site[0] = now->site;
@@ -308,13 +316,21 @@ note_read(const Now *now, Cell *c)
 static void
 note_write(const Now *now, Cell *c)
 {
+	uint32_t at = step[now->thread / 32];
+	bool fresh = c->w_launch != now->launch || c->w_block != now->block;
+
+	if (fresh && now->shared)
+		c->flags = 0; /* shared memory begins anew with each block */
+	if (fresh || c->w_thread != now->thread || c->w_step != at)
+		c->w_mask = 0;
 	c->w_launch = now->launch;
 	c->w_block = now->block;
 	c->w_thread = (uint16_t) now->thread;
-	c->w_step = step[now->thread / 32];
+	c->w_step = at;
 	c->w_site = now->site;
-	c->flags &= (uint16_t) ~(FLAG_ATOMIC | FLAG_UNDER_WAY);
-	c->flags |= FLAG_INITIALISED;
+	c->w_mask |= now->mask;
+	c->flags &= (uint8_t) ~(FLAG_ATOMIC | FLAG_UNDER_WAY);
+	c->flags |= (uint8_t) (FLAG_INITIALISED * now->mask);
 	if (now->access == ATOMIC)
 		c->flags |= FLAG_ATOMIC;
 	else if (now->access == COPY)
@@ -326,9 +342,10 @@ check_written(const Now *now, const Cell *c, const void *p)
 {
 	char place[64], here[400];
 
+	bool known_bytes = (c->flags & FLAG_INITIALISED * now->mask) == FLAG_INITIALISED * now->mask;
+
 	if (!check_uninitialised ||
-		(now->shared ? c->w_launch == now->launch && c->w_block == now->block
-					 : (c->flags & FLAG_INITIALISED) != 0))
+		(known_bytes && (!now->shared || (c->w_launch == now->launch && c->w_block == now->block))))
 		return;
 	describe_site(now->site, now->file, here, sizeof(here));
 	dsocr_emu_die(here, 0, "uninitialised: thread %d reads %s, which nobody has written",
@@ -358,6 +375,11 @@ check_early(const Now *now, const Cell *c, const void *p)
 static void
 visit(const Now *now, Cell *c, const void *p)
 {
+	/* nothing can have happened since the thread looked the last time */
+	if (now->access == READ && c->r_thread[0] == now->thread && c->r_launch == now->launch &&
+		c->r_block == now->block && c->r_step[0] == step[now->thread / 32] &&
+		(c->r_mask & now->mask) == now->mask)
+		return;
 	check_early(now, c, p);
 	check_writer(now, c, p);
 	if (now->access != READ)
@@ -390,7 +412,7 @@ find_cells(const void *p, size_t bytes, Now *now)
 							  (size_t) (at - static_cast<unsigned char *>(shared[i].p)),
 							  dsocr_emu_block.launch->shared);
 			}
-			return shared_cells[i] + (at - static_cast<unsigned char *>(shared[i].p));
+			return shared_cells[i] + (at - static_cast<unsigned char *>(shared[i].p)) / GRAIN;
 		}
 	if (arena != NULL && at >= arena && at < arena + arena_bytes)
 	{
@@ -399,7 +421,7 @@ find_cells(const void *p, size_t bytes, Now *now)
 			describe_site(now->site, now->file, here, sizeof(here));
 			dsocr_emu_check_device(p, bytes, access_names[now->access], here, 0);
 		}
-		return device_cells + (at - arena);
+		return device_cells + (at - arena) / GRAIN;
 	}
 	return NULL;
 }
@@ -407,18 +429,35 @@ find_cells(const void *p, size_t bytes, Now *now)
 static void
 visit_all(Access access, const void *p, size_t bytes, int thread, uint32_t site, const char *file)
 {
-	Now now = {(uint32_t) dsocr_emu_block.launch_number,
-			   (uint32_t) dsocr_emu_block.block_number,
-			   thread,
-			   site,
-			   file,
-			   access,
-			   false};
-	Cell *c = find_cells(p, bytes, &now);
+	Now now = {};
+	const unsigned char *at = static_cast<const unsigned char *>(p);
+	const unsigned char *end = at + bytes;
+	Cell *c;
 
-	if (c != NULL)
-		for (size_t i = 0; i < bytes; i++)
-			visit(&now, c + i, static_cast<const unsigned char *>(p) + i);
+	now.launch = (uint32_t) dsocr_emu_block.launch_number;
+	now.block = (uint32_t) dsocr_emu_block.block_number;
+	now.thread = thread;
+	now.site = site;
+	now.file = file;
+	now.access = access;
+	now.mask = WHOLE;
+	c = find_cells(p, bytes, &now);
+	if (c == NULL)
+		return;
+	/* both kinds of memory begin at even addresses */
+	if ((uintptr_t) at % GRAIN != 0)
+	{
+		now.mask = 2;
+		visit(&now, c++, at++);
+		now.mask = WHOLE;
+	}
+	for (; at + GRAIN <= end; at += GRAIN)
+		visit(&now, c++, at);
+	if (at < end)
+	{
+		now.mask = 1;
+		visit(&now, c, at);
+	}
 }
 
 /* An access of instrumented code. */
@@ -545,9 +584,9 @@ dsocr_emu_race_copy_end(const DsocrEmuCopy *copy)
 
 	if (copy->global != NULL)
 		visit_all(READ, copy->global, 16, thread, SITE_LINE | (uint32_t) copy->line, copy->file);
-	for (int i = 0; i < 16; i++)
+	for (int i = 0; i < 16 / GRAIN; i++)
 	{
-		c[i].flags &= (uint16_t) ~FLAG_UNDER_WAY;
+		c[i].flags &= (uint8_t) ~FLAG_UNDER_WAY;
 		c[i].w_step = step[thread / 32];
 	}
 }
@@ -559,7 +598,11 @@ dsocr_emu_race_host_write(const void *p, size_t bytes)
 	if (arena == NULL || p < arena || p >= arena + arena_bytes)
 		return;
 	for (size_t i = 0; i < bytes; i++)
-		device_cells[static_cast<const unsigned char *>(p) - arena + i].flags |= FLAG_INITIALISED;
+	{
+		size_t at = (size_t) (static_cast<const unsigned char *>(p) - arena) + i;
+
+		device_cells[at / GRAIN].flags |= (uint8_t) (FLAG_INITIALISED << at % GRAIN);
+	}
 }
 
 void
@@ -569,10 +612,10 @@ dsocr_emu_race_fresh(const void *p, size_t bytes)
 	Cell *c;
 
 	open_arena();
-	c = device_cells + (static_cast<const unsigned char *>(p) - arena);
+	c = device_cells + (static_cast<const unsigned char *>(p) - arena) / GRAIN;
 	/* allocations begin with a page and nobody else uses the rest of their last one */
 	first = (uintptr_t) c / 4096 * 4096;
-	last = ((uintptr_t) (c + bytes) + 4095) / 4096 * 4096;
+	last = ((uintptr_t) (c + bytes / GRAIN) + 4095) / 4096 * 4096;
 	madvise(reinterpret_cast<void *>(first), last - first, MADV_DONTNEED);
 }
 
