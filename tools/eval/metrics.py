@@ -23,7 +23,7 @@ def errors(truth, read):
 
 
 def order(truth, read):
-    """Normalised edit distance of the sequence of blocks; None if fewer than two are found."""
+    """Normalised edit distance of the sequence of blocks that were found; None for pages of one block."""
     blocks = [plain(b) for b in re.split(r"\n\s*\n", truth)]
     found = [plain(b) for b in re.split(r"\n\s*\n", read)]
     blocks, found = [b for b in blocks if b], [f for f in found if f]
@@ -32,9 +32,9 @@ def order(truth, read):
         best = min(((Levenshtein.normalized_distance(b, f), k) for k, f in enumerate(found)), default=(1, 0))
         if best[0] < 0.5:
             places.append((best[1], i))
-    if len(places) < 2:
+    if len(blocks) < 2:
         return None
-    return Levenshtein.normalized_distance([i for _, i in sorted(places)], sorted(i for _, i in places))
+    return Levenshtein.normalized_distance(list(range(len(blocks))), [i for _, i in sorted(places)])
 
 
 def cells(text):

@@ -91,6 +91,12 @@ def by_size(name, reader, pages):
     return rows
 
 
+def show(name, reader, pages):
+    sized = name in ("seen", "unseen", "scanned", "pango")
+    for r in [row(name, reader, pages)] + (by_size(name, reader, pages) if sized else []):
+        print("| " + " | ".join(r) + " |", flush=True)
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("folder")
@@ -100,22 +106,24 @@ def main():
     p.add_argument("--threads", type=int, default=1)
     p.add_argument("--limit", type=int, default=200)
     p.add_argument("--no-tesseract", action="store_true")
-    p.add_argument("--json")
+    p.add_argument("--json", help="keeps what was read")
+    p.add_argument("--again", help="measures what --json has kept")
     a = p.parse_args()
     names = a.sets or sorted(os.listdir(a.folder))
     head = ["pages", "reader", "n", "chars", "CER", "median", "order", "cells", "table", "boxes", "lost"]
     print("| " + " | ".join(head) + " |\n|" + " --- |" * len(head), flush=True)
     kept = []
-    for name in names:
+    for s in json.load(open(a.again, encoding="utf-8")) if a.again else []:
+        files = [p["file"] for p in s["pages"]]
+        show(s["set"], s["reader"], measure(files, {p["file"]: (p["read"], p["ended"]) for p in s["pages"]}))
+    for name in [] if a.again else names:
         files = sorted(glob.glob(f"{a.folder}/{name}/*.png"))[:a.limit]
         readers = [(m, lambda m=m: read_engine(a, files, m, TASKS.get(name, "text"))) for m in MODES.get(name, ["small"])]
         if not a.no_tesseract:
             readers.append(("Tesseract", lambda: read_tesseract(files)))
         for reader, read in readers:
             pages = measure(files, read())
-            sized = name in ("seen", "unseen", "scanned", "pango")
-            for r in [row(name, reader, pages)] + (by_size(name, reader, pages) if sized else []):
-                print("| " + " | ".join(r) + " |", flush=True)
+            show(name, reader, pages)
             kept.append(dict(set=name, reader=reader, pages=pages))
     if a.json:
         with open(a.json, "w", encoding="utf-8") as f:
