@@ -23,10 +23,10 @@ class Measures(unittest.TestCase):
 
     def test_tables(self):
         self.assertEqual(metrics.right_cells(TABLE, TABLE), (2, 2))
-        self.assertEqual(metrics.right_cells(TABLE, TABLE.replace("b", "c")), (1, 2))
+        self.assertEqual(metrics.right_cells(TABLE, TABLE.replace(">b<", ">c<")), (1, 2))
         self.assertEqual(metrics.right_cells(TABLE, "a b"), (0, 2))
         self.assertEqual(metrics.table_distance(TABLE, TABLE), 0)
-        self.assertGreater(metrics.table_distance(TABLE, TABLE.replace("b", "c")), 0)
+        self.assertGreater(metrics.table_distance(TABLE, TABLE.replace(">b<", ">c<")), 0)
 
     def test_boxes(self):
         self.assertEqual(metrics.right_boxes(BLOCK, BLOCK), (1, 1))
