@@ -61,7 +61,7 @@ make_noise(GpModel *g, size_t n, DsocrError *err)
 	float *host = dsocr_alloc(n, sizeof(*host), err);
 	uint64_t seed = 21;
 
-	g->noise = host != NULL ? g->be->ops->alloc(g->be, n, err) : NULL;
+	g->noise = host != NULL ? g->be->ops->alloc(g->be, 2 * n, err) : NULL;
 	for (size_t i = 0; g->noise != NULL && i < n; i++)
 		host[i] = (float) (gp_next(&seed) >> 40) / (float) (1 << 23) - 0.999f;
 	if (g->noise != NULL)
@@ -84,10 +84,12 @@ fill(GpModel *g, const DsocrSequence *s, int n, uint64_t seed, DsocrError *err)
 	{
 		DsocrRows run = {
 			.n = n - first < most ? n - first : most, .slots = &s->slot, .first = first};
-		void *qkv = dsocr_act(g->be, g->noise, (seed % 8) * dim);
+		void *qkv = dsocr_act(g->be, g->noise, DSOCR_CHUNK * dim);
 
+		/* a device may rotate where it lies: every sequence starts from the same */
+		dsocr_act_copy(g->be, qkv, dsocr_act(g->be, g->noise, (seed % 8) * dim),
+					   (size_t) run.n * dim);
 		ops->run_begin(g->be, &run, false);
-		/* q is rotated in place: the noise goes on to be noise */
 		for (int layer = 0; layer < g->m->config.layers; layer++)
 			ops->rope_store(g->be, qkv, &run, dsocr_kv_memory(s->kv), layer, 10000.0f);
 		ops->run_end(g->be);

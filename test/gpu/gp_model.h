@@ -19,7 +19,7 @@ typedef struct GpModel
 	DsocrKvCache *kv; /* opened by gp_model_room */
 	const GpTools *tools;
 	double seconds; /* to open it */
-	void *noise;	/* [DSOCR_CHUNK, 3 * hidden]: keys and values to fill in */
+	void *noise;	/* [2, DSOCR_CHUNK, 3 * hidden]: keys and values to fill in, work memory */
 } GpModel;
 
 /* Open device and model for so many sequences; what fails ends the program. */
