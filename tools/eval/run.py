@@ -84,7 +84,7 @@ def row(name, reader, pages):
 
 def by_size(name, reader, pages):
     rows = []
-    for lo, hi in ((0, 18), (18, 20), (20, 23), (23, 27), (27, 34)):
+    for lo, hi in ((0, 18), (18, 20), (20, 23), (23, 27), (27, 33)):
         part = [p for p in pages if lo <= p["size"] < hi]
         if len(part) > 4 and lo + hi > 18:
             rows.append(row(f"{name}, {max(lo, 14)} to {hi - 1} px", reader, part))
@@ -106,6 +106,7 @@ def main():
     p.add_argument("--threads", type=int, default=1)
     p.add_argument("--limit", type=int, default=200)
     p.add_argument("--no-tesseract", action="store_true")
+    p.add_argument("--no-engine", action="store_true")
     p.add_argument("--json", help="keeps what was read")
     p.add_argument("--again", help="measures what --json has kept")
     a = p.parse_args()
@@ -118,7 +119,8 @@ def main():
         show(s["set"], s["reader"], measure(files, {p["file"]: (p["read"], p["ended"]) for p in s["pages"]}))
     for name in [] if a.again else names:
         files = sorted(glob.glob(f"{a.folder}/{name}/*.png"))[:a.limit]
-        readers = [(m, lambda m=m: read_engine(a, files, m, TASKS.get(name, "text"))) for m in MODES.get(name, ["small"])]
+        modes = [] if a.no_engine else MODES.get(name, ["small"])
+        readers = [(m, lambda m=m: read_engine(a, files, m, TASKS.get(name, "text"))) for m in modes]
         if not a.no_tesseract:
             readers.append(("Tesseract", lambda: read_tesseract(files)))
         for reader, read in readers:

@@ -139,20 +139,23 @@ class CpuFeed:
 
 
 class ProcessFeed:
-    """Pages by many processes, for a GPU.  The stage is that of the beginning: such runs are short."""
+    """
+    Pages by many processes, for a GPU, in the order in which they are ready.
+    The stage is that of the beginning: such runs are short.
+    """
 
     def __init__(self, a, plan, counters):
         stage = data.stage_of(plan, counters["pages"], a.stage)
         stream = data.Stream(f"{a.state}/render", f"{a.state}/pack", f"{a.state}/tokenizer.json", counters["seed"], stage,
                              counters["group"], a.scale)
-        self.loader = iter(torch.utils.data.DataLoader(stream, batch_size=None, num_workers=a.workers, prefetch_factor=6,
-                                                       pin_memory=a.device != "cpu"))
+        self.loader = iter(torch.utils.data.DataLoader(stream, batch_size=None, num_workers=a.workers, prefetch_factor=3,
+                                                       pin_memory=a.device != "cpu", in_order=False))
         self.ready = []
         self.taken, self.first, self.workers = 0, counters["group"], a.workers
 
     @property
     def group(self):
-        """The workers take turns with batches: the first group that none of them has begun."""
+        """The workers take turns, about: a group that none of them has begun, or next to it."""
         return self.first + self.workers * (self.taken // (data.GROUP * self.workers) + 1)
 
     def next(self, seen):
