@@ -29,7 +29,7 @@ EMU_BUILDS = plain asan race
 
 EMU = $(BUILD)/cuda_emu
 EMU_KERNELS = $(wildcard kernels/cuda/*.cu)
-EMU_SELF = $(wildcard $(addprefix test/cuda_emu/,block.cc warp.cc memory.cc runtime.cc race.cc))
+EMU_SELF = $(wildcard $(addprefix test/cuda_emu/,block.cc warp.cc memory.cc runtime.cc race.cc fence.cc))
 EMU_LIBS = -lgomp $(ENGINE_LIBS) -ldl
 
 # $(1) is the build
@@ -72,7 +72,18 @@ $(EMU)/dsocr_cuda.so: $(EMU)/plain/libdsocr_cuda.a $(EMU)/engine/base.o $(EMU)/e
 	$(EMU_CXX) -shared -o $@ -Wl,--whole-archive $< -Wl,--no-whole-archive $(filter %.o,$^) \
 		-Wl,-z,defs -ldl -lpthread -lm
 
+# Every test in every build; EMU_LEVEL=night for more seeds and cases.
+EMU_LEVEL ?= ci
+EMU_TESTS = test_emu test_faults $(patsubst test/cuda_emu/%.c,%,$(wildcard test/cuda_emu/test_*.c)) \
+	unit/test_backend unit/test_backend_decoder
+EMU_BIN = $(foreach build,$(EMU_BUILDS),$(EMU_TESTS:%=$(EMU)/$(build)/%))
+
 cuda-emu: $(EMU)/dsocr_cuda.so
 
-.PHONY: cuda-emu
+build-cuda-emu: $(EMU_BIN) $(EMU)/dsocr_cuda.so $(BUILD)/dsocr-engine
+
+check-cuda-emu: build-cuda-emu golden
+	@test/cuda_emu/run $(EMU) $(EMU_LEVEL) $(BUILD)/dsocr-engine build/golden $(EMU_TESTS)
+
+.PHONY: cuda-emu build-cuda-emu check-cuda-emu
 .SECONDARY:

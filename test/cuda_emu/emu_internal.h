@@ -154,4 +154,14 @@ extern void dsocr_emu_race_copy_end(const DsocrEmuCopy *copy);
 extern void dsocr_emu_race_host_write(const void *p, size_t bytes); /* by a copy or memset */
 extern void dsocr_emu_race_fresh(const void *p, size_t bytes);		/* allocated, not written */
 
+/* fence.cc: what fences and atomics order between blocks, for race.cc */
+extern void dsocr_emu_fence_launch(void);
+extern void dsocr_emu_fence_block(void);
+extern void dsocr_emu_fence(int thread, uint32_t step, const uint32_t *known);
+extern void dsocr_emu_fence_atomic(const void *p, int thread, const uint32_t *known);
+extern void dsocr_emu_fence_barrier(uint32_t warp_set);
+
+/* Is the step of a thread of an earlier block known to a thread of this one? */
+extern bool dsocr_emu_fence_orders(uint32_t block, int thread, uint32_t step, int reader);
+
 #endif /* DSOCR_EMU_INTERNAL_H */

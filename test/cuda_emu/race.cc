@@ -27,8 +27,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include <map>
-
 #define FLAG_ATOMIC 1	   /* the last write was atomic */
 #define FLAG_UNDER_WAY 2   /* an asynchronous copy has not been waited for */
 #define FLAG_MANY_BLOCKS 4 /* several blocks of the launch have read it */
@@ -72,16 +70,6 @@ static uintptr_t image_low, image_high; /* of the program or library with the ke
 static uint32_t step[DSOCR_EMU_MAX_WARPS];
 static uint32_t known[DSOCR_EMU_MAX_WARPS][DSOCR_EMU_MAX_WARPS]; /* [who knows][about whom] */
 static bool check_uninitialised;
-
-/* What a block's fences have made known: steps that had ended, and those of the threads themselves. */
-typedef struct Fenced
-{
-	uint32_t known[DSOCR_EMU_MAX_WARPS];
-	uint32_t own[DSOCR_EMU_MAX_THREADS];
-} Fenced;
-
-static std::map<uint32_t, Fenced> fenced; /* blocks of the launch */
-static bool has_fenced;					  /* the block that runs */
 
 /* ---- opening ---- */
 
@@ -240,16 +228,6 @@ ended(int thread, uint32_t at, int other)
 	return thread == other || at < known[other / 32][thread / 32];
 }
 
-/* Have fences brought another block's write to this one? */
-static bool
-fences_order(const Cell *c)
-{
-	auto found = has_fenced ? fenced.find(c->w_block) : fenced.end();
-
-	return found != fenced.end() && (c->w_step < found->second.known[c->w_thread / 32] ||
-									 c->w_step <= found->second.own[c->w_thread]);
-}
-
 static void
 check_writer(const Now *now, const Cell *c, const void *p)
 {
@@ -259,7 +237,8 @@ check_writer(const Now *now, const Cell *c, const void *p)
 		return;
 	if (c->w_block != now->block)
 	{
-		if (!now->shared && !atomics && !fences_order(c))
+		if (!now->shared && !atomics &&
+			!dsocr_emu_fence_orders(c->w_block, c->w_thread, c->w_step, now->thread))
 			report(now, p, "write", true, c->w_block, c->w_thread, c->w_site);
 		return;
 	}
@@ -502,25 +481,21 @@ dsocr_emu_race_launch(void)
 	open_once();
 	open_arena();
 	open_shared();
-	fenced.clear();
+	dsocr_emu_fence_launch();
 }
 
 void
 dsocr_emu_race_fence(void)
 {
 	int thread = dsocr_emu_block.current->index;
-	Fenced *f = &fenced[(uint32_t) dsocr_emu_block.block_number];
 
-	for (int w = 0; w < DSOCR_EMU_MAX_WARPS; w++)
-		f->known[w] = std::max(f->known[w], known[thread / 32][w]);
-	f->own[thread] = step[thread / 32];
-	has_fenced = true;
+	dsocr_emu_fence(thread, step[thread / 32], known[thread / 32]);
 }
 
 void
 dsocr_emu_race_block(void)
 {
-	has_fenced = false;
+	dsocr_emu_fence_block();
 	for (int w = 0; w < DSOCR_EMU_MAX_WARPS; w++)
 	{
 		step[w] = 1;
@@ -550,6 +525,7 @@ dsocr_emu_race_barrier(uint32_t warp_set)
 	for (int w = 0; w < DSOCR_EMU_MAX_WARPS; w++)
 		if (warp_set >> w & 1)
 			memcpy(known[w], all, sizeof(all));
+	dsocr_emu_fence_barrier(warp_set);
 }
 
 void
@@ -561,7 +537,10 @@ dsocr_emu_race_read(const void *p, size_t bytes, int thread, const char *file, i
 void
 dsocr_emu_race_atomic(void *p, size_t bytes)
 {
-	visit_all(ATOMIC, p, bytes, dsocr_emu_block.current->index, SITE_LINE, "atomic");
+	int thread = dsocr_emu_block.current->index;
+
+	visit_all(ATOMIC, p, bytes, thread, SITE_LINE, "atomic");
+	dsocr_emu_fence_atomic(p, thread, known[thread / 32]);
 }
 
 void

@@ -122,6 +122,67 @@ between_blocks_read(int *out)
 		out[blockIdx.x] = blockIdx.x > 0 ? out[blockIdx.x - 1] : 1;
 }
 
+/* The last block adds up what all have written; good if each waits for its own threads. */
+template <bool BARRIER, bool FENCE>
+static __device__ void
+last_block_adds(int *out)
+{
+	__shared__ int last;
+	int sum = 0;
+
+	out[64 + 64 * blockIdx.x + threadIdx.x] = (int) threadIdx.x;
+	if (BARRIER)
+		__syncthreads();
+	if (threadIdx.x == 0)
+	{
+		if (FENCE)
+			__threadfence();
+		last = atomicAdd(out + 1, 1) == (int) gridDim.x - 1;
+	}
+	__syncthreads();
+	if (!last)
+		return;
+	__threadfence();
+	if (threadIdx.x != 0)
+		return;
+	for (int i = 0; i < 64 * (int) gridDim.x; i++)
+		sum += out[64 + i];
+	out[0] = sum;
+}
+
+static __global__ void
+last_block(int *out)
+{
+	last_block_adds<true, true>(out);
+}
+
+static __global__ void
+last_block_unfenced(int *out)
+{
+	last_block_adds<true, false>(out);
+}
+
+static __global__ void
+last_block_unordered(int *out)
+{
+	last_block_adds<false, true>(out);
+}
+
+/* Each thread has a fence of its own, and the barrier comes behind it. */
+static __global__ void
+last_block_all_fences(int *out)
+{
+	__threadfence();
+	out[64 + 64 * blockIdx.x + threadIdx.x] = 0;
+	__threadfence();
+	__syncthreads();
+	if (threadIdx.x == 0 && atomicAdd(out + 1, 1) == (int) gridDim.x - 1)
+	{
+		__threadfence();
+		out[0] = out[64 + 63];
+	}
+}
+
 static __global__ void
 atomic_and_read(int *out)
 {
@@ -525,6 +586,25 @@ run_between_blocks_write()
 }
 
 static void
+run_last_block()
+{
+	(void) dsocr_launch(last_block, 3, 64, 0, stream, device);
+	(void) dsocr_launch(last_block_all_fences, 3, 64, 0, stream, device);
+}
+
+static void
+run_last_block_unfenced()
+{
+	(void) dsocr_launch(last_block_unfenced, 3, 64, 0, stream, device);
+}
+
+static void
+run_last_block_unordered()
+{
+	(void) dsocr_launch(last_block_unordered, 3, 64, 0, stream, device);
+}
+
+static void
 run_between_blocks_read()
 {
 	(void) dsocr_launch(between_blocks_read, 3, 32, 0, stream, device);
@@ -664,6 +744,9 @@ static const Case cases[] = {
 	RACE(ldmatrix_race, "meets a write by thread"),
 	RACE(between_blocks_write, "race between blocks: write"),
 	RACE(between_blocks_read, "race between blocks: read"),
+	CASE(last_block, NULL, NULL, NULL),
+	RACE(last_block_unfenced, "race between blocks: read"),
+	RACE(last_block_unordered, "race between blocks: read"),
 	RACE(atomic_and_read, "race: "),
 	CASE(async_unwaited, "poison", "poison", "cp.async that was not waited for"),
 	CASE(async_wrong_group, "poison", "poison", "cp.async that was not waited for"),
