@@ -16,10 +16,8 @@
  * shared memory.  Keys outside of the window have terms of minus infinity.
  * C = 0 is the form without positions, with tiles of 64 keys in a row.
  *
- * The maximum of the running softmax may lag behind by a factor of
- * 2^FLASH_SLACK, which spares most corrections of sums and outputs.
- *
- * Rows in shared memory are HD elements; their 16-byte pieces are permuted
+ * The maximum of the running softmax may lag behind by 2^FLASH_SLACK, which
+ * spares most corrections of sums and outputs.  Rows in shared memory are HD elements; their 16-byte pieces are permuted
  * by the row, so that eight rows' pieces of one column lie in different banks.
  *
  *-------------------------------------------------------------------------

@@ -3,25 +3,20 @@
  * backend.h
  *		The operations a device offers; the model is written in these alone.
  *
- * Activations are device memory: opaque pointers whose elements are
- * act_size bytes (4 on the CPU).  Their layout is always row-major and
- * channel-last: [rows, channels]; a picture of h x w has rows y * w + x.
- * Weights become DsocrMatrix (a product's right side) or DsocrVector (one
- * fp32 value a channel) once, at load time.
+ * Activations are device memory, row-major and channel-last: [rows, channels];
+ * a picture of h x w has rows y * w + x.  Weights become DsocrMatrix (a
+ * product's right side) or DsocrVector (one fp32 value a channel) at load.
  *
  * Batch invariance.  A row's result must not depend on which other rows
- * stand beside it.  Products are told how many rows belong together: `unit`
- * rows are one view or one chunk of one sequence, and their number is a
- * function of that view or sequence alone; rows is a multiple of it.  How a
- * unit is computed may depend on unit, never on how many units there are.
- * With DSOCR_MIXED each row belongs to another sequence and must be computed
- * in an order of operations that depends neither on the number of rows nor on
- * its place.
+ * stand beside it.  `unit` rows are one view or one chunk of one sequence,
+ * and their number is a function of that view or sequence alone.  How a unit
+ * is computed may depend on unit, never on how many units there are.  With
+ * DSOCR_MIXED each row belongs to another sequence and is computed in an
+ * order that depends neither on the number of rows nor on its place.
  *
- * Steps.  run_begin tells the device which rows the decoder runs next, so
- * that no operation carries host arrays.  A device may record the operations
- * of a step between run_begin and run_end and later replay them: all memory
- * they use was allocated before and stays where it is.
+ * Steps.  run_begin tells which rows the decoder runs next, so that no
+ * operation carries host arrays.  What runs between it and run_end may be
+ * recorded and replayed: its memory was allocated before and stays in place.
  *
  * Operations cannot fail: memory is allocated before, sizes are checked by
  * the model.  A device that breaks is reported by sync().

@@ -157,7 +157,8 @@ fuzz_product(void)
 	add = fx_numbers((size_t) all * (size_t) p.n, 1);
 	for (int b = 0; b < 2; b++)
 		y[b] = run_product(fx_both[b], &p, b, x, add, all);
-	got = compare(y, (size_t) all * (size_t) p.n, p.swiglu ? fx_rounded() + fx_tight() : fx_tight());
+	got =
+		compare(y, (size_t) all * (size_t) p.n, p.swiglu ? fx_rounded() + fx_tight() : fx_tight());
 	from = (size_t) at * (size_t) one;
 	y[1] = run_product(CUDA, &p, 1, x + from * (size_t) p.k, add + from * (size_t) p.n, one);
 	alone = read_act(CUDA, y[1], (size_t) one * (size_t) p.n);
