@@ -43,8 +43,10 @@ all: dsocr-engine
 # PGXS does not follow includes.
 $(OBJS): $(wildcard src/*.h src/engine/*.h bgworker/*.h)
 
-sql/dsocr--$(DSOCR_VERSION).sql: sql/dsocr.sql
-	cp $< $@
+# The parts of the install script, in the order in which they need each other.
+SQL_PARTS = dsocr read watch
+sql/dsocr--$(DSOCR_VERSION).sql: $(SQL_PARTS:%=sql/%.sql)
+	cat $^ >$@
 
 # The engine lies beside the server's own programs, the model in its share folder.
 install: install-engine

@@ -31,11 +31,24 @@ typedef struct DsocrHandle
  */
 extern DsocrHandle dsocr_queue_submit(DsocrRequest *request);
 
+/*
+ * The same without waiting: false when there is no slot or no memory now, when
+ * others stand in line, or when the role has reached its limit.  Raises ERROR
+ * only for what waiting would not mend.  Who already has a request in flight
+ * must use this: nobody may wait for a slot while holding one.
+ */
+extern bool dsocr_queue_try_submit(DsocrRequest *request, DsocrHandle *h);
+
+/* Where a request stands; for an open document, how many pages it has. */
+extern void dsocr_queue_progress(DsocrHandle h, DsocrProgress *progress);
+
 /* Has it ended?  Never blocks. */
 extern bool dsocr_queue_poll(DsocrHandle h);
 
 /*
- * Wait until one of n handles has ended and return its index.  Interruptible;
+ * Wait until one of n handles has ended and return its index; for an open
+ * document (DSOCR_DOCUMENT), which does not end by itself, until it is open
+ * when that was not known at the call.  Interruptible;
  * raises ERROR when the request's deadline (dsocr.timeout) passed.
  */
 extern int dsocr_queue_wait_any(const DsocrHandle *handles, int n);

@@ -55,6 +55,20 @@ put_u64(Writer *w, uint64_t v)
 }
 
 static void
+put_float(Writer *w, float v)
+{
+	v = isfinite(v) ? v : 0;
+	put(w, &v, sizeof(v));
+}
+
+static void
+put_double(Writer *w, double v)
+{
+	v = isfinite(v) ? v : 0;
+	put(w, &v, sizeof(v));
+}
+
+static void
 put_i64(Writer *w, int64_t v)
 {
 	put(w, &v, sizeof(v));
@@ -152,6 +166,7 @@ dsocr_frame_ready(DsocrBuffer *out, const DsocrModelInfo *info, DsocrError *err)
 	put_string(&w, info->weights, sizeof(info->weights) - 1);
 	put_string(&w, info->sandbox, sizeof(info->sandbox) - 1);
 	put_u32(&w, (uint32_t) info->auto_mode);
+	put_u32(&w, info->modes);
 	put_i32(&w, info->max_positions);
 	put_i32(&w, info->max_sequences);
 	put_i64(&w, info->parameters);
@@ -178,6 +193,7 @@ dsocr_frame_progress(DsocrBuffer *out, const DsocrProgress *p, DsocrError *err)
 	put_i32(&w, p->views);
 	put_i32(&w, p->image_tokens);
 	put_i32(&w, p->text_tokens);
+	put_i32(&w, p->pages);
 	return frame_end(&w, 0);
 }
 
@@ -189,6 +205,22 @@ put_block(Writer *w, const DsocrBlock *b)
 	put_u32(w, (uint32_t) b->n_boxes);
 	if (b->n_boxes > 0)
 		put(w, b->boxes, (size_t) b->n_boxes * BOX_BYTES);
+	put_float(w, b->confidence);
+	put_u32(w, (uint32_t) b->n_lines);
+	for (int i = 0; i < b->n_lines; i++)
+	{
+		put_i32(w, b->lines[i].start);
+		put_i32(w, b->lines[i].length);
+		put_float(w, b->lines[i].confidence);
+	}
+}
+
+static void
+put_attempt(Writer *w, const DsocrAttempt *a)
+{
+	put_u32(w, (uint32_t) a->mode);
+	put_u32(w, (uint32_t) a->finish);
+	put_i32(w, a->text_tokens);
 }
 
 bool
@@ -201,12 +233,14 @@ dsocr_frame_result(DsocrBuffer *out, uint64_t id, const DsocrError *status,
 	if (status->code == DSOCR_OK)
 	{
 		const DsocrTimings *t = &result->timings;
-		double logprob = isfinite(result->mean_logprob) ? result->mean_logprob : 0;
 
 		put_u32(&w, (uint32_t) result->finish);
 		put_u32(&w, (uint32_t) result->mode);
 		put_i32(&w, result->width);
 		put_i32(&w, result->height);
+		put_i32(&w, result->rotation);
+		put_float(&w, result->skew);
+		put_i32(&w, result->pages);
 		put_i32(&w, result->grid_columns);
 		put_i32(&w, result->grid_rows);
 		put_i32(&w, result->views);
@@ -214,7 +248,11 @@ dsocr_frame_result(DsocrBuffer *out, uint64_t id, const DsocrError *status,
 		put_i32(&w, result->valid_image_tokens);
 		put_i32(&w, result->prompt_tokens);
 		put_i32(&w, result->text_tokens);
-		put(&w, &logprob, sizeof(logprob));
+		put_double(&w, result->mean_logprob);
+		put_double(&w, result->confidence);
+		put_u32(&w, (uint32_t) result->n_attempts);
+		for (int i = 0; i < result->n_attempts; i++)
+			put_attempt(&w, &result->attempts[i]);
 		put_i64(&w, t->queued);
 		put_i64(&w, t->preprocess);
 		put_i64(&w, t->encode);
@@ -226,6 +264,8 @@ dsocr_frame_result(DsocrBuffer *out, uint64_t id, const DsocrError *status,
 		put_u32(&w, (uint32_t) result->n_blocks);
 		for (int i = 0; i < result->n_blocks; i++)
 			put_block(&w, &result->blocks[i]);
+		put_u64(&w, result->image_len);
+		put(&w, result->image, result->image_len);
 	}
 	return frame_end(&w, 0);
 }
@@ -260,6 +300,15 @@ dsocr_frame_request_head(DsocrBuffer *out, const DsocrRequest *r, DsocrError *er
 	put_i32(&w, r->probe_width);
 	put_i32(&w, r->probe_height);
 	put_u64(&w, r->max_pixels);
+	put_u32(&w, r->auto_rotate ? 1 : 0);
+	put_u32(&w, r->ladder ? 1 : 0);
+	put_u64(&w, r->document);
+	put_i32(&w, r->page);
+	put_i32(&w, r->dpi);
+	put_i32(&w, r->max_pages);
+	put_u32(&w, (uint32_t) r->output);
+	for (int i = 0; i < 4; i++)
+		put_i32(&w, r->crop[i]);
 	put_u32(&w, r->prompt != NULL ? 1 : 0);
 	put_u64(&w, prompt_len);
 	put_u64(&w, r->image_len);

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * protocol.h
- *		Frames between the PostgreSQL worker and the engine.
+ *		Frames between the PostgreSQL worker and the engine or page server.
  *
  * A frame is a header of 24 bytes and a body.  Both ends run on one machine:
  * integers are in host order.  The reader trusts nothing: every length is
@@ -14,7 +14,7 @@
 
 #include "request.h"
 
-#define DSOCR_PROTOCOL_VERSION 1
+#define DSOCR_PROTOCOL_VERSION 2
 #define DSOCR_FRAME_MAGIC 0x52434f44	   /* "DOCR" */
 #define DSOCR_MAX_FRAME ((size_t) 1 << 30) /* bytes of a body */
 

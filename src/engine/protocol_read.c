@@ -21,8 +21,9 @@
 #define MAX_SMALL_BODY 65536
 
 /* Fewest bytes of a block and of a box on the wire. */
-#define MIN_BLOCK_BYTES 12
+#define MIN_BLOCK_BYTES 20
 #define BOX_BYTES 16
+#define LINE_BYTES 12
 
 typedef struct Reader
 {
@@ -79,6 +80,28 @@ get_i32(Reader *r)
 	int32_t v;
 
 	get(r, &v, sizeof(v));
+	return v;
+}
+
+static float
+get_float(Reader *r)
+{
+	float v;
+
+	get(r, &v, sizeof(v));
+	if (!isfinite(v))
+		bad(r, "number");
+	return v;
+}
+
+static double
+get_double(Reader *r)
+{
+	double v;
+
+	get(r, &v, sizeof(v));
+	if (!isfinite(v))
+		bad(r, "number");
 	return v;
 }
 
@@ -245,7 +268,7 @@ dsocr_parse_request(const DsocrFrameHeader *h, const void *body, DsocrRequest *r
 	*prompt = NULL;
 	memset(r, 0, sizeof(*r));
 	r->id = h->id;
-	r->kind = get_enum(&in, DSOCR_PROBE + 1, "kind");
+	r->kind = get_enum(&in, DSOCR_N_REQUEST_KINDS, "kind");
 	r->task = get_enum(&in, DSOCR_N_TASKS, "task");
 	r->priority = get_enum(&in, DSOCR_BULK + 1, "priority");
 	r->mode = get_enum(&in, DSOCR_MODE_CUSTOM + 1, "mode");
@@ -260,6 +283,15 @@ dsocr_parse_request(const DsocrFrameHeader *h, const void *body, DsocrRequest *r
 	r->probe_width = get_i32(&in);
 	r->probe_height = get_i32(&in);
 	r->max_pixels = get_u64(&in);
+	r->auto_rotate = get_enum(&in, 2, "rotation");
+	r->ladder = get_enum(&in, 2, "ladder");
+	r->document = get_u64(&in);
+	r->page = get_i32(&in);
+	r->dpi = get_i32(&in);
+	r->max_pages = get_i32(&in);
+	r->output = get_enum(&in, DSOCR_N_PAGE_OUTPUTS, "output");
+	for (int i = 0; i < 4; i++)
+		r->crop[i] = get_i32(&in);
 	has_prompt = get_enum(&in, 2, "prompt");
 	prompt_len = get_u64(&in);
 	image_len = get_u64(&in);
@@ -298,6 +330,7 @@ dsocr_parse_ready(const DsocrFrameHeader *h, const void *body, DsocrModelInfo *i
 	get_field(&in, info->weights, sizeof(info->weights));
 	get_field(&in, info->sandbox, sizeof(info->sandbox));
 	info->auto_mode = get_enum(&in, DSOCR_N_MODES, "mode");
+	info->modes = get_u32(&in);
 	info->max_positions = get_i32(&in);
 	info->max_sequences = get_i32(&in);
 	info->parameters = get_i64(&in);
@@ -337,18 +370,16 @@ dsocr_parse_progress(const DsocrFrameHeader *h, const void *body, DsocrProgress 
 	p->views = get_i32(&in);
 	p->image_tokens = get_i32(&in);
 	p->text_tokens = get_i32(&in);
+	p->pages = get_i32(&in);
 	return reader_end(&in);
 }
 
 static void
-get_block(Reader *r, DsocrBlock *b)
+get_boxes(Reader *r, DsocrBlock *b)
 {
-	uint32_t n;
+	uint32_t n = get_u32(r);
 	const void *boxes;
 
-	b->label = get_string(r);
-	b->content = get_string(r);
-	n = get_u32(r);
 	if (n > r->left / BOX_BYTES)
 		bad(r, "more boxes than bytes");
 	if (!r->ok || n == 0)
@@ -364,35 +395,54 @@ get_block(Reader *r, DsocrBlock *b)
 	b->n_boxes = (int) n;
 }
 
+/* Lines are inside of the content, one behind the other. */
 static void
-get_result(Reader *r, DsocrResult *result)
+get_lines(Reader *r, DsocrBlock *b)
 {
-	DsocrTimings *t = &result->timings;
-	uint32_t n;
+	size_t length = r->ok ? strlen(b->content) : 0;
+	uint32_t n = get_u32(r);
+	size_t from = 0;
 
-	result->finish = get_enum(r, DSOCR_FINISH_LENGTH + 1, "finish");
-	result->mode = get_enum(r, DSOCR_MODE_CUSTOM + 1, "mode");
-	result->width = get_i32(r);
-	result->height = get_i32(r);
-	result->grid_columns = get_i32(r);
-	result->grid_rows = get_i32(r);
-	result->views = get_i32(r);
-	result->image_tokens = get_i32(r);
-	result->valid_image_tokens = get_i32(r);
-	result->prompt_tokens = get_i32(r);
-	result->text_tokens = get_i32(r);
-	get(r, &result->mean_logprob, sizeof(result->mean_logprob));
-	if (!isfinite(result->mean_logprob))
-		bad(r, "log-probability");
-	t->queued = get_i64(r);
-	t->preprocess = get_i64(r);
-	t->encode = get_i64(r);
-	t->prefill = get_i64(r);
-	t->decode = get_i64(r);
-	result->raw = get_string(r);
-	result->markdown = get_string(r);
-	result->prefix = get_string(r);
-	n = get_u32(r);
+	if (n > r->left / LINE_BYTES)
+		bad(r, "more lines than bytes");
+	if (!r->ok || n == 0)
+		return;
+	b->lines = dsocr_alloc(n, sizeof(b->lines[0]), r->err);
+	if (b->lines == NULL)
+	{
+		r->ok = false;
+		return;
+	}
+	b->n_lines = (int) n;
+	for (uint32_t i = 0; i < n && r->ok; i++)
+	{
+		DsocrLine *line = &b->lines[i];
+
+		line->start = get_i32(r);
+		line->length = get_i32(r);
+		line->confidence = get_float(r);
+		if (line->start < 0 || line->length < 0 || (size_t) line->start < from ||
+			(size_t) line->start > length || (size_t) line->length > length - line->start)
+			bad(r, "line outside of the text");
+		from = (size_t) line->start + line->length;
+	}
+}
+
+static void
+get_block(Reader *r, DsocrBlock *b)
+{
+	b->label = get_string(r);
+	b->content = get_string(r);
+	get_boxes(r, b);
+	b->confidence = get_float(r);
+	get_lines(r, b);
+}
+
+static void
+get_blocks(Reader *r, DsocrResult *result)
+{
+	uint32_t n = get_u32(r);
+
 	if (n > r->left / MIN_BLOCK_BYTES)
 		bad(r, "more blocks than bytes");
 	if (!r->ok || n == 0)
@@ -406,6 +456,75 @@ get_result(Reader *r, DsocrResult *result)
 	result->n_blocks = (int) n;
 	for (uint32_t i = 0; i < n && r->ok; i++)
 		get_block(r, &result->blocks[i]);
+}
+
+static void
+get_attempts(Reader *r, DsocrResult *result)
+{
+	result->n_attempts = (int) get_enum(r, DSOCR_MAX_ATTEMPTS + 1, "number of attempts");
+	for (int i = 0; i < result->n_attempts; i++)
+	{
+		DsocrAttempt *a = &result->attempts[i];
+
+		a->mode = get_enum(r, DSOCR_MODE_CUSTOM + 1, "mode");
+		a->finish = get_enum(r, DSOCR_N_FINISHES, "finish");
+		a->text_tokens = get_i32(r);
+	}
+}
+
+static void
+get_image(Reader *r, DsocrResult *result)
+{
+	uint64_t length = get_u64(r);
+	const void *bytes;
+
+	if (length > r->left)
+		bad(r, "image longer than the message");
+	if (!r->ok || length == 0)
+		return;
+	bytes = take(r, length);
+	result->image = dsocr_alloc(length, 1, r->err);
+	if (result->image == NULL)
+	{
+		r->ok = false;
+		return;
+	}
+	memcpy(result->image, bytes, length);
+	result->image_len = length;
+}
+
+static void
+get_result(Reader *r, DsocrResult *result)
+{
+	DsocrTimings *t = &result->timings;
+
+	result->finish = get_enum(r, DSOCR_N_FINISHES, "finish");
+	result->mode = get_enum(r, DSOCR_MODE_CUSTOM + 1, "mode");
+	result->width = get_i32(r);
+	result->height = get_i32(r);
+	result->rotation = get_i32(r);
+	result->skew = get_float(r);
+	result->pages = get_i32(r);
+	result->grid_columns = get_i32(r);
+	result->grid_rows = get_i32(r);
+	result->views = get_i32(r);
+	result->image_tokens = get_i32(r);
+	result->valid_image_tokens = get_i32(r);
+	result->prompt_tokens = get_i32(r);
+	result->text_tokens = get_i32(r);
+	result->mean_logprob = get_double(r);
+	result->confidence = get_double(r);
+	get_attempts(r, result);
+	t->queued = get_i64(r);
+	t->preprocess = get_i64(r);
+	t->encode = get_i64(r);
+	t->prefill = get_i64(r);
+	t->decode = get_i64(r);
+	result->raw = get_string(r);
+	result->markdown = get_string(r);
+	result->prefix = get_string(r);
+	get_blocks(r, result);
+	get_image(r, result);
 }
 
 bool

@@ -34,10 +34,12 @@ dsocr_result_free(DsocrResult *r)
 		dsocr_free(r->blocks[i].label);
 		dsocr_free(r->blocks[i].content);
 		dsocr_free(r->blocks[i].boxes);
+		dsocr_free(r->blocks[i].lines);
 	}
 	dsocr_free(r->blocks);
 	dsocr_free(r->raw);
 	dsocr_free(r->markdown);
 	dsocr_free(r->prefix);
+	dsocr_free(r->image);
 	memset(r, 0, sizeof(*r));
 }

@@ -40,9 +40,32 @@ typedef enum DsocrTask
 
 typedef enum DsocrRequestKind
 {
-	DSOCR_READ, /* image to text */
-	DSOCR_PROBE /* only grid and token counts, of an image or of a size */
+	DSOCR_READ,		/* image to text */
+	DSOCR_PROBE,	/* only grid and token counts, of an image or of a size */
+	DSOCR_DOCUMENT, /* open a document; stays open until it is cancelled */
+	DSOCR_PAGE		/* one page of an open document as an image */
 } DsocrRequestKind;
+
+#define DSOCR_N_REQUEST_KINDS (DSOCR_PAGE + 1)
+
+/* Engines read; the page server opens documents and makes images of pages. */
+static inline bool
+dsocr_kind_is_of_pages(DsocrRequestKind kind)
+{
+	return kind == DSOCR_DOCUMENT || kind == DSOCR_PAGE;
+}
+
+/* What DSOCR_PAGE makes of a page. */
+typedef enum DsocrPageOutput
+{
+	DSOCR_PAGE_RAW,	  /* PGM or PPM: quickest to write and to read */
+	DSOCR_PAGE_PNG,	  /* PNG without alpha or interlacing; 1 bit, gray or RGB as suffices */
+	DSOCR_PAGE_EMBED, /* the stored JPEG itself if the page is one, else as DSOCR_PAGE_PNG */
+	DSOCR_PAGE_DRAWN, /* PNG with boxes and shapes drawn: prompt is a list, see page_draw.h */
+	DSOCR_PAGE_CROP	  /* PNG of the rectangle in crop */
+} DsocrPageOutput;
+
+#define DSOCR_N_PAGE_OUTPUTS (DSOCR_PAGE_CROP + 1)
 
 typedef enum DsocrPriority
 {
@@ -74,16 +97,35 @@ typedef struct DsocrRequest
 	int32_t probe_width;  /* DSOCR_PROBE without image: size in pixels */
 	int32_t probe_height;
 	uint64_t max_pixels;  /* refuse larger images from the header */
-	const char *prompt;	  /* GENERATE: the prompt; LOCATE: what; else NULL */
-	const uint8_t *image; /* encoded bytes (PNG, JPEG) */
+	bool auto_rotate;	  /* READ: turn pages that lie on their side or head, and straighten them */
+	bool ladder;		  /* READ: a page that loops or is cut is read again in the next mode */
+	uint64_t document;	  /* PAGE: id of the open document */
+	int32_t page;		  /* PAGE: number from 1 */
+	int32_t dpi;		  /* DOCUMENT: of PDF pages, 0 = 144 */
+	int32_t max_pages;	  /* DOCUMENT: refuse documents of more, 0 = no limit */
+	DsocrPageOutput output; /* PAGE */
+	int32_t crop[4];	  /* PAGE, DSOCR_PAGE_CROP: x1, y1, x2, y2 in pixels of the page */
+	const char *prompt;	  /* GENERATE: the prompt; LOCATE: what; DOCUMENT: password; else NULL */
+	const uint8_t *image; /* encoded bytes: PNG, JPEG, WebP, TIFF, PNM; DOCUMENT: also PDF */
 	size_t image_len;
 } DsocrRequest;
 
 typedef enum DsocrFinish
 {
-	DSOCR_FINISH_STOP,	/* the model wrote its end token */
-	DSOCR_FINISH_LENGTH /* max_tokens or the context was used up */
+	DSOCR_FINISH_STOP,	 /* the model wrote its end token */
+	DSOCR_FINISH_LENGTH, /* max_tokens or the context was used up */
+	DSOCR_FINISH_LOOP	 /* the text ran into a loop and was cut before it */
 } DsocrFinish;
+
+#define DSOCR_N_FINISHES (DSOCR_FINISH_LOOP + 1)
+
+/* A line of a block's content: a run of text up to a line feed or a <br>. */
+typedef struct DsocrLine
+{
+	int32_t start; /* byte in the content */
+	int32_t length;
+	float confidence; /* as of the page */
+} DsocrLine;
 
 /* One grounded block of the model's text, in reading order. */
 typedef struct DsocrBlock
@@ -91,8 +133,21 @@ typedef struct DsocrBlock
 	char *label;   /* UTF-8, as the model wrote it: title, text, table, image, ... */
 	char *content; /* text up to the next block, blanks at both ends removed */
 	int n_boxes;
-	int32_t (*boxes)[4]; /* x1, y1, x2, y2 in pixels of the upright image */
+	int32_t (*boxes)[4]; /* x1, y1, x2, y2 in pixels of the page as stored */
+	float confidence;	 /* of its tokens, tags and boxes included; 0 without any */
+	int n_lines;
+	DsocrLine *lines; /* in order, not overlapping */
 } DsocrBlock;
+
+#define DSOCR_MAX_ATTEMPTS 3
+
+/* One reading of a page; the last one gave the result. */
+typedef struct DsocrAttempt
+{
+	DsocrMode mode;
+	DsocrFinish finish;
+	int32_t text_tokens;
+} DsocrAttempt;
 
 typedef struct DsocrTimings /* microseconds */
 {
@@ -112,8 +167,11 @@ typedef struct DsocrResult
 	DsocrBlock *blocks;
 	DsocrFinish finish;
 	DsocrMode mode; /* the mode that was used */
-	int32_t width;	/* upright image, pixels */
+	int32_t width;	/* page as stored, its own orientation tag applied, pixels */
 	int32_t height;
+	int32_t rotation; /* degrees clockwise that the page was turned by to be read: 0 90 180 270 */
+	float skew;		  /* degrees clockwise that it was straightened by after that */
+	int32_t pages;	  /* DOCUMENT, PROBE of an image: pages it has */
 	int32_t grid_columns; /* tiles; 1 x 1 means none */
 	int32_t grid_rows;
 	int32_t views;
@@ -122,7 +180,12 @@ typedef struct DsocrResult
 	int32_t prompt_tokens;		/* whole input sequence */
 	int32_t text_tokens;		/* output, end token not counted */
 	double mean_logprob;		/* mean natural log-probability of the output tokens; 0 if none */
+	double confidence;			/* its exponential: geometric mean of the tokens' probabilities */
+	int32_t n_attempts;
+	DsocrAttempt attempts[DSOCR_MAX_ATTEMPTS];
 	DsocrTimings timings;
+	uint8_t *image; /* PAGE: the image; else NULL */
+	size_t image_len;
 } DsocrResult;
 
 /* Where a running request stands. */
@@ -133,6 +196,7 @@ typedef struct DsocrProgress
 	int32_t views;
 	int32_t image_tokens;
 	int32_t text_tokens;
+	int32_t pages; /* DOCUMENT: pages it has, 0 while it is being opened */
 } DsocrProgress;
 
 /* What a loaded model is; sent by the engine when it is ready. */
@@ -144,6 +208,7 @@ typedef struct DsocrModelInfo
 	char weights[16];	  /* "bf16", "fp32" */
 	char sandbox[64];	  /* "seccomp,landlock,no_new_privs,rlimits"; empty: none */
 	DsocrMode auto_mode;
+	uint32_t modes; /* that the model was trained for: bits 1 << DsocrMode */
 	int32_t max_positions;
 	int32_t max_sequences; /* decoded together */
 	int64_t parameters;
