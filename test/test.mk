@@ -77,6 +77,8 @@ $(BUILD)/cuda_emu/%/fake_cublaslt.o: test/cuda_emu/fake_cublaslt.cu
 $(FAKE_BLAS): %/test_blas: %/fake_cublaslt.o
 $(foreach build,plain asan race,$(eval $$(FAKE_BLAS): EMU_LINK_$(build) += -rdynamic))
 
+# What several parts of tools/check use.
+build-shared: $(BUILD)/dsocr-engine $(BUILD)/stub_engine $(BUILD)/cuda_emu/dsocr_cuda.so golden
 build-unit: $(UNIT_BIN)
 build-fuzz: $(FUZZ_BIN)
 
@@ -106,4 +108,4 @@ lint:
 format:
 	@test/lint/run --format
 
-.PHONY: check-unit check-golden check-synth check-fuzz check-tap server-copy build-unit build-fuzz golden lint format
+.PHONY: check-unit check-golden check-synth check-fuzz check-tap server-copy build-unit build-shared build-fuzz golden lint format

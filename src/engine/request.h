@@ -96,17 +96,17 @@ typedef struct DsocrRequest
 	int32_t ngram_window; /* 0 = whole text with prompt, else last output tokens with whitelist */
 	int32_t probe_width;  /* DSOCR_PROBE without image: size in pixels */
 	int32_t probe_height;
-	uint64_t max_pixels;  /* refuse larger images from the header */
-	bool auto_rotate;	  /* READ: turn pages that lie on their side or head, and straighten them */
-	bool ladder;		  /* READ: a page that loops or is cut is read again in the next mode */
-	uint64_t document;	  /* PAGE: id of the open document */
-	int32_t page;		  /* PAGE: number from 1 */
-	int32_t dpi;		  /* DOCUMENT: of PDF pages, 0 = 144 */
-	int32_t max_pages;	  /* DOCUMENT: refuse documents of more, 0 = no limit */
+	uint64_t max_pixels; /* refuse larger images from the header */
+	bool auto_rotate;	 /* READ: turn pages that lie on their side or head, and straighten them */
+	bool ladder;		 /* READ: a page that loops or is cut is read again in the next mode */
+	uint64_t document;	 /* PAGE: id of the open document */
+	int32_t page;		 /* PAGE: number from 1 */
+	int32_t dpi;		 /* DOCUMENT: of PDF pages, 0 = 144 */
+	int32_t max_pages;	 /* DOCUMENT: refuse documents of more, 0 = no limit */
 	DsocrPageOutput output; /* PAGE */
-	int32_t crop[4];	  /* PAGE, DSOCR_PAGE_CROP: x1, y1, x2, y2 in pixels of the page */
-	const char *prompt;	  /* GENERATE: the prompt; LOCATE: what; DOCUMENT: password; else NULL */
-	const uint8_t *image; /* encoded bytes: PNG, JPEG, WebP, TIFF, PNM; DOCUMENT: also PDF */
+	int32_t crop[4];		/* PAGE, DSOCR_PAGE_CROP: x1, y1, x2, y2 in pixels of the page */
+	const char *prompt;		/* GENERATE: the prompt; LOCATE: what; DOCUMENT: password; else NULL */
+	const uint8_t *image;	/* encoded bytes: PNG, JPEG, WebP, TIFF, PNM; DOCUMENT: also PDF */
 	size_t image_len;
 } DsocrRequest;
 
