@@ -517,6 +517,46 @@ read_prompt(const Reader *r, int task, json_t *value, DsocrConfig *c)
 	return true;
 }
 
+/* A mode by its name; DSOCR_N_MODES if it is none. */
+static int
+mode_named(json_t *value)
+{
+	const char *name = json_string_value(value);
+	int m = DSOCR_MODE_AUTO;
+
+	while (m < DSOCR_N_MODES && (name == NULL || strcmp(name, dsocr_mode_names[m]) != 0))
+		m++;
+	return m;
+}
+
+/* The modes that the model was trained for; the one it is configured for is among them. */
+static bool
+read_modes(const Reader *r, json_t *modes, DsocrConfig *c)
+{
+	size_t i;
+	json_t *value;
+	char text[48];
+
+	if (modes == NULL)
+		return true;
+	if (!json_is_array(modes) || json_array_size(modes) == 0)
+		return fail(r, "modes is not a list of names");
+	c->modes = 0;
+	json_array_foreach (modes, i, value)
+	{
+		int m = mode_named(value);
+		const char *name = json_string_value(value);
+
+		if (m == DSOCR_N_MODES || m == DSOCR_MODE_AUTO)
+			return fail(r, "modes has \"%s\", which is none",
+						printable(name != NULL ? name : "", text));
+		c->modes |= 1U << m;
+	}
+	if ((c->modes >> c->auto_mode & 1) == 0)
+		return fail(r, "modes lacks the mode of the model, %s", dsocr_mode_names[c->auto_mode]);
+	return true;
+}
+
 /* dsocr.json: what a small model was trained for. */
 static bool
 read_override(const Reader *r, DsocrConfig *c)
@@ -530,16 +570,16 @@ read_override(const Reader *r, DsocrConfig *c)
 	if (mode != NULL)
 	{
 		const char *name = json_string_value(mode);
-		int m = DSOCR_MODE_AUTO;
+		int m = mode_named(mode);
 
-		while (m < DSOCR_N_MODES && (name == NULL || strcmp(name, dsocr_mode_names[m]) != 0))
-			m++;
 		if (m == DSOCR_N_MODES)
 			return fail(r, "mode is \"%s\", which is none",
 						printable(name != NULL ? name : "", text));
 		if (m != DSOCR_MODE_AUTO)
 			c->auto_mode = (DsocrMode) m;
 	}
+	if (!read_modes(r, get(r->root, "modes"), c))
+		return false;
 	if (prompts != NULL && !json_is_object(prompts))
 		return fail(r, "prompts is not an object");
 	json_object_foreach (prompts, key, value)
@@ -600,6 +640,7 @@ dsocr_config_read(const char *dir, DsocrConfig *config, DsocrError *err)
 	config->patch = SAM_PATCH;
 	config->sam_window = 14;
 	config->neck_channels = 256;
+	config->modes = DSOCR_ALL_MODES;
 	config->rms_eps = 1e-6f;
 	config->rope_theta = 10000.0f;
 	set_name(dir, config->name, sizeof(config->name));

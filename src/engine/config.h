@@ -6,7 +6,7 @@
  * Official schema (DeepSeek-OCR config.json) plus the optional keys
  * sam_vit_b.neck_channels and sam_vit_b.window_size.  An optional file
  * dsocr.json in the same folder states what a small model was trained for:
- * {"mode": "small", "prompts": {"markdown": "<image>\nFree OCR."}}.
+ * {"mode": "small", "modes": ["small"], "prompts": {"markdown": "<image>\nFree OCR."}}.
  *
  *-------------------------------------------------------------------------
  */
@@ -63,6 +63,7 @@ typedef struct DsocrConfig
 
 	/* what the model is for */
 	DsocrMode auto_mode;		  /* from dsocr.json, else from candidate_resolutions */
+	uint32_t modes;				  /* trained for, bits 1 << DsocrMode; all without the key */
 	char *prompts[DSOCR_N_TASKS]; /* never NULL; official ones unless dsocr.json has others */
 	char name[64];				  /* last component of the folder */
 } DsocrConfig;

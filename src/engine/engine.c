@@ -99,6 +99,7 @@ fill_info(DsocrEngine *e, const char *dir, DsocrError *err)
 	snprintf(info->weights, sizeof(info->weights), "%s",
 			 e->be->precision == DSOCR_PRECISION_FP32 ? "fp32" : "bf16");
 	info->auto_mode = m->config.auto_mode;
+	info->modes = m->config.modes;
 	info->max_positions = m->config.max_positions;
 	info->max_sequences = e->scheduler.max_active;
 	for (int i = 0; i < dsocr_weights_count(m->weights); i++)

@@ -11,6 +11,7 @@
 #include "output.h"
 #include "prompt.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -426,7 +427,16 @@ dsocr_job_result(const DsocrJob *job, const DsocrModel *m, DsocrResult *result, 
 	result->prompt_tokens = s->prompt_len;
 	result->text_tokens = s->n - s->prompt_len;
 	if (result->text_tokens > 0)
+	{
 		result->mean_logprob = job->logprobs / result->text_tokens;
+		result->confidence = exp(result->mean_logprob);
+	}
+	if (job->request.kind == DSOCR_READ)
+	{
+		result->n_attempts = 1;
+		result->attempts[0] = (DsocrAttempt){job->mode, job->finish, result->text_tokens};
+	}
+	result->pages = 1;
 	result->timings = job->timings;
 	return true;
 }

@@ -198,6 +198,19 @@ dsocr_frame_progress(DsocrBuffer *out, const DsocrProgress *p, DsocrError *err)
 }
 
 static void
+put_lines(Writer *w, float confidence, int n, const DsocrLine *lines)
+{
+	put_float(w, confidence);
+	put_u32(w, (uint32_t) n);
+	for (int i = 0; i < n; i++)
+	{
+		put_i32(w, lines[i].start);
+		put_i32(w, lines[i].length);
+		put_float(w, lines[i].confidence);
+	}
+}
+
+static void
 put_block(Writer *w, const DsocrBlock *b)
 {
 	put_string(w, b->label, SIZE_MAX);
@@ -205,14 +218,7 @@ put_block(Writer *w, const DsocrBlock *b)
 	put_u32(w, (uint32_t) b->n_boxes);
 	if (b->n_boxes > 0)
 		put(w, b->boxes, (size_t) b->n_boxes * BOX_BYTES);
-	put_float(w, b->confidence);
-	put_u32(w, (uint32_t) b->n_lines);
-	for (int i = 0; i < b->n_lines; i++)
-	{
-		put_i32(w, b->lines[i].start);
-		put_i32(w, b->lines[i].length);
-		put_float(w, b->lines[i].confidence);
-	}
+	put_lines(w, b->confidence, b->n_lines, b->lines);
 }
 
 static void
@@ -261,6 +267,7 @@ dsocr_frame_result(DsocrBuffer *out, uint64_t id, const DsocrError *status,
 		put_string(&w, result->raw, SIZE_MAX);
 		put_string(&w, result->markdown, SIZE_MAX);
 		put_string(&w, result->prefix, SIZE_MAX);
+		put_lines(&w, result->prefix_confidence, result->n_prefix_lines, result->prefix_lines);
 		put_u32(&w, (uint32_t) result->n_blocks);
 		for (int i = 0; i < result->n_blocks; i++)
 			put_block(&w, &result->blocks[i]);

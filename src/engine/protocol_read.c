@@ -395,28 +395,30 @@ get_boxes(Reader *r, DsocrBlock *b)
 	b->n_boxes = (int) n;
 }
 
-/* Lines are inside of the content, one behind the other. */
+/* Confidence and lines of a text; lines are inside of it, one behind the other. */
 static void
-get_lines(Reader *r, DsocrBlock *b)
+get_lines(Reader *r, const char *text, float *confidence, int *n_lines, DsocrLine **lines)
 {
-	size_t length = r->ok ? strlen(b->content) : 0;
-	uint32_t n = get_u32(r);
+	size_t length = r->ok ? strlen(text) : 0;
 	size_t from = 0;
+	uint32_t n;
 
+	*confidence = get_float(r);
+	n = get_u32(r);
 	if (n > r->left / LINE_BYTES)
 		bad(r, "more lines than bytes");
 	if (!r->ok || n == 0)
 		return;
-	b->lines = dsocr_alloc(n, sizeof(b->lines[0]), r->err);
-	if (b->lines == NULL)
+	*lines = dsocr_alloc(n, sizeof(**lines), r->err);
+	if (*lines == NULL)
 	{
 		r->ok = false;
 		return;
 	}
-	b->n_lines = (int) n;
+	*n_lines = (int) n;
 	for (uint32_t i = 0; i < n && r->ok; i++)
 	{
-		DsocrLine *line = &b->lines[i];
+		DsocrLine *line = &(*lines)[i];
 
 		line->start = get_i32(r);
 		line->length = get_i32(r);
@@ -434,8 +436,7 @@ get_block(Reader *r, DsocrBlock *b)
 	b->label = get_string(r);
 	b->content = get_string(r);
 	get_boxes(r, b);
-	b->confidence = get_float(r);
-	get_lines(r, b);
+	get_lines(r, b->content, &b->confidence, &b->n_lines, &b->lines);
 }
 
 static void
@@ -523,6 +524,8 @@ get_result(Reader *r, DsocrResult *result)
 	result->raw = get_string(r);
 	result->markdown = get_string(r);
 	result->prefix = get_string(r);
+	get_lines(r, result->prefix, &result->prefix_confidence, &result->n_prefix_lines,
+			  &result->prefix_lines);
 	get_blocks(r, result);
 	get_image(r, result);
 }

@@ -40,6 +40,7 @@ dsocr_result_free(DsocrResult *r)
 	dsocr_free(r->raw);
 	dsocr_free(r->markdown);
 	dsocr_free(r->prefix);
+	dsocr_free(r->prefix_lines);
 	dsocr_free(r->image);
 	memset(r, 0, sizeof(*r));
 }

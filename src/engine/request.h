@@ -26,6 +26,9 @@ typedef enum DsocrMode
 
 #define DSOCR_N_MODES (DSOCR_MODE_GUNDAM_M + 1)
 
+/* Sets of modes are bits 1 << mode. */
+#define DSOCR_ALL_MODES ((1U << DSOCR_N_MODES) - (1U << DSOCR_MODE_TINY))
+
 typedef enum DsocrTask
 {
 	DSOCR_TASK_MARKDOWN,
@@ -163,6 +166,9 @@ typedef struct DsocrResult
 	char *raw;		/* model output, end token removed; valid UTF-8 */
 	char *markdown; /* cleaned the official way; valid UTF-8 */
 	char *prefix;	/* text before the first block (all if there is none), stripped of blanks */
+	float prefix_confidence; /* as of a block; 0 when the prefix is empty */
+	int n_prefix_lines;
+	DsocrLine *prefix_lines; /* of the prefix, as those of a block */
 	int n_blocks;
 	DsocrBlock *blocks;
 	DsocrFinish finish;
@@ -180,7 +186,7 @@ typedef struct DsocrResult
 	int32_t prompt_tokens;		/* whole input sequence */
 	int32_t text_tokens;		/* output, end token not counted */
 	double mean_logprob;		/* mean natural log-probability of the output tokens; 0 if none */
-	double confidence;			/* its exponential: geometric mean of the tokens' probabilities */
+	double confidence;			/* its exponential, mean probability of a token; 0 if none */
 	int32_t n_attempts;
 	DsocrAttempt attempts[DSOCR_MAX_ATTEMPTS];
 	DsocrTimings timings;

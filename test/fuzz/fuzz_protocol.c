@@ -58,6 +58,20 @@ fuzz_small(int kind, const DsocrFrameHeader *h, const uint8_t *body)
 	dsocr_buffer_free(&b);
 }
 
+/* Lines lie in their text, one behind the other. */
+static void
+demand_lines(const char *text, int n, const DsocrLine *lines)
+{
+	size_t from = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		demand(lines[i].start >= 0 && lines[i].length >= 0 && (size_t) lines[i].start >= from);
+		from = (size_t) lines[i].start + (size_t) lines[i].length;
+	}
+	demand(from <= strlen(text));
+}
+
 static void
 fuzz_result(const uint8_t *body, size_t size)
 {
@@ -73,7 +87,13 @@ fuzz_result(const uint8_t *body, size_t size)
 	demand(dsocr_frame_result(&b, 1, &status, &r, NULL));
 	demand_same(&b, body, size);
 	if (status.code == DSOCR_OK)
-		demand(r.raw != NULL && r.markdown != NULL);
+	{
+		demand(r.raw != NULL && r.markdown != NULL && r.prefix != NULL);
+		demand(r.n_attempts <= DSOCR_MAX_ATTEMPTS);
+		demand_lines(r.prefix, r.n_prefix_lines, r.prefix_lines);
+		for (int i = 0; i < r.n_blocks; i++)
+			demand_lines(r.blocks[i].content, r.blocks[i].n_lines, r.blocks[i].lines);
+	}
 	dsocr_result_free(&r);
 	dsocr_buffer_free(&b);
 }

@@ -5,6 +5,7 @@
  *
  *-------------------------------------------------------------------------
  */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -92,6 +93,9 @@ on_done(void *arg, uint64_t id, const DsocrResult *result, const DsocrError *err
 		assert_int_not_equal(error->message[0], '\0');
 		return;
 	}
+	assert_in_range(result->n_attempts, 1, DSOCR_MAX_ATTEMPTS);
+	assert_int_equal(result->attempts[result->n_attempts - 1].mode, result->mode);
+	assert_true(result->confidence == (result->text_tokens > 0 ? exp(result->mean_logprob) : 0));
 	o->raw = strdup(result->raw);
 	o->tokens = result->text_tokens;
 	o->prompt_tokens = result->prompt_tokens;

@@ -10,7 +10,8 @@
  *
  *   ignore-cancel; progress=N; sleep=SECONDS; crash; crash-once=FILE;
  *   exit=CODE; hang; garbage-frame; half-frame; failed-frame;
- *   error=CODE:MESSAGE; length; big=BYTES; prompt; text=... (everything that follows)
+ *   error=CODE:MESSAGE; length; loop; attempts=N; rotation=DEGREES; skew=DEGREES;
+ *   big=BYTES; prompt; text=... (everything that follows)
  *
  * The environment variable DSOCR_STUB takes the same commands for images that
  * have none, and latency=MS (default 20), slots=N (64), slow-load=SECONDS,
@@ -18,6 +19,7 @@
  *
  *-------------------------------------------------------------------------
  */
+#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -160,6 +162,31 @@ fill_sizes(const Job *j, DsocrResult *r)
 	r->prompt_tokens = r->image_tokens + 5;
 }
 
+/* How the page was read: as often as the commands say, each time one mode up. */
+static void
+fill_attempts(const Job *j, DsocrResult *r)
+{
+	int n = (int) number(j->commands, "attempts", 1);
+
+	if (has(j->commands, "loop"))
+		r->finish = DSOCR_FINISH_LOOP;
+	else
+		r->finish = has(j->commands, "length") ? DSOCR_FINISH_LENGTH : DSOCR_FINISH_STOP;
+	r->n_attempts = n < 1 ? 1 : n > DSOCR_MAX_ATTEMPTS ? DSOCR_MAX_ATTEMPTS : n;
+	for (int i = 0; i < r->n_attempts; i++)
+	{
+		int below = r->n_attempts - 1 - i;
+		int mode = (int) r->mode - below;
+
+		r->attempts[i] =
+			(DsocrAttempt){.mode = mode < DSOCR_MODE_TINY ? DSOCR_MODE_TINY : (DsocrMode) mode,
+						   .finish = below > 0 ? DSOCR_FINISH_LOOP : r->finish,
+						   .text_tokens = r->text_tokens + below};
+	}
+	r->rotation = (int32_t) number(j->commands, "rotation", 0);
+	r->skew = (float) number(j->commands, "skew", 0);
+}
+
 static char *
 answer(const Job *j)
 {
@@ -193,11 +220,13 @@ send_result(const Job *j)
 	int64_t now = dsocr_now_us();
 
 	fill_sizes(j, &r);
-	r.finish = has(j->commands, "length") ? DSOCR_FINISH_LENGTH : DSOCR_FINISH_STOP;
+	r.pages = 1;
 	if (j->request.kind == DSOCR_READ)
 	{
 		r.text_tokens = (int32_t) (strlen(text) / 4 + 1);
 		r.mean_logprob = -0.125;
+		r.confidence = exp(r.mean_logprob);
+		fill_attempts(j, &r);
 		r.timings = (DsocrTimings){500, 1000, 2000, 3000, now - j->start_us};
 		if (!dsocr_output_parse(text, strlen(text), j->width, j->height, &r, &status))
 			abort();
@@ -395,6 +424,7 @@ load(const char *model, const char *precision, int slots)
 						   .device = "cpu (stub)",
 						   .sandbox = "none",
 						   .auto_mode = DSOCR_MODE_BASE,
+						   .modes = DSOCR_ALL_MODES,
 						   .max_positions = 8192,
 						   .max_sequences = slots,
 						   .parameters = 1000000,

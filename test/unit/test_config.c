@@ -459,6 +459,12 @@ test_override(void **state)
 	static const char *const wrong[][2] = {
 		{"{\"mode\":\"huge\"}", "huge"},
 		{"{\"mode\":7}", "mode"},
+		{"{\"modes\":\"small\"}", "modes"},
+		{"{\"modes\":[]}", "modes"},
+		{"{\"modes\":[\"huge\"]}", "huge"},
+		{"{\"modes\":[\"auto\"]}", "auto"},
+		{"{\"modes\":[7]}", "modes"},
+		{"{\"mode\":\"base\",\"modes\":[\"tiny\",\"large\"]}", "base"},
 		{"{\"prompts\":[]}", "prompts"},
 		{"{\"prompts\":{\"poem\":\"<image>\"}}", "poem"},
 		{"{\"prompts\":{\"text\":7}}", "text"},
@@ -484,6 +490,13 @@ test_override(void **state)
 	write_text("dsocr.json", "{\"mode\":\"auto\"}");
 	c = expect_config();
 	assert_int_equal(c.auto_mode, DSOCR_MODE_SMALL);
+	assert_int_equal(c.modes, DSOCR_ALL_MODES);
+	assert_int_equal(c.modes, 0x7e);
+	dsocr_config_free(&c);
+	write_text("dsocr.json", "{\"modes\":[\"base\",\"small\"],\"mode\":\"base\"}");
+	c = expect_config();
+	assert_int_equal(c.auto_mode, DSOCR_MODE_BASE);
+	assert_int_equal(c.modes, 1U << DSOCR_MODE_SMALL | 1U << DSOCR_MODE_BASE);
 	dsocr_config_free(&c);
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
 	{

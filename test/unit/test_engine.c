@@ -314,6 +314,7 @@ test_info(void **state)
 	assert_string_equal(a->fingerprint, b->fingerprint);
 	assert_string_equal(a->weights, "bf16");
 	assert_string_equal(b->weights, "fp32");
+	assert_int_equal(a->modes, 1U << DSOCR_MODE_SMALL);
 	assert_true(a->parameters > 0);
 	assert_int_equal(a->weight_bytes, 2 * a->parameters);
 	assert_int_equal(b->max_sequences, 1);

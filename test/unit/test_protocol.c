@@ -56,6 +56,14 @@ sample_request(void)
 		.probe_width = 123,
 		.probe_height = 456,
 		.max_pixels = 1ULL << 40,
+		.auto_rotate = true,
+		.ladder = true,
+		.document = 0x8877665544332211,
+		.page = 31,
+		.dpi = 300,
+		.max_pages = 999,
+		.output = DSOCR_PAGE_CROP,
+		.crop = {-1, 2, INT32_MAX, 4},
 		.prompt = "wh\xc3\xa9re",
 		.image = (const uint8_t *) "image\0bytes",
 		.image_len = 11,
@@ -96,6 +104,10 @@ test_request(void **state)
 	assert_true(out.max_tokens == 77 && out.ngram_size == 30 && out.ngram_window == 90);
 	assert_true(out.probe_width == 123 && out.probe_height == 456);
 	assert_true(out.max_pixels == in.max_pixels);
+	assert_true(out.auto_rotate && out.ladder);
+	assert_true(out.document == in.document && out.page == 31 && out.dpi == 300);
+	assert_true(out.max_pages == 999 && out.output == DSOCR_PAGE_CROP);
+	assert_memory_equal(out.crop, in.crop, sizeof(in.crop));
 	assert_string_equal(prompt, in.prompt);
 	assert_ptr_equal(out.prompt, prompt);
 	assert_int_equal(out.image_len, 11);
@@ -121,6 +133,8 @@ test_request_without_parts(void **state)
 	assert_null(out.prompt);
 	assert_null(out.image);
 	assert_int_equal(out.image_len, 0);
+	assert_false(out.auto_rotate || out.ladder);
+	assert_int_equal(out.output, DSOCR_PAGE_RAW);
 
 	/* an empty prompt is not the same as none */
 	b.len = 0;
@@ -162,6 +176,7 @@ test_ready(void **state)
 						 .weights = "bf16",
 						 .sandbox = "no_new_privs,rlimits,landlock,seccomp",
 						 .auto_mode = DSOCR_MODE_SMALL,
+						 .modes = DSOCR_ALL_MODES,
 						 .max_positions = 8192,
 						 .max_sequences = 16,
 						 .parameters = 3336106240,
@@ -192,7 +207,7 @@ test_failed_and_progress(void **state)
 {
 	DsocrError why = {.code = DSOCR_E_MODEL, .message = "no such folder", .hint = "Look."};
 	DsocrError got;
-	DsocrProgress in = {9, 1, 3, 273, 50};
+	DsocrProgress in = {9, 1, 3, 273, 50, 12};
 	DsocrProgress out;
 	DsocrBuffer b = {0};
 	DsocrError err = {0};
@@ -220,20 +235,35 @@ test_failed_and_progress(void **state)
 	dsocr_buffer_free(&b);
 }
 
+static DsocrLine prefix_lines[2] = {{0, 3, 0.5f}, {3, 3, 0.25f}};
+static DsocrLine content_lines[3] = {{0, 0, 0}, {1, 1, 1}, {3, 0, 0.75f}};
+
 static DsocrResult
 sample_result(int32_t boxes[2][4], DsocrBlock blocks[2])
 {
-	blocks[0] = (DsocrBlock){.label = "title", .content = "# A", .n_boxes = 2, .boxes = boxes};
+	blocks[0] = (DsocrBlock){.label = "title",
+							 .content = "# A",
+							 .n_boxes = 2,
+							 .boxes = boxes,
+							 .confidence = 0.875f,
+							 .n_lines = 3,
+							 .lines = content_lines};
 	blocks[1] = (DsocrBlock){.label = "", .content = "\xe6\x97\xa5", .n_boxes = 0};
 	return (DsocrResult){.raw = "raw",
 						 .markdown = "markdown",
 						 .prefix = "before",
+						 .prefix_confidence = 0.375f,
+						 .n_prefix_lines = 2,
+						 .prefix_lines = prefix_lines,
 						 .n_blocks = 2,
 						 .blocks = blocks,
-						 .finish = DSOCR_FINISH_LENGTH,
+						 .finish = DSOCR_FINISH_LOOP,
 						 .mode = DSOCR_MODE_GUNDAM,
 						 .width = 1,
 						 .height = 2,
+						 .rotation = 270,
+						 .skew = -1.5f,
+						 .pages = 15,
 						 .grid_columns = 3,
 						 .grid_rows = 4,
 						 .views = 5,
@@ -242,7 +272,30 @@ sample_result(int32_t boxes[2][4], DsocrBlock blocks[2])
 						 .prompt_tokens = 8,
 						 .text_tokens = 9,
 						 .mean_logprob = -0.5,
-						 .timings = {10, 11, 12, 13, 14}};
+						 .confidence = 0.625,
+						 .n_attempts = 2,
+						 .attempts = {{DSOCR_MODE_CUSTOM, DSOCR_FINISH_LENGTH, 77},
+									  {DSOCR_MODE_GUNDAM, DSOCR_FINISH_LOOP, 9}},
+						 .timings = {10, 11, 12, 13, 14},
+						 .image = (uint8_t *) "P5\0\xff",
+						 .image_len = 4};
+}
+
+/* What a result says in numbers. */
+static void
+same_numbers(const DsocrResult *a, const DsocrResult *b)
+{
+	assert_true(a->finish == b->finish && a->mode == b->mode);
+	assert_true(a->width == b->width && a->height == b->height);
+	assert_true(a->rotation == b->rotation && a->skew == b->skew && a->pages == b->pages);
+	assert_true(a->grid_columns == b->grid_columns && a->grid_rows == b->grid_rows);
+	assert_true(a->views == b->views && a->image_tokens == b->image_tokens);
+	assert_true(a->valid_image_tokens == b->valid_image_tokens);
+	assert_true(a->prompt_tokens == b->prompt_tokens && a->text_tokens == b->text_tokens);
+	assert_true(a->mean_logprob == b->mean_logprob && a->confidence == b->confidence);
+	assert_int_equal(a->n_attempts, b->n_attempts);
+	assert_memory_equal(a->attempts, b->attempts, sizeof(a->attempts));
+	assert_memory_equal(&a->timings, &b->timings, sizeof(a->timings));
 }
 
 static void
@@ -264,18 +317,27 @@ test_result(void **state)
 	assert_string_equal(out.raw, "raw");
 	assert_string_equal(out.markdown, "markdown");
 	assert_string_equal(out.prefix, "before");
+	assert_true(out.prefix_confidence == 0.375f);
+	assert_int_equal(out.n_prefix_lines, 2);
+	assert_memory_equal(out.prefix_lines, prefix_lines, sizeof(prefix_lines));
 	assert_int_equal(out.n_blocks, 2);
 	assert_string_equal(out.blocks[0].label, "title");
 	assert_string_equal(out.blocks[0].content, "# A");
 	assert_int_equal(out.blocks[0].n_boxes, 2);
 	assert_memory_equal(out.blocks[0].boxes, boxes, sizeof(boxes));
+	assert_true(out.blocks[0].confidence == 0.875f);
+	assert_int_equal(out.blocks[0].n_lines, 3);
+	assert_memory_equal(out.blocks[0].lines, content_lines, sizeof(content_lines));
 	assert_string_equal(out.blocks[1].content, "\xe6\x97\xa5");
 	assert_int_equal(out.blocks[1].n_boxes, 0);
-	assert_true(out.finish == DSOCR_FINISH_LENGTH && out.mode == DSOCR_MODE_GUNDAM);
-	assert_memory_equal(&out.width, &in.width, 9 * sizeof(int32_t));
-	assert_true(out.mean_logprob == -0.5);
-	assert_memory_equal(&out.timings, &in.timings, sizeof(in.timings));
+	assert_int_equal(out.blocks[1].n_lines, 0);
+	assert_null(out.blocks[1].lines);
+	same_numbers(&in, &out);
+	assert_int_equal(out.image_len, 4);
+	assert_memory_equal(out.image, in.image, 4);
 	dsocr_result_free(&out);
+	assert_null(out.prefix_lines);
+	assert_null(out.image);
 	dsocr_buffer_free(&b);
 }
 
@@ -394,6 +456,128 @@ test_hostile_counts(void **state)
 	}
 }
 
+/* A result whose single block has the lines, sent and read. */
+static bool
+lines_arrive(const char *text, DsocrLine *lines, int n, bool in_prefix)
+{
+	DsocrBlock block = {.label = "l", .content = (char *) text, .n_lines = n, .lines = lines};
+	DsocrResult in = {.prefix = (char *) text, .n_prefix_lines = n, .prefix_lines = lines};
+	DsocrResult out;
+	DsocrError status = {0};
+	DsocrError err = {0};
+	DsocrBuffer b = {0};
+	bool ok;
+
+	if (!in_prefix)
+		in = (DsocrResult){.n_blocks = 1, .blocks = &block};
+	assert_true(dsocr_frame_result(&b, 1, &status, &in, &err));
+	ok = dsocr_parse_result(body_of(&b), body_length(&b), &status, &out, &err);
+	if (ok)
+		dsocr_result_free(&out);
+	else
+		assert_int_equal(err.code, DSOCR_E_INTERNAL);
+	dsocr_buffer_free(&b);
+	return ok;
+}
+
+static void
+test_hostile_lines(void **state)
+{
+	static const struct
+	{
+		DsocrLine lines[2];
+		bool good;
+	} cases[] = {
+		{{{0, 3, 0}, {3, 3, 0}}, true},
+		{{{0, 0, 0}, {6, 0, 0}}, true},
+		{{{-1, 3, 0}, {3, 3, 0}}, false},
+		{{{0, -1, 0}, {3, 3, 0}}, false},
+		{{{0, 4, 0}, {3, 3, 0}}, false},
+		{{{3, 3, 0}, {0, 3, 0}}, false},
+		{{{0, 3, 0}, {3, 4, 0}}, false},
+		{{{0, 3, 0}, {7, 0, 0}}, false},
+		{{{0, 3, 0}, {INT32_MAX, INT32_MAX, 0}}, false},
+		{{{0, INT32_MAX, 0}, {3, 3, 0}}, false},
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		for (int prefix = 0; prefix < 2; prefix++)
+		{
+			DsocrLine lines[2];
+
+			memcpy(lines, cases[i].lines, sizeof(lines));
+			assert_int_equal(lines_arrive("abcdef", lines, 2, prefix), cases[i].good);
+		}
+	assert_true(lines_arrive("", NULL, 0, true));
+}
+
+/* Every field of four bytes of a result, with values that fit nowhere: refused or as sent. */
+static void
+test_damaged_fields(void **state)
+{
+	static const uint32_t values[] = {0x7fffffff, 0x80000000, 0xffffffff, 0x7f800000, 0xffc00000};
+	int32_t boxes[2][4] = {{1, 2, 3, 4}, {5, 6, 7, 8}};
+	DsocrBlock blocks[2];
+	DsocrResult in = sample_result(boxes, blocks);
+	DsocrError status = {0};
+	DsocrError err = {0};
+	DsocrBuffer b = {0};
+	size_t n;
+	int refused = 0;
+
+	assert_true(dsocr_frame_result(&b, 42, &status, &in, &err));
+	n = body_length(&b);
+	for (size_t at = 0; at + 4 <= n; at++)
+		for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++)
+		{
+			char *copy = malloc(n);
+			DsocrBuffer again = {0};
+			DsocrResult out;
+
+			memcpy(copy, body_of(&b), n);
+			memcpy(copy + at, &values[i], 4);
+			if (!dsocr_parse_result(copy, n, &status, &out, &err))
+			{
+				assert_int_equal(err.code, DSOCR_E_INTERNAL);
+				refused++;
+			}
+			else
+			{
+				assert_true(dsocr_frame_result(&again, 42, &status, &out, &err));
+				assert_int_equal(body_length(&again), n);
+				assert_memory_equal(body_of(&again), copy, n);
+				dsocr_result_free(&out);
+				dsocr_buffer_free(&again);
+			}
+			free(copy);
+		}
+	assert_in_range(refused, n, 5 * n);
+	dsocr_buffer_free(&b);
+}
+
+/* What a worker does with a result is bounded by its size, so is the image in it. */
+static void
+test_result_image(void **state)
+{
+	DsocrResult in = {.image = (uint8_t *) "0123456789", .image_len = 10};
+	DsocrError status = {0};
+	DsocrError err = {0};
+	DsocrBuffer b = {0};
+	DsocrResult out;
+	static const uint64_t wrong[] = {0, 9, 11, (uint64_t) 1 << 31, UINT64_MAX};
+
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
+	{
+		b.len = 0;
+		memset(&status, 0, sizeof(status));
+		assert_true(dsocr_frame_result(&b, 1, &status, &in, &err));
+		memcpy(b.data + b.len - 18, &wrong[i], 8);
+		assert_false(dsocr_parse_result(body_of(&b), body_length(&b), &status, &out, &err));
+		assert_int_equal(err.code, DSOCR_E_INTERNAL);
+	}
+	dsocr_buffer_free(&b);
+}
+
 static void
 test_hostile_strings(void **state)
 {
@@ -467,18 +651,27 @@ test_hostile_enums(void **state)
 
 	put_request(&b, &in);
 	h = header_of(&b);
-	/* kind, task, priority, mode come first */
-	for (size_t i = 0; i < 4; i++)
+	/* kind, task, priority, mode come first; rotation, ladder and output are further on */
+	for (size_t i = 0; i < 7; i++)
 	{
-		static const uint32_t limits[] = {DSOCR_PROBE, DSOCR_TASK_GENERATE, DSOCR_BULK,
-										  DSOCR_MODE_CUSTOM};
-		char *field = b.data + sizeof(h) + 4 * i;
+		static const struct
+		{
+			size_t at;
+			uint32_t limit;
+		} fields[] = {{0, DSOCR_PAGE},
+					  {4, DSOCR_TASK_GENERATE},
+					  {8, DSOCR_BULK},
+					  {12, DSOCR_MODE_CUSTOM},
+					  {64, 1},
+					  {68, 1},
+					  {92, DSOCR_PAGE_CROP}};
+		char *field = b.data + sizeof(h) + fields[i].at;
 
 		for (uint32_t v = 0; v < 12; v++)
 		{
 			memcpy(field, &v, 4);
 			assert_int_equal(dsocr_parse_request(&h, body_of(&b), &out, &prompt, &err),
-							 v <= limits[i]);
+							 v <= fields[i].limit);
 			dsocr_free(prompt);
 		}
 		memset(field, 0, 4);
@@ -535,6 +728,9 @@ main(void)
 		cmocka_unit_test(test_result_error),
 		cmocka_unit_test(test_cut_bodies),
 		cmocka_unit_test(test_hostile_counts),
+		cmocka_unit_test(test_hostile_lines),
+		cmocka_unit_test(test_damaged_fields),
+		cmocka_unit_test(test_result_image),
 		cmocka_unit_test(test_hostile_strings),
 		cmocka_unit_test(test_long_fields),
 		cmocka_unit_test(test_hostile_enums),
