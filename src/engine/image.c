@@ -15,21 +15,18 @@
 /* Pixels are moved in squares that stay in the first-level cache. */
 #define TURN_BLOCK 32
 
-static const struct
+typedef struct Format
 {
-	const char *name;
-	const char *magic;
-	uint8_t len;
-	uint8_t offset;
-} foreign_formats[] = {
-	{"GIF", "GIF8", 4, 0},
-	{"TIFF", "II*\0", 4, 0},
-	{"TIFF", "MM\0*", 4, 0},
-	{"WebP", "WEBP", 4, 8},
-	{"PDF", "%PDF", 4, 0},
-	{"BMP", "BM", 2, 0},
-	{"JPEG 2000", "\0\0\0\fjP  ", 8, 0},
-	{"HEIF", "ftyp", 4, 4},
+	bool (*probe)(const uint8_t *bytes, size_t len, uint64_t max_pixels, DsocrImageHeader *header,
+				  DsocrError *err);
+	bool (*decode)(const uint8_t *bytes, size_t len, uint64_t max_pixels, const DsocrPoll *poll,
+				   DsocrImageHeader *header, uint8_t **rgb, DsocrError *err);
+} Format;
+
+static const Format formats[DSOCR_N_FORMATS] = {
+	[DSOCR_FORMAT_PNG] = {dsocr_png_probe, dsocr_png_decode},
+	[DSOCR_FORMAT_JPEG] = {dsocr_jpeg_probe, dsocr_jpeg_decode},
+	[DSOCR_FORMAT_PNM] = {dsocr_pnm_probe, dsocr_pnm_decode},
 };
 
 bool
@@ -40,32 +37,29 @@ dsocr_image_go_on(const DsocrPoll *poll, DsocrError *err)
 	return dsocr_fail(err, DSOCR_E_CANCELLED, "request was cancelled");
 }
 
-const char *
-dsocr_image_format(const uint8_t *bytes, size_t len)
+/* NULL when the bytes are of no format that is read. */
+static const Format *
+find_format(const uint8_t *bytes, size_t len, DsocrError *err)
 {
-	if (len >= 8 && memcmp(bytes, "\x89PNG\r\n\x1a\n", 8) == 0)
-		return "PNG";
-	if (len >= 3 && memcmp(bytes, "\xff\xd8\xff", 3) == 0)
-		return "JPEG";
-	return NULL;
-}
+	DsocrFormat format = dsocr_image_sniff(bytes, len);
 
-static bool
-refuse_format(const uint8_t *bytes, size_t len, DsocrError *err)
-{
+	if (formats[format].probe != NULL)
+		return &formats[format];
 	if (len == 0)
-		return dsocr_fail(err, DSOCR_E_IMAGE, "image is empty");
-	dsocr_fail(err, DSOCR_E_IMAGE, "image is not PNG or JPEG");
-	for (size_t i = 0; i < sizeof(foreign_formats) / sizeof(foreign_formats[0]); i++)
+		dsocr_fail(err, DSOCR_E_IMAGE, "image is empty");
+	else if (format == DSOCR_FORMAT_PDF)
 	{
-		size_t offset = foreign_formats[i].offset;
-		size_t n = foreign_formats[i].len;
-
-		if (len >= offset + n && memcmp(bytes + offset, foreign_formats[i].magic, n) == 0)
-			return dsocr_hint(err, "The data looks like %s. Convert it to PNG or JPEG first.",
-							  foreign_formats[i].name);
+		dsocr_fail(err, DSOCR_E_IMAGE, "PDF is no image");
+		dsocr_hint(err, "Documents of pages go through the page server.");
 	}
-	return false;
+	else
+	{
+		dsocr_fail(err, DSOCR_E_IMAGE, "image is not PNG, JPEG, WebP, TIFF or PNM");
+		if (format != DSOCR_FORMAT_UNKNOWN)
+			dsocr_hint(err, "The data looks like %s. Convert it to PNG or JPEG first.",
+					   dsocr_format_name(format));
+	}
+	return NULL;
 }
 
 bool
@@ -96,17 +90,10 @@ bool
 dsocr_image_probe(const uint8_t *bytes, size_t len, uint64_t max_pixels, int *width, int *height,
 				  DsocrError *err)
 {
-	const char *format = dsocr_image_format(bytes, len);
+	const Format *format = find_format(bytes, len, err);
 	DsocrImageHeader header = {0};
-	bool ok;
 
-	if (format == NULL)
-		return refuse_format(bytes, len, err);
-	if (format[0] == 'P')
-		ok = dsocr_png_probe(bytes, len, max_pixels, &header, err);
-	else
-		ok = dsocr_jpeg_probe(bytes, len, max_pixels, &header, err);
-	if (!ok)
+	if (format == NULL || !format->probe(bytes, len, max_pixels, &header, err))
 		return false;
 	*width = (int) (header.orientation >= 5 ? header.height : header.width);
 	*height = (int) (header.orientation >= 5 ? header.width : header.height);
@@ -187,18 +174,11 @@ bool
 dsocr_image_decode_polled(const uint8_t *bytes, size_t len, uint64_t max_pixels,
 						  const DsocrPoll *poll, DsocrImage *image, DsocrError *err)
 {
-	const char *format = dsocr_image_format(bytes, len);
+	const Format *format = find_format(bytes, len, err);
 	DsocrImageHeader header = {0};
-	bool ok;
 
 	memset(image, 0, sizeof(*image));
-	if (format == NULL)
-		return refuse_format(bytes, len, err);
-	if (format[0] == 'P')
-		ok = dsocr_png_decode(bytes, len, max_pixels, poll, &header, &image->rgb, err);
-	else
-		ok = dsocr_jpeg_decode(bytes, len, max_pixels, poll, &header, &image->rgb, err);
-	if (!ok)
+	if (format == NULL || !format->decode(bytes, len, max_pixels, poll, &header, &image->rgb, err))
 		return false;
 	image->width = (int) header.width;
 	image->height = (int) header.height;

@@ -23,9 +23,6 @@ typedef struct DsocrImage
 	uint8_t *rgb; /* height rows of width * 3 bytes, no padding */
 } DsocrImage;
 
-/* "PNG" or "JPEG", by content; NULL when the bytes are none of them. */
-extern const char *dsocr_image_format(const uint8_t *bytes, size_t len);
-
 /* Upright size from the header alone.  Errors: DSOCR_E_IMAGE. */
 extern bool dsocr_image_probe(const uint8_t *bytes, size_t len, uint64_t max_pixels, int *width,
 							  int *height, DsocrError *err);

@@ -9,6 +9,7 @@
 #define DSOCR_IMAGE_FORMAT_H
 
 #include "image.h"
+#include "image_sniff.h"
 
 /* Sides beyond this are refused whatever the limit on pixels is. */
 #define DSOCR_PNG_MAX_SIDE 1000000
@@ -36,6 +37,8 @@ extern bool dsocr_png_probe(const uint8_t *bytes, size_t len, uint64_t max_pixel
 							DsocrImageHeader *header, DsocrError *err);
 extern bool dsocr_jpeg_probe(const uint8_t *bytes, size_t len, uint64_t max_pixels,
 							 DsocrImageHeader *header, DsocrError *err);
+extern bool dsocr_pnm_probe(const uint8_t *bytes, size_t len, uint64_t max_pixels,
+							DsocrImageHeader *header, DsocrError *err);
 
 /* Pixels as stored; *rgb is width * height * 3 bytes, to be freed by the caller. */
 extern bool dsocr_png_decode(const uint8_t *bytes, size_t len, uint64_t max_pixels,
@@ -44,6 +47,9 @@ extern bool dsocr_png_decode(const uint8_t *bytes, size_t len, uint64_t max_pixe
 extern bool dsocr_jpeg_decode(const uint8_t *bytes, size_t len, uint64_t max_pixels,
 							  const DsocrPoll *poll, DsocrImageHeader *header, uint8_t **rgb,
 							  DsocrError *err);
+extern bool dsocr_pnm_decode(const uint8_t *bytes, size_t len, uint64_t max_pixels,
+							 const DsocrPoll *poll, DsocrImageHeader *header, uint8_t **rgb,
+							 DsocrError *err);
 
 /*
  * Orientation of a TIFF structure as EXIF embeds it ("Exif\0\0" in front is
