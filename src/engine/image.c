@@ -104,8 +104,8 @@ dsocr_image_probe(const uint8_t *bytes, size_t len, uint64_t max_pixels, int *wi
  * Pixel (x, y) of the upright image is at x * step_x + y * step_y bytes from
  * the first one.  Orientations 2 to 8 are the seven ways to choose them.
  */
-static bool
-turn_upright(DsocrImage *image, int orientation, const DsocrPoll *poll, DsocrError *err)
+bool
+dsocr_image_turn(DsocrImage *image, int orientation, const DsocrPoll *poll, DsocrError *err)
 {
 	size_t w = (size_t) image->width;
 	size_t h = (size_t) image->height;
@@ -182,7 +182,7 @@ dsocr_image_decode_polled(const uint8_t *bytes, size_t len, uint64_t max_pixels,
 		return false;
 	image->width = (int) header.width;
 	image->height = (int) header.height;
-	if (header.orientation > 1 && !turn_upright(image, header.orientation, poll, err))
+	if (header.orientation > 1 && !dsocr_image_turn(image, header.orientation, poll, err))
 	{
 		dsocr_image_free(image);
 		return false;

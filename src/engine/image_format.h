@@ -61,6 +61,13 @@ extern int dsocr_exif_orientation(const uint8_t *data, size_t len);
 extern int dsocr_xmp_orientation(const uint8_t *data, size_t len);
 extern int dsocr_raw_profile_orientation(const uint8_t *text, size_t len);
 
+/*
+ * Make a picture upright whose EXIF orientation is 2 to 8.  Errors:
+ * DSOCR_E_MEMORY, DSOCR_E_CANCELLED; the picture stays as it was then.
+ */
+extern bool dsocr_image_turn(DsocrImage *image, int orientation, const DsocrPoll *poll,
+							 DsocrError *err);
+
 /* May the work go on?  Sets DSOCR_E_CANCELLED when not; poll may be NULL. */
 extern bool dsocr_image_go_on(const DsocrPoll *poll, DsocrError *err);
 
