@@ -20,7 +20,7 @@ REGRESS = setup $(filter-out setup,$(patsubst test/sql/%.sql,%,$(sort $(wildcard
 REGRESS_OPTS = --inputdir=test
 ISOLATION = $(patsubst test/specs/%.spec,%,$(sort $(wildcard test/specs/*.spec)))
 ISOLATION_OPTS = --inputdir=test --outputdir=.
-EXTRA_CLEAN = sql/dsocr--$(DSOCR_VERSION).sql build dsocr-engine results
+EXTRA_CLEAN = sql/dsocr--$(DSOCR_VERSION).sql build dsocr-engine dsocr-pages results
 
 .DEFAULT_GOAL := all
 
@@ -33,12 +33,13 @@ include $(PGXS)
 endif
 
 include src/engine/engine.mk
+include src/pages/pages.mk
 include kernels/cuda/cuda.mk
 include test/test.mk
 include test/cuda_emu/emu.mk
 include test/gpu/gpu.mk
 
-all: dsocr-engine
+all: dsocr-engine dsocr-pages
 
 # PGXS does not follow includes.
 $(OBJS): $(wildcard src/*.h src/engine/*.h bgworker/*.h)
@@ -50,19 +51,20 @@ sql/dsocr--$(DSOCR_VERSION).sql: $(SQL_PARTS:%=sql/%.sql)
 
 # The engine lies beside the server's own programs, the model in its share folder.
 install: install-engine
-install-engine: dsocr-engine
+install-engine: dsocr-engine dsocr-pages
 	$(MKDIR_P) '$(DESTDIR)$(bindir)' '$(DESTDIR)$(datadir)/dsocr/nano'
-	$(INSTALL_PROGRAM) dsocr-engine '$(DESTDIR)$(bindir)/dsocr-engine'
+	$(INSTALL_PROGRAM) dsocr-engine dsocr-pages '$(DESTDIR)$(bindir)/'
 	$(INSTALL_DATA) $(wildcard models/nano/*) '$(DESTDIR)$(datadir)/dsocr/nano/'
 
 uninstall: uninstall-engine
 uninstall-engine:
-	rm -f '$(DESTDIR)$(bindir)/dsocr-engine'
+	rm -f '$(DESTDIR)$(bindir)/dsocr-engine' '$(DESTDIR)$(bindir)/dsocr-pages'
 	rm -rf '$(DESTDIR)$(datadir)/dsocr'
 
 help:
 	@echo 'make                 extension and engine'
 	@echo 'make dsocr-engine    the engine alone, without PostgreSQL'
+	@echo 'make dsocr-pages     the page server alone; PDF=no leaves PDF out'
 	@echo 'make cuda            the CUDA backend alone; CUDA=no leaves it out elsewhere'
 	@echo 'make install         into the server of PG_CONFIG ($(PG_CONFIG))'
 	@echo 'make check-unit      unit tests of the engine'

@@ -5,8 +5,8 @@
  *
  * Best effort: a kernel without one of these features runs the engine
  * without it.  Landlock says which files can be opened (none; for a GPU its
- * devices and what its driver reads), the filter which system calls there are
- * (sandbox_calls.c).
+ * devices and what its driver reads; for pages, fonts), the filter which system
+ * calls there are (sandbox_calls.c).
  *
  *-------------------------------------------------------------------------
  */
@@ -129,12 +129,14 @@ dsocr_sandbox_child(int keep_fd, uint64_t memory_limit, DsocrError *err)
 #define RIGHT_LIST LANDLOCK_ACCESS_FS_READ_DIR
 #define RIGHT_IOCTL (1ULL << 15) /* since version 5 */
 
-/* What the driver of a GPU opens after its start, as far as it is known. */
-static const struct
+typedef struct AllowedFile
 {
 	const char *pattern;
 	bool device;
-} gpu_files[] = {
+} AllowedFile;
+
+/* What the driver of a GPU opens after its start, as far as it is known. */
+static const AllowedFile gpu_files[] = {
 	{"/dev/nvidia*", true},
 	{"/dev/dxg", true},
 	{"/dev/null", true},
@@ -167,6 +169,20 @@ static const struct
 	{"/usr/share/nvidia*", false},
 };
 
+/* Fonts that a document names but does not hold, and tables of characters. */
+static const AllowedFile page_files[] = {
+	{"/etc/fonts", false},
+	{"/usr/local/share/fonts", false},
+	{"/usr/share/X11/fonts", false},
+	{"/usr/share/fontconfig", false},
+	{"/usr/share/fonts", false},
+	{"/usr/share/ghostscript/fonts", false},
+	{"/usr/share/poppler", false},
+	{"/usr/share/texmf/fonts", false},
+	{"/var/cache/fontconfig", false},
+	{"/var/lib/texmf/fonts", false},
+};
+
 static void
 allow_path(int rules, const char *path, bool device, uint64_t handled)
 {
@@ -187,16 +203,16 @@ allow_path(int rules, const char *path, bool device, uint64_t handled)
 }
 
 static void
-allow_gpu_files(int rules, uint64_t handled)
+allow_files(int rules, const AllowedFile *files, size_t n, uint64_t handled)
 {
-	for (size_t i = 0; i < sizeof(gpu_files) / sizeof(gpu_files[0]); i++)
+	for (size_t i = 0; i < n; i++)
 	{
 		glob_t found;
 
-		if (glob(gpu_files[i].pattern, GLOB_NOSORT, NULL, &found) != 0)
+		if (glob(files[i].pattern, GLOB_NOSORT, NULL, &found) != 0)
 			continue;
 		for (size_t k = 0; k < found.gl_pathc; k++)
-			allow_path(rules, found.gl_pathv[k], gpu_files[i].device, handled);
+			allow_path(rules, found.gl_pathv[k], files[i].device, handled);
 		globfree(&found);
 	}
 }
@@ -239,7 +255,9 @@ guard_files(DsocrSandboxProfile profile)
 	if (rules < 0)
 		return false;
 	if (profile == DSOCR_SANDBOX_GPU)
-		allow_gpu_files(rules, handled.files);
+		allow_files(rules, gpu_files, sizeof(gpu_files) / sizeof(gpu_files[0]), handled.files);
+	if (profile == DSOCR_SANDBOX_PAGES)
+		allow_files(rules, page_files, sizeof(page_files) / sizeof(page_files[0]), handled.files);
 	ok = syscall(SYS_landlock_restrict_self, rules, 0) == 0;
 	close(rules);
 	return ok;

@@ -28,8 +28,9 @@ extern bool dsocr_sandbox_child(int keep_fd, uint64_t memory_limit, DsocrError *
 /* What the process computes on decides what its libraries still need. */
 typedef enum DsocrSandboxProfile
 {
-	DSOCR_SANDBOX_CPU, /* nothing */
-	DSOCR_SANDBOX_GPU  /* a driver: its devices; files of the system, for reading */
+	DSOCR_SANDBOX_CPU,	/* nothing */
+	DSOCR_SANDBOX_GPU,	/* a driver: its devices; files of the system, for reading */
+	DSOCR_SANDBOX_PAGES /* a renderer of documents: fonts, for reading */
 } DsocrSandboxProfile;
 
 /*
@@ -37,7 +38,7 @@ typedef enum DsocrSandboxProfile
  * open descriptors stay usable.  Hostile system calls end the process with
  * SIGSYS, the rest fail with EPERM.  For a GPU, which must have been opened
  * before, its devices stay usable and files of the system readable where the
- * kernel has Landlock.  Writes what is active to report:
+ * kernel has Landlock; for pages, fonts stay readable there.  Writes what is active to report:
  * "no_new_privs,rlimits,landlock,seccomp".
  */
 extern void dsocr_sandbox_close(DsocrSandboxProfile profile, char *report, size_t size);

@@ -12,6 +12,9 @@
  * its devices are allowed, looking at files and opening those that Landlock
  * leaves; the ways out to files and sockets are refused instead of deadly.
  *
+ * A renderer of pages may open for reading what Landlock leaves, and ask for
+ * the size of what it opened; without Landlock it is as closed as the rest.
+ *
  *-------------------------------------------------------------------------
  */
 #include "sandbox_calls.h"
@@ -72,6 +75,9 @@ static const int allowed_gpu[] = {
 	SCMP_SYS(eventfd2),	   SCMP_SYS(epoll_create1), SCMP_SYS(epoll_ctl),  SCMP_SYS(epoll_wait),
 	SCMP_SYS(epoll_pwait), SCMP_SYS(msync),			SCMP_SYS(mlock2)};
 
+/* What a library asks about a font that it has opened. */
+static const int allowed_pages[] = {SCMP_SYS(fstatfs), SCMP_SYS(getdents64)};
+
 /* No library calls these while computing; who does has taken over the process. */
 static const int hostile[] = {SCMP_SYS(execve),
 							  SCMP_SYS(execveat),
@@ -131,9 +137,10 @@ forbid_opening(scmp_filter_ctx f)
 
 /* Files that exist may be opened: Landlock says which, and which of them for writing. */
 static void
-allow_opening(scmp_filter_ctx f)
+allow_opening(scmp_filter_ctx f, bool writing)
 {
-	const scmp_datum_t making = O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | __O_TMPFILE;
+	const scmp_datum_t making =
+		O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | __O_TMPFILE | (writing ? 0 : O_RDWR);
 
 	(void) seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(openat), 1,
 							SCMP_A2(SCMP_CMP_MASKED_EQ, making, 0));
@@ -217,7 +224,13 @@ dsocr_sandbox_calls(DsocrSandboxProfile profile, bool files)
 		add_rules(f, SCMP_ACT_ALLOW, allowed_gpu, N_CALLS(allowed_gpu));
 		allow_devices(f);
 		if (files)
-			allow_opening(f);
+			allow_opening(f, true);
+	}
+	else if (profile == DSOCR_SANDBOX_PAGES && files)
+	{
+		add_rules(f, SCMP_ACT_KILL_PROCESS, outward, N_CALLS(outward));
+		add_rules(f, SCMP_ACT_ALLOW, allowed_pages, N_CALLS(allowed_pages));
+		allow_opening(f, false);
 	}
 	else
 	{

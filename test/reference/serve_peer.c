@@ -92,6 +92,8 @@ dsocr_peer_next(Peer *p, bool results_only)
 			assert_true(dsocr_parse_ready(&f.header, body, &p->info, &err));
 		else if (f.header.type == DSOCR_FRAME_FAILED)
 			assert_true(dsocr_parse_failed(&f.header, body, &f.status, &err));
+		else if (f.header.type == DSOCR_FRAME_PROGRESS)
+			assert_true(dsocr_parse_progress(&f.header, body, &f.progress, &err));
 		free(body);
 		if (f.header.type == DSOCR_FRAME_RESULT || !results_only)
 			return f;

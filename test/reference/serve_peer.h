@@ -26,6 +26,7 @@ typedef struct Frame
 	DsocrFrameHeader header;
 	DsocrError status;	/* of RESULT and FAILED */
 	DsocrResult result; /* of RESULT; the caller frees it */
+	DsocrProgress progress;
 } Frame;
 
 /*

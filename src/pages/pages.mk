@@ -1,0 +1,25 @@
+# dsocr-pages: documents to page images.  A program of its own, because poppler
+# is GPL.  Without poppler and cairo it is built without PDF; PDF=no does that.
+
+PDF ?= $(if $(shell pkg-config --exists poppler-glib cairo fontconfig 2>/dev/null && echo yes),yes,no)
+PAGES_PDF_SRC = src/pages/source_pdf.c src/pages/page_draw.c
+ifneq ($(PDF),no)
+PAGES_PDF_CFLAGS := $(shell pkg-config --cflags poppler-glib cairo fontconfig)
+PAGES_PDF_LIBS := $(shell pkg-config --libs poppler-glib cairo fontconfig)
+PAGES_LEFT_OUT = src/pages/without_pdf.c
+else
+PAGES_LEFT_OUT = $(PAGES_PDF_SRC)
+endif
+
+PAGES_SRC = $(filter-out $(PAGES_LEFT_OUT),$(wildcard src/pages/*.c))
+PAGES_OBJ = $(patsubst %.c,$(BUILD)/%.o,$(PAGES_SRC))
+PAGES_LIBS = -Wl,--as-needed $(PAGES_PDF_LIBS) $(ENGINE_LIBS)
+
+$(PAGES_OBJ): ENGINE_CFLAGS += $(PAGES_PDF_CFLAGS)
+
+dsocr-pages: $(BUILD)/dsocr-pages
+	cp $< $@
+
+# Of the engine: frames, sandbox and decoders of images.
+$(BUILD)/dsocr-pages: $(PAGES_OBJ) $(BUILD)/libengine.a
+	$(ENGINE_CC) $(ENGINE_CFLAGS) -o $@ $^ $(PAGES_LIBS)
