@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "image_sniff.h"
 #include "page_draw.h"
 
 /* A PGM or PPM beyond this would not fit into an answer; it goes as PNG. */
@@ -17,15 +18,6 @@
 
 /* A page beyond this is not kept for the next request. */
 #define MAX_KEPT_BYTES ((size_t) 64 << 20)
-
-/* Readers look for the header of a PDF in so many bytes. */
-#define PDF_HEADER_WITHIN 1024
-
-bool
-dsocr_source_is_pdf(const uint8_t *bytes, size_t len)
-{
-	return memmem(bytes, len < PDF_HEADER_WITHIN ? len : PDF_HEADER_WITHIN, "%PDF-", 5) != NULL;
-}
 
 bool
 dsocr_source_check_pages(int pages, int max_pages, DsocrError *err)
@@ -53,7 +45,7 @@ dsocr_source_open(DsocrSource *s, const DsocrSourceOptions *options, DsocrError 
 		s->options.dpi = DSOCR_PAGES_DPI;
 	if (options->len == 0)
 		return dsocr_fail(err, DSOCR_E_IMAGE, "document is empty");
-	if (dsocr_source_is_pdf(options->bytes, options->len))
+	if (dsocr_image_sniff(options->bytes, options->len) == DSOCR_FORMAT_PDF)
 		ok = dsocr_source_open_pdf(s, err);
 	else
 		ok = dsocr_source_open_image(s, err);

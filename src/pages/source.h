@@ -75,9 +75,6 @@ extern bool dsocr_source_check_pages(int pages, int max_pages, DsocrError *err);
 extern bool dsocr_source_open_pdf(DsocrSource *s, DsocrError *err);
 extern bool dsocr_source_open_image(DsocrSource *s, DsocrError *err);
 
-/* Is there a PDF in these bytes?  A few bytes of something else may come first. */
-extern bool dsocr_source_is_pdf(const uint8_t *bytes, size_t len);
-
 /* "poppler 22.12", or "no PDF" where the program was built without. */
 extern const char *dsocr_source_pdf_version(void);
 

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "image.h"
+#include "image_sniff.h"
 
 static bool
 render(DsocrSource *s, int page, DsocrRaster *out, DsocrError *err)
@@ -31,7 +32,7 @@ dsocr_source_open_image(DsocrSource *s, DsocrError *err)
 	if (!dsocr_image_probe(s->options.bytes, s->options.len, s->options.max_pixels, &width, &height,
 						   err))
 		return false;
-	s->format = dsocr_image_format(s->options.bytes, s->options.len);
+	s->format = dsocr_format_name(dsocr_image_sniff(s->options.bytes, s->options.len));
 	s->pages = 1;
 	s->render = render;
 	return true;

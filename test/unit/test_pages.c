@@ -22,6 +22,7 @@
 #include "../reference/pages_peer.h"
 #include "../reference/serve_peer.h"
 #include "image.h"
+#include "image_sniff.h"
 
 /* ---- documents of one image ---- */
 
@@ -45,7 +46,7 @@ test_image(void **state)
 	assert_int_equal(f.result.pages, 1);
 	assert_int_equal(f.result.width, whole.width);
 	assert_int_equal(f.result.height, whole.height);
-	assert_string_equal(dsocr_image_format(f.result.image, f.result.image_len), "PNG");
+	assert_int_equal(dsocr_image_sniff(f.result.image, f.result.image_len), DSOCR_FORMAT_PNG);
 	assert_true(dsocr_image_decode(f.result.image, f.result.image_len, 0, &image, NULL));
 	assert_memory_equal(image.rgb, whole.rgb, (size_t) image.width * (size_t) image.height * 3);
 	dsocr_image_free(&image);
