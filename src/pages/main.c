@@ -290,7 +290,10 @@ main(int argc, char **argv)
 		return run_file(&a, argv[0], argv[1]);
 	if (strcmp(command, "version") == 0 || strcmp(command, "--version") == 0)
 	{
-		printf("dsocr-pages %s (%s)\n", DSOCR_VERSION, dsocr_source_pdf_version());
+		char libraries[64];
+
+		dsocr_source_versions(libraries, sizeof(libraries));
+		printf("dsocr-pages %s (%s)\n", DSOCR_VERSION, libraries);
 		return 0;
 	}
 	if (strcmp(command, "help") == 0 || strcmp(command, "--help") == 0)

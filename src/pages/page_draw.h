@@ -13,10 +13,10 @@
  *   text X Y LABEL               the label alone, X Y its top left corner
  *
  * LABEL is the rest of the line, may be empty or left out, and is UTF-8
- * without control characters; shapes with equal labels have equal colours,
- * and what follows the first '|' in it is shown but does not choose the
- * colour.  Empty lines are allowed; anything else is an error that names the
- * line.  Shapes may lie outside the page.
+ * without control characters.  Shapes with equal labels have equal colours.
+ * In "KEY|TEXT", KEY chooses the colour and TEXT is shown.  Empty lines are
+ * allowed; anything else is an error that names the line.  Shapes may lie
+ * outside the page.
  *
  *-------------------------------------------------------------------------
  */

@@ -75,8 +75,8 @@ extern bool dsocr_source_check_pages(int pages, int max_pages, DsocrError *err);
 extern bool dsocr_source_open_pdf(DsocrSource *s, DsocrError *err);
 extern bool dsocr_source_open_image(DsocrSource *s, DsocrError *err);
 
-/* "poppler 22.12", or "no PDF" where the program was built without. */
-extern const char *dsocr_source_pdf_version(void);
+/* "poppler 22.12.0, cairo 1.16.0", or "no PDF" where the program was built without. */
+extern void dsocr_source_versions(char *text, size_t size);
 
 /*
  * Let the libraries read their settings, so that every process forked from

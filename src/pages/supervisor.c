@@ -357,9 +357,11 @@ say_ready(DsocrSupervisor *s, DsocrError *err)
 {
 	DsocrModelInfo info = {.max_sequences = MAX_IN_FLIGHT};
 	DsocrRendererTask task = {.memory = s->options->memory, .sandbox = s->options->sandbox};
+	char libraries[48];
 
 	snprintf(info.name, sizeof(info.name), "pages");
-	snprintf(info.device, sizeof(info.device), "pages (%s)", dsocr_source_pdf_version());
+	dsocr_source_versions(libraries, sizeof(libraries));
+	snprintf(info.device, sizeof(info.device), "pages (%s)", libraries);
 	dsocr_source_warm();
 	dsocr_child_sandbox(&task, info.sandbox, sizeof(info.sandbox));
 	return dsocr_frame_ready(&s->channel.out, &info, err);

@@ -6,6 +6,8 @@
  *
  *-------------------------------------------------------------------------
  */
+#include <stdio.h>
+
 #include "page_draw.h"
 #include "source.h"
 
@@ -24,10 +26,10 @@ dsocr_page_draw(const DsocrRaster *page, const char *list, DsocrRaster *out, Dso
 	return dsocr_hint(err, "Build dsocr with libpoppler-glib-dev and libcairo2-dev installed.");
 }
 
-const char *
-dsocr_source_pdf_version(void)
+void
+dsocr_source_versions(char *text, size_t size)
 {
-	return "no PDF";
+	snprintf(text, size, "no PDF");
 }
 
 void
