@@ -16,6 +16,12 @@
 #include "utils/memutils.h"
 #include "utils/wait_event.h"
 
+/* Writers of EXPLAIN. */
+#if PG_VERSION_NUM >= 180000
+#include "commands/explain_format.h"
+#include "commands/explain_state.h"
+#endif
+
 #if PG_VERSION_NUM < 150000
 #error "dsocr needs PostgreSQL 15 or newer"
 #endif

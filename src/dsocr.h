@@ -37,6 +37,8 @@ extern int dsocr_max_requests_per_role; /* 0 = no limit */
 extern int dsocr_threads;				/* of the engine, 0 = all cores */
 extern int dsocr_gpu_memory;			/* MB, 0 = what is free */
 extern int dsocr_max_sequences;			/* of an engine, 0 = as many as suit the device */
+extern int dsocr_prefetch;				/* readings of a query or of a document in flight */
+extern bool dsocr_batch_scan;			/* queries read ahead */
 extern bool dsocr_log_requests;
 extern int dsocr_engine_timeout; /* ms of silence after which a busy engine is replaced */
 extern char *dsocr_engine_path;	 /* empty: beside the server's programs */

@@ -44,6 +44,8 @@ int dsocr_max_requests_per_role = 0;
 int dsocr_threads = 0;
 int dsocr_gpu_memory = 0;
 int dsocr_max_sequences = 0;
+int dsocr_prefetch = 32;
+bool dsocr_batch_scan = true;
 bool dsocr_log_requests = false;
 int dsocr_engine_timeout = 120 * 1000;
 char *dsocr_engine_path = NULL;
@@ -290,6 +292,20 @@ define_user_settings(void)
 							NULL, NULL);
 }
 
+/* How far queries and documents are read ahead. */
+static void
+define_reading_ahead(void)
+{
+	DefineCustomIntVariable(
+		"dsocr.prefetch",
+		"Pages that a query, or a document, has in flight at once (count, default 32).", NULL,
+		&dsocr_prefetch, 32, 1, DSOCR_MAX_SLOTS, PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomBoolVariable("dsocr.batch_scan",
+							 "Queries begin to read some rows ahead (boolean, default on).",
+							 "Off: each call begins when it is evaluated.", &dsocr_batch_scan, true,
+							 PGC_USERSET, 0, NULL, NULL, NULL);
+}
+
 void
 dsocr_guc_init(void)
 {
@@ -298,6 +314,7 @@ dsocr_guc_init(void)
 	define_engine_settings();
 	define_limit_settings();
 	define_user_settings();
+	define_reading_ahead();
 }
 
 /*
