@@ -50,7 +50,9 @@ CREATE TYPE @extschema@.dsocr_result AS (
 	text_tokens			pg_catalog.int4,
 	compression_ratio	pg_catalog.float8,
 	pages				pg_catalog.jsonb,
+	page_count			pg_catalog.int4,
 	mean_logprob		pg_catalog.float8,
+	confidence			pg_catalog.float8,
 	model				pg_catalog.text,
 	error				pg_catalog.text,
 	sqlstate			pg_catalog.text
@@ -59,13 +61,13 @@ CREATE TYPE @extschema@.dsocr_result AS (
 COMMENT ON TYPE @extschema@.dsocr_result IS
 'everything that one reading of a document gave';
 COMMENT ON COLUMN @extschema@.dsocr_result.markdown IS
-'the text with references and boxes removed; figures as image links';
+'the text with references and boxes removed; figures as image links; pages set apart by comments';
 COMMENT ON COLUMN @extschema@.dsocr_result.layout IS
 'elements with boxes in pixels, as dsocr_layout returns them';
 COMMENT ON COLUMN @extschema@.dsocr_result.raw IS
 'what the model wrote, its end token removed';
 COMMENT ON COLUMN @extschema@.dsocr_result.finish_reason IS
-'stop: the model ended the text; length: the text was cut at a limit';
+'the worst of all pages. stop: the model ended the text; length: it was cut at a limit; loop: it was cut where it began to repeat itself; error: a page could not be read';
 COMMENT ON COLUMN @extschema@.dsocr_result.image_tokens IS
 'vision tokens of all pages, with line ends and separators';
 COMMENT ON COLUMN @extschema@.dsocr_result.valid_image_tokens IS
@@ -75,9 +77,13 @@ COMMENT ON COLUMN @extschema@.dsocr_result.text_tokens IS
 COMMENT ON COLUMN @extschema@.dsocr_result.compression_ratio IS
 'text_tokens divided by valid_image_tokens';
 COMMENT ON COLUMN @extschema@.dsocr_result.pages IS
-'for each page: status, size in pixels, mode, grid, token counts, timings in milliseconds';
+'for each page that was read: status (ok, length, loop_cut, undecodable, refused, engine_error), error, size in pixels, rotation, mode, grid, token counts, confidence, attempts, timings in milliseconds';
+COMMENT ON COLUMN @extschema@.dsocr_result.page_count IS
+'pages of the document, whether they were read or not';
 COMMENT ON COLUMN @extschema@.dsocr_result.mean_logprob IS
 'mean natural log-probability of the tokens written: a measure of certainty; NULL if none was written';
+COMMENT ON COLUMN @extschema@.dsocr_result.confidence IS
+'exponential of mean_logprob, 0 to 1: geometric mean of the tokens'' probabilities';
 COMMENT ON COLUMN @extschema@.dsocr_result.model IS
 'name of the model that answered';
 COMMENT ON COLUMN @extschema@.dsocr_result.error IS

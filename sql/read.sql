@@ -11,39 +11,42 @@ CREATE FUNCTION @extschema@.dsocr_markdown(
 	mode @extschema@.dsocr_mode DEFAULT NULL,
 	pages pg_catalog.int4range DEFAULT NULL,
 	max_tokens pg_catalog.int4 DEFAULT NULL,
-	dpi pg_catalog.int4 DEFAULT NULL)
+	dpi pg_catalog.int4 DEFAULT NULL,
+	password pg_catalog.text DEFAULT NULL)
 RETURNS pg_catalog.text
 LANGUAGE C STABLE PARALLEL SAFE COST 100000
 AS 'MODULE_PATHNAME', 'dsocr_markdown';
 
-COMMENT ON FUNCTION @extschema@.dsocr_markdown(pg_catalog.bytea, @extschema@.dsocr_mode, pg_catalog.int4range, pg_catalog.int4, pg_catalog.int4) IS
-'read a page image as markdown, tables as HTML';
+COMMENT ON FUNCTION @extschema@.dsocr_markdown(pg_catalog.bytea, @extschema@.dsocr_mode, pg_catalog.int4range, pg_catalog.int4, pg_catalog.int4, pg_catalog.text) IS
+'read a document as markdown, tables as HTML';
 
 CREATE FUNCTION @extschema@.dsocr_text(
 	document pg_catalog.bytea,
 	mode @extschema@.dsocr_mode DEFAULT NULL,
 	pages pg_catalog.int4range DEFAULT NULL,
 	max_tokens pg_catalog.int4 DEFAULT NULL,
-	dpi pg_catalog.int4 DEFAULT NULL)
+	dpi pg_catalog.int4 DEFAULT NULL,
+	password pg_catalog.text DEFAULT NULL)
 RETURNS pg_catalog.text
 LANGUAGE C STABLE PARALLEL SAFE COST 100000
 AS 'MODULE_PATHNAME', 'dsocr_text';
 
-COMMENT ON FUNCTION @extschema@.dsocr_text(pg_catalog.bytea, @extschema@.dsocr_mode, pg_catalog.int4range, pg_catalog.int4, pg_catalog.int4) IS
-'read a page image as plain text';
+COMMENT ON FUNCTION @extschema@.dsocr_text(pg_catalog.bytea, @extschema@.dsocr_mode, pg_catalog.int4range, pg_catalog.int4, pg_catalog.int4, pg_catalog.text) IS
+'read a document as plain text';
 
 CREATE FUNCTION @extschema@.dsocr_layout(
 	document pg_catalog.bytea,
 	mode @extschema@.dsocr_mode DEFAULT NULL,
 	pages pg_catalog.int4range DEFAULT NULL,
 	max_tokens pg_catalog.int4 DEFAULT NULL,
-	dpi pg_catalog.int4 DEFAULT NULL)
+	dpi pg_catalog.int4 DEFAULT NULL,
+	password pg_catalog.text DEFAULT NULL)
 RETURNS pg_catalog.jsonb
 LANGUAGE C STABLE PARALLEL SAFE COST 100000
 AS 'MODULE_PATHNAME', 'dsocr_layout';
 
-COMMENT ON FUNCTION @extschema@.dsocr_layout(pg_catalog.bytea, @extschema@.dsocr_mode, pg_catalog.int4range, pg_catalog.int4, pg_catalog.int4) IS
-'read a page image as elements in reading order, with boxes in pixels';
+COMMENT ON FUNCTION @extschema@.dsocr_layout(pg_catalog.bytea, @extschema@.dsocr_mode, pg_catalog.int4range, pg_catalog.int4, pg_catalog.int4, pg_catalog.text) IS
+'read a document as pages of elements in reading order, with boxes in pixels';
 
 CREATE FUNCTION @extschema@.dsocr_blocks(
 	document pg_catalog.bytea,
@@ -51,29 +54,33 @@ CREATE FUNCTION @extschema@.dsocr_blocks(
 	pages pg_catalog.int4range DEFAULT NULL,
 	max_tokens pg_catalog.int4 DEFAULT NULL,
 	dpi pg_catalog.int4 DEFAULT NULL,
+	password pg_catalog.text DEFAULT NULL,
 	OUT page pg_catalog.int4,
 	OUT ord pg_catalog.int4,
 	OUT type pg_catalog.text,
 	OUT box pg_catalog.box,
-	OUT content pg_catalog.text)
+	OUT content pg_catalog.text,
+	OUT status pg_catalog.text,
+	OUT confidence pg_catalog.float4)
 RETURNS SETOF pg_catalog.record
 LANGUAGE C STABLE PARALLEL SAFE COST 100000 ROWS 50
 AS 'MODULE_PATHNAME', 'dsocr_blocks';
 
-COMMENT ON FUNCTION @extschema@.dsocr_blocks(pg_catalog.bytea, @extschema@.dsocr_mode, pg_catalog.int4range, pg_catalog.int4, pg_catalog.int4) IS
-'read a page image as rows: one for each element and box, box NULL where an element has none';
+COMMENT ON FUNCTION @extschema@.dsocr_blocks(pg_catalog.bytea, @extschema@.dsocr_mode, pg_catalog.int4range, pg_catalog.int4, pg_catalog.int4, pg_catalog.text) IS
+'read a document as rows: one for each element and box, box NULL where an element has none; one with page and status for a page that could not be read';
 
 CREATE FUNCTION @extschema@.dsocr_figure(
 	document pg_catalog.bytea,
 	mode @extschema@.dsocr_mode DEFAULT NULL,
 	pages pg_catalog.int4range DEFAULT NULL,
 	max_tokens pg_catalog.int4 DEFAULT NULL,
-	dpi pg_catalog.int4 DEFAULT NULL)
+	dpi pg_catalog.int4 DEFAULT NULL,
+	password pg_catalog.text DEFAULT NULL)
 RETURNS pg_catalog.text
 LANGUAGE C STABLE PARALLEL SAFE COST 100000
 AS 'MODULE_PATHNAME', 'dsocr_figure';
 
-COMMENT ON FUNCTION @extschema@.dsocr_figure(pg_catalog.bytea, @extschema@.dsocr_mode, pg_catalog.int4range, pg_catalog.int4, pg_catalog.int4) IS
+COMMENT ON FUNCTION @extschema@.dsocr_figure(pg_catalog.bytea, @extschema@.dsocr_mode, pg_catalog.int4range, pg_catalog.int4, pg_catalog.int4, pg_catalog.text) IS
 'read a figure: chart to HTML table, chemical formula to SMILES';
 
 CREATE FUNCTION @extschema@.dsocr_describe(
@@ -81,13 +88,14 @@ CREATE FUNCTION @extschema@.dsocr_describe(
 	mode @extschema@.dsocr_mode DEFAULT NULL,
 	pages pg_catalog.int4range DEFAULT NULL,
 	max_tokens pg_catalog.int4 DEFAULT NULL,
-	dpi pg_catalog.int4 DEFAULT NULL)
+	dpi pg_catalog.int4 DEFAULT NULL,
+	password pg_catalog.text DEFAULT NULL)
 RETURNS pg_catalog.text
 LANGUAGE C STABLE PARALLEL SAFE COST 100000
 AS 'MODULE_PATHNAME', 'dsocr_describe';
 
-COMMENT ON FUNCTION @extschema@.dsocr_describe(pg_catalog.bytea, @extschema@.dsocr_mode, pg_catalog.int4range, pg_catalog.int4, pg_catalog.int4) IS
-'describe an image in words';
+COMMENT ON FUNCTION @extschema@.dsocr_describe(pg_catalog.bytea, @extschema@.dsocr_mode, pg_catalog.int4range, pg_catalog.int4, pg_catalog.int4, pg_catalog.text) IS
+'describe an image, or each page, in words';
 
 CREATE FUNCTION @extschema@.dsocr_locate(
 	document pg_catalog.bytea,
@@ -96,14 +104,15 @@ CREATE FUNCTION @extschema@.dsocr_locate(
 	pages pg_catalog.int4range DEFAULT NULL,
 	max_tokens pg_catalog.int4 DEFAULT NULL,
 	dpi pg_catalog.int4 DEFAULT NULL,
+	password pg_catalog.text DEFAULT NULL,
 	OUT page pg_catalog.int4,
 	OUT box pg_catalog.box)
 RETURNS SETOF pg_catalog.record
 LANGUAGE C STABLE PARALLEL SAFE COST 100000 ROWS 5
 AS 'MODULE_PATHNAME', 'dsocr_locate';
 
-COMMENT ON FUNCTION @extschema@.dsocr_locate(pg_catalog.bytea, pg_catalog.text, @extschema@.dsocr_mode, pg_catalog.int4range, pg_catalog.int4, pg_catalog.int4) IS
-'find what is named in an image: boxes in pixels';
+COMMENT ON FUNCTION @extschema@.dsocr_locate(pg_catalog.bytea, pg_catalog.text, @extschema@.dsocr_mode, pg_catalog.int4range, pg_catalog.int4, pg_catalog.int4, pg_catalog.text) IS
+'find what is named on the pages of a document: boxes in pixels';
 
 CREATE FUNCTION @extschema@.dsocr_generate(
 	document pg_catalog.bytea,
@@ -111,13 +120,14 @@ CREATE FUNCTION @extschema@.dsocr_generate(
 	mode @extschema@.dsocr_mode DEFAULT NULL,
 	pages pg_catalog.int4range DEFAULT NULL,
 	max_tokens pg_catalog.int4 DEFAULT NULL,
-	dpi pg_catalog.int4 DEFAULT NULL)
+	dpi pg_catalog.int4 DEFAULT NULL,
+	password pg_catalog.text DEFAULT NULL)
 RETURNS pg_catalog.text
 LANGUAGE C STABLE PARALLEL SAFE COST 100000
 AS 'MODULE_PATHNAME', 'dsocr_generate';
 
-COMMENT ON FUNCTION @extschema@.dsocr_generate(pg_catalog.bytea, pg_catalog.text, @extschema@.dsocr_mode, pg_catalog.int4range, pg_catalog.int4, pg_catalog.int4) IS
-'answer any prompt about an image: what the model wrote, unchanged';
+COMMENT ON FUNCTION @extschema@.dsocr_generate(pg_catalog.bytea, pg_catalog.text, @extschema@.dsocr_mode, pg_catalog.int4range, pg_catalog.int4, pg_catalog.int4, pg_catalog.text) IS
+'answer any prompt about an image, or each page: what the model wrote, unchanged';
 
 CREATE FUNCTION @extschema@.dsocr_read(
 	document pg_catalog.bytea,
@@ -125,13 +135,14 @@ CREATE FUNCTION @extschema@.dsocr_read(
 	mode @extschema@.dsocr_mode DEFAULT NULL,
 	pages pg_catalog.int4range DEFAULT NULL,
 	max_tokens pg_catalog.int4 DEFAULT NULL,
-	dpi pg_catalog.int4 DEFAULT NULL)
+	dpi pg_catalog.int4 DEFAULT NULL,
+	password pg_catalog.text DEFAULT NULL)
 RETURNS @extschema@.dsocr_result
 LANGUAGE C STABLE PARALLEL SAFE COST 100000
 AS 'MODULE_PATHNAME', 'dsocr_read';
 
-COMMENT ON FUNCTION @extschema@.dsocr_read(pg_catalog.bytea, pg_catalog.text, @extschema@.dsocr_mode, pg_catalog.int4range, pg_catalog.int4, pg_catalog.int4) IS
-'read a page image and return everything known about the run; without a prompt, the one for markdown';
+COMMENT ON FUNCTION @extschema@.dsocr_read(pg_catalog.bytea, pg_catalog.text, @extschema@.dsocr_mode, pg_catalog.int4range, pg_catalog.int4, pg_catalog.int4, pg_catalog.text) IS
+'read a document and return everything known about the run, with a status for each page; without a prompt, the one for markdown';
 
 CREATE FUNCTION @extschema@.dsocr_try(
 	document pg_catalog.bytea,
@@ -139,12 +150,13 @@ CREATE FUNCTION @extschema@.dsocr_try(
 	mode @extschema@.dsocr_mode DEFAULT NULL,
 	pages pg_catalog.int4range DEFAULT NULL,
 	max_tokens pg_catalog.int4 DEFAULT NULL,
-	dpi pg_catalog.int4 DEFAULT NULL)
+	dpi pg_catalog.int4 DEFAULT NULL,
+	password pg_catalog.text DEFAULT NULL)
 RETURNS @extschema@.dsocr_result
 LANGUAGE C STABLE PARALLEL SAFE COST 100000
 AS 'MODULE_PATHNAME', 'dsocr_try';
 
-COMMENT ON FUNCTION @extschema@.dsocr_try(pg_catalog.bytea, pg_catalog.text, @extschema@.dsocr_mode, pg_catalog.int4range, pg_catalog.int4, pg_catalog.int4) IS
+COMMENT ON FUNCTION @extschema@.dsocr_try(pg_catalog.bytea, pg_catalog.text, @extschema@.dsocr_mode, pg_catalog.int4range, pg_catalog.int4, pg_catalog.int4, pg_catalog.text) IS
 'like dsocr_read, but a failure becomes error and sqlstate of the result';
 
 CREATE FUNCTION @extschema@.dsocr_tokens(

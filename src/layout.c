@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * layout.c
- *		The layout of a page as jsonb and as rows.
+ *		The layout of pages as jsonb and as rows.
  *
  * Boxes are pixels of the upright page image, origin at the upper left.  In
  * jsonb they stay as the model gave them, [x1, y1, x2, y2]; type box orders
@@ -14,15 +14,18 @@
  */
 #include "layout.h"
 
+#include <math.h>
+
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/geo_decls.h"
 #include "utils/numeric.h"
+#include "answer.h"
 #include "encoding.h"
 
-/* A document of one image has one page. */
-#define THE_PAGE 1
+/* Confidences and angles are given to so many decimals. */
+#define DECIMALS 4
 
 static void
 push_int(JsonbParseState **state, JsonbIteratorToken token, int64 value)
@@ -56,6 +59,20 @@ dsocr_json_ms(JsonbParseState **state, const char *key, int64 microseconds)
 	pushJsonbValue(state, WJB_VALUE, &v);
 }
 
+/* Rounded: shortest digits of a float would say more than is known. */
+void
+dsocr_json_number(JsonbParseState **state, const char *key, double value)
+{
+	double scale = pow(10, DECIMALS);
+	int64 scaled = isfinite(value) ? (int64) rint(value * scale) : 0;
+	JsonbValue v = {.type = jbvNumeric, .val.numeric = int64_div_fast_to_numeric(scaled, DECIMALS)};
+
+	v.val.numeric =
+		DatumGetNumeric(DirectFunctionCall1(numeric_trim_scale, NumericGetDatum(v.val.numeric)));
+	dsocr_json_key(state, key);
+	pushJsonbValue(state, WJB_VALUE, &v);
+}
+
 void
 dsocr_json_text(JsonbParseState **state, const char *key, char *value)
 {
@@ -63,6 +80,22 @@ dsocr_json_text(JsonbParseState **state, const char *key, char *value)
 
 	dsocr_json_key(state, key);
 	pushJsonbValue(state, WJB_VALUE, &v);
+}
+
+JsonbValue *
+dsocr_json_array(JsonbParseState **state, Jsonb *const *elements, int n)
+{
+	pushJsonbValue(state, WJB_BEGIN_ARRAY, NULL);
+	for (int i = 0; i < n; i++)
+	{
+		JsonbValue v = {
+			.type = jbvBinary,
+			.val.binary = {.data = &elements[i]->root, .len = VARSIZE(elements[i]) - VARHDRSZ}};
+
+		CHECK_FOR_INTERRUPTS();
+		pushJsonbValue(state, WJB_ELEM, &v);
+	}
+	return pushJsonbValue(state, WJB_END_ARRAY, NULL);
 }
 
 /* The text before the first block as a block of its own; false if there is none. */
@@ -89,34 +122,67 @@ push_block(JsonbParseState **state, const DsocrBlock *block, int *replaced)
 	}
 	pushJsonbValue(state, WJB_END_ARRAY, NULL);
 	dsocr_json_text(state, "text", dsocr_encoding_to_server(block->content, replaced));
+	if (block->confidence > 0)
+		dsocr_json_number(state, "confidence", block->confidence);
 	pushJsonbValue(state, WJB_END_OBJECT, NULL);
 }
 
+double
+dsocr_layout_confidence(const DsocrResult *r)
+{
+	return r->text_tokens > 0 ? exp(r->mean_logprob) : -1;
+}
+
+static void
+push_elements(JsonbParseState **state, const DsocrResult *r, int *replaced)
+{
+	DsocrBlock prefix;
+
+	dsocr_json_key(state, "elements");
+	pushJsonbValue(state, WJB_BEGIN_ARRAY, NULL);
+	if (prefix_block(r, &prefix))
+		push_block(state, &prefix, replaced);
+	for (int i = 0; i < r->n_blocks; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		push_block(state, &r->blocks[i], replaced);
+	}
+	pushJsonbValue(state, WJB_END_ARRAY, NULL);
+}
+
+Jsonb *
+dsocr_layout_page(const DsocrPage *page, int *replaced)
+{
+	const DsocrResult *r = &page->result;
+	JsonbParseState *state = NULL;
+
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	dsocr_json_int(&state, "page", page->number);
+	dsocr_json_text(&state, "status", (char *) dsocr_page_status(page));
+	if (page->status.code != DSOCR_OK)
+		dsocr_json_text(&state, "error",
+						dsocr_encoding_to_server(pstrdup(page->status.message), NULL));
+	else
+	{
+		dsocr_json_int(&state, "width", r->width);
+		dsocr_json_int(&state, "height", r->height);
+		dsocr_json_int(&state, "rotation", r->rotation);
+		dsocr_json_number(&state, "skew", r->skew);
+		if (dsocr_layout_confidence(r) >= 0)
+			dsocr_json_number(&state, "confidence", dsocr_layout_confidence(r));
+	}
+	push_elements(&state, r, replaced);
+	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+}
+
 Datum
-dsocr_layout_jsonb(const DsocrResult *result, int *replaced)
+dsocr_layout_document(Jsonb *const *pages, int n)
 {
 	JsonbParseState *state = NULL;
-	DsocrBlock prefix;
 
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	dsocr_json_key(&state, "pages");
-	pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);
-	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	dsocr_json_int(&state, "page", THE_PAGE);
-	dsocr_json_int(&state, "width", result->width);
-	dsocr_json_int(&state, "height", result->height);
-	dsocr_json_key(&state, "elements");
-	pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);
-	if (prefix_block(result, &prefix))
-		push_block(&state, &prefix, replaced);
-	for (int i = 0; i < result->n_blocks; i++)
-	{
-		CHECK_FOR_INTERRUPTS();
-		push_block(&state, &result->blocks[i], replaced);
-	}
-	pushJsonbValue(&state, WJB_END_ARRAY, NULL);
-	pushJsonbValue(&state, WJB_END_OBJECT, NULL);
-	pushJsonbValue(&state, WJB_END_ARRAY, NULL);
+	dsocr_json_array(&state, pages, n);
 	return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));
 }
 
@@ -134,15 +200,19 @@ box_datum(const int32_t b[4])
 
 /* A row for each box of a block, or one with a NULL box. */
 static void
-put_block(const DsocrBlock *block, int ord, ReturnSetInfo *rsinfo, int *replaced)
+put_block(const DsocrPage *page, const DsocrBlock *block, int ord, ReturnSetInfo *rsinfo,
+		  int *replaced)
 {
-	Datum values[5];
-	bool nulls[5] = {false};
+	Datum values[7];
+	bool nulls[7] = {false};
 
-	values[0] = Int32GetDatum(THE_PAGE);
+	values[0] = Int32GetDatum(page->number);
 	values[1] = Int32GetDatum(ord);
 	values[2] = CStringGetTextDatum(dsocr_encoding_to_server(block->label, replaced));
 	values[4] = CStringGetTextDatum(dsocr_encoding_to_server(block->content, replaced));
+	values[5] = CStringGetTextDatum(dsocr_page_status(page));
+	values[6] = Float4GetDatum(block->confidence);
+	nulls[6] = !(block->confidence > 0);
 	for (int k = 0; k < Max(block->n_boxes, 1); k++)
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -153,27 +223,87 @@ put_block(const DsocrBlock *block, int ord, ReturnSetInfo *rsinfo, int *replaced
 }
 
 void
-dsocr_layout_rows(const DsocrResult *result, ReturnSetInfo *rsinfo, int *replaced)
+dsocr_layout_rows(const DsocrPage *page, ReturnSetInfo *rsinfo, int *replaced)
 {
+	const DsocrResult *r = &page->result;
 	DsocrBlock prefix;
 	int ord = 1;
 
-	if (prefix_block(result, &prefix))
-		put_block(&prefix, ord++, rsinfo, replaced);
-	for (int i = 0; i < result->n_blocks; i++)
-		put_block(&result->blocks[i], ord++, rsinfo, replaced);
+	if (page->status.code != DSOCR_OK)
+	{
+		Datum values[7] = {Int32GetDatum(page->number)};
+		bool nulls[7] = {false, true, true, true, true, false, true};
+
+		values[5] = CStringGetTextDatum(dsocr_page_status(page));
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+		return;
+	}
+	if (prefix_block(r, &prefix))
+		put_block(page, &prefix, ord++, rsinfo, replaced);
+	for (int i = 0; i < r->n_blocks; i++)
+		put_block(page, &r->blocks[i], ord++, rsinfo, replaced);
+}
+
+static void
+put_box(const DsocrPage *page, const int32_t *box, ReturnSetInfo *rsinfo)
+{
+	Datum values[2] = {Int32GetDatum(page->number), box ? box_datum(box) : (Datum) 0};
+	bool nulls[2] = {false, box == NULL};
+
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 
 void
-dsocr_layout_boxes(const DsocrResult *result, ReturnSetInfo *rsinfo)
+dsocr_layout_boxes(const DsocrPage *page, ReturnSetInfo *rsinfo)
 {
-	for (int i = 0; i < result->n_blocks; i++)
-		for (int k = 0; k < result->blocks[i].n_boxes; k++)
-		{
-			Datum values[2] = {Int32GetDatum(THE_PAGE), box_datum(result->blocks[i].boxes[k])};
-			bool nulls[2] = {false};
+	const DsocrResult *r = &page->result;
 
+	if (page->status.code != DSOCR_OK)
+		put_box(page, NULL, rsinfo);
+	for (int i = 0; i < r->n_blocks; i++)
+	{
+		for (int k = 0; k < r->blocks[i].n_boxes; k++)
+		{
 			CHECK_FOR_INTERRUPTS();
-			tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+			put_box(page, r->blocks[i].boxes[k], rsinfo);
 		}
+	}
+}
+
+/* ---- figures ---- */
+
+char *
+dsocr_layout_image_name(int page, int n, bool several)
+{
+	return several ? psprintf("images/%d_%d.jpg", page, n) : psprintf("images/%d.jpg", n);
+}
+
+/*
+ * The engine knows of one page and links as the official code does, with
+ * numbers that count up.  Only the links so expected are changed: whatever
+ * else looks like one is text of the page.
+ */
+char *
+dsocr_layout_link_images(char *markdown, int page, bool several)
+{
+	StringInfoData out;
+	char *from = markdown;
+	int n = 0;
+
+	if (!several || strstr(markdown, "(images/") == NULL)
+		return markdown;
+	initStringInfo(&out);
+	for (;;)
+	{
+		char *link = psprintf("![](%s)", dsocr_layout_image_name(page, n, false));
+		char *at = strstr(from, link);
+
+		if (at == NULL)
+			break;
+		appendBinaryStringInfo(&out, from, at - from);
+		appendStringInfo(&out, "![](%s)", dsocr_layout_image_name(page, n++, true));
+		from = at + strlen(link);
+	}
+	appendStringInfoString(&out, from);
+	return out.data;
 }

@@ -31,16 +31,27 @@
 
 #define ID_SLOT_BITS 16
 
+/* Reading ahead leaves one of so many slots, documents and bytes alone. */
+#define READ_AHEAD_LEAVES 8
+
+/* How often a session looks whether its role is below its limit again. */
+#define ROLE_WAIT_MS 50
+
 /* A slot of this backend. */
 typedef struct OwnSlot
 {
 	uint64 generation;		 /* 0 = not ours */
 	SubTransactionId subxid; /* Invalid = outlives transactions */
+	bool document;			 /* holds an open document */
+	bool told;				 /* dsocr_queue_progress has told that it is open */
 } OwnSlot;
 
 static OwnSlot *own_slots = NULL; /* [n_slots], NULL before the first request */
 static int n_own = 0;
-static bool in_line = false; /* this backend waits for a free slot */
+static int n_own_documents = 0;		 /* among them */
+static bool in_line = false;		 /* this backend waits for a free slot */
+static TimestampTz last_answer;		 /* when this backend took its last outcome */
+static void (*collect)(void) = NULL; /* see dsocr_queue_on_wait */
 
 DSOCR_WAIT_EVENT(wait_event_slot, "DsocrSlot")
 DSOCR_WAIT_EVENT(wait_event_result, "DsocrResult")
@@ -55,6 +66,7 @@ give_up(int index)
 
 	own_slots[index].generation = 0;
 	n_own--;
+	n_own_documents -= own_slots[index].document;
 
 	LWLockAcquire(dsocr_queue_lock, LW_EXCLUSIVE);
 	if (slot->generation != generation)
@@ -158,7 +170,10 @@ slot_of(DsocrHandle h)
 /* What waiting for a slot needs to know. */
 typedef struct Admission
 {
-	Size bytes;			   /* of the payload */
+	Size bytes; /* of the payload, and room for the answer */
+	DsocrRequestKind kind;
+	bool ahead;			   /* beyond what the backend needs to go on */
+	bool of_document;	   /* one of the pages of a document that is being read */
 	uint64 after;		   /* only when so many slots have been freed */
 	bool no_memory;		   /* the wait is for memory, not for a slot */
 	TimestampTz give_up;   /* dsocr.queue_timeout, 0 = none */
@@ -211,8 +226,9 @@ raise_not_admitted(const Admission *a)
 							dsocr_queue_timeout)));
 }
 
+/* Open documents are counted by themselves: a limit of 1 lets a role read one. */
 static bool
-role_limit_reached(Oid role)
+role_limit_reached(Oid role, DsocrRequestKind kind)
 {
 	int used = 0;
 
@@ -220,24 +236,50 @@ role_limit_reached(Oid role)
 		return false;
 	for (int i = 0; i < dsocr_shared->n_slots; i++)
 	{
-		if (dsocr_slots[i].state != DSOCR_SLOT_FREE && dsocr_slots[i].role == role)
+		const DsocrSlot *slot = &dsocr_slots[i];
+
+		if (slot->state != DSOCR_SLOT_FREE && slot->role == role &&
+			(slot->request.kind == DSOCR_DOCUMENT) == (kind == DSOCR_DOCUMENT))
 			used++;
 	}
 	return used >= dsocr_max_requests_per_role;
+}
+
+/*
+ * May this request have a slot now?  Sets no_memory.  What is read ahead
+ * leaves an eighth of slots, documents and memory to those who need one to go
+ * on: a session that reads ahead and then does something else (its client
+ * fetches slowly, it waits for a parallel worker) stops nobody.
+ */
+static bool
+has_room(Admission *a)
+{
+	int n_slots = dsocr_shared->n_slots;
+	int documents = dsocr_slot_documents_max();
+	Size limit = dsocr_shared->memory_limit;
+
+	if (!dsocr_line_first(dsocr_my_procno) || dsocr_shared->releases < a->after)
+		return false;
+	if (a->ahead)
+	{
+		n_slots -= Max(n_slots / READ_AHEAD_LEAVES, 1);
+		documents -= Max(documents / READ_AHEAD_LEAVES, 1);
+		limit -= limit / READ_AHEAD_LEAVES;
+	}
+	if (dsocr_shared->n_slots - dsocr_shared->n_free >= n_slots)
+		return false;
+	if (a->kind == DSOCR_DOCUMENT && dsocr_shared->n_documents >= documents)
+		return false;
+	a->no_memory = a->bytes > limit - Min(dsocr_shared->memory_used, limit);
+	return !a->no_memory;
 }
 
 /* Take a free slot, if it is our turn; queue lock held exclusively. */
 static DsocrSlot *
 take_slot(Admission *a)
 {
-	if (!dsocr_line_first(dsocr_my_procno) || dsocr_shared->n_free == 0 ||
-		dsocr_shared->releases < a->after)
+	if (!has_room(a))
 		return NULL;
-	a->no_memory = a->bytes > dsocr_shared->memory_limit -
-								  Min(dsocr_shared->memory_used, dsocr_shared->memory_limit);
-	if (a->no_memory)
-		return NULL;
-
 	for (int i = 0; i < dsocr_shared->n_slots; i++)
 	{
 		DsocrSlot *slot = &dsocr_slots[i];
@@ -256,18 +298,36 @@ take_slot(Admission *a)
 		slot->submitted = a->submitted;
 		slot->deadline = a->deadline;
 		slot->memory = a->bytes;
+		slot->request.kind = a->kind;
 		dsocr_shared->memory_used += a->bytes;
 		dsocr_shared->n_free--;
+		dsocr_shared->n_documents += a->kind == DSOCR_DOCUMENT;
 		own_slots[i].generation = generation;
+		own_slots[i].document = a->kind == DSOCR_DOCUMENT;
+		own_slots[i].told = false;
 		own_slots[i].subxid =
 			IsTransactionState() ? GetCurrentSubTransactionId() : InvalidSubTransactionId;
 		n_own++;
+		n_own_documents += own_slots[i].document;
 		return slot;
 	}
 	return NULL;
 }
 
-/* Find a slot, standing in line for it. */
+static void
+raise_role_limit(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+			 errmsg("role has reached its limit of %d dsocr requests", dsocr_max_requests_per_role),
+			 errhint("Wait until its other requests have ended, or raise "
+					 "dsocr.max_requests_per_role.")));
+}
+
+/*
+ * Find a slot, standing in line for it.  A role at its limit is told so at
+ * once, but not in the middle of a document.
+ */
 static DsocrSlot *
 admit(Admission *a)
 {
@@ -277,32 +337,35 @@ admit(Admission *a)
 		bool limited;
 
 		LWLockAcquire(dsocr_queue_lock, LW_EXCLUSIVE);
-		limited = role_limit_reached(GetUserId());
+		limited = role_limit_reached(GetUserId(), a->kind);
 		slot = limited ? NULL : take_slot(a);
 		in_line = slot == NULL && !limited;
 		if (in_line)
-			dsocr_line_enter(dsocr_my_procno, MyProcPid);
+			dsocr_line_enter(dsocr_my_procno, MyProcPid, a->kind == DSOCR_DOCUMENT);
 		else
 			dsocr_line_leave(dsocr_my_procno);
 		LWLockRelease(dsocr_queue_lock);
 
 		if (slot != NULL)
 			return slot;
-		if (limited)
-			ereport(ERROR, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-							errmsg("role has reached its limit of %d dsocr requests",
-								   dsocr_max_requests_per_role),
-							errhint("Wait until its other requests have ended, or raise "
-									"dsocr.max_requests_per_role.")));
+		if (limited && !a->of_document)
+			raise_role_limit();
 		if (a->deadline != 0 && GetCurrentTimestamp() >= a->deadline)
 			raise_timeout();
 		if (a->give_up != 0 && GetCurrentTimestamp() >= a->give_up)
+		{
+			if (limited)
+				raise_role_limit();
 			raise_not_admitted(a);
+		}
 
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 time_left(a->give_up, a->deadline, WAIT_LIMIT_MS), wait_event_slot());
+						 time_left(a->give_up, a->deadline, limited ? ROLE_WAIT_MS : WAIT_LIMIT_MS),
+						 wait_event_slot());
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
+		if (collect != NULL && n_own > n_own_documents)
+			collect();
 	}
 }
 
@@ -319,8 +382,9 @@ payload_size(const DsocrRequest *r)
 
 /* Copy the request into its slot; false when the server has no more segments. */
 static bool
-fill(DsocrSlot *slot, const DsocrRequest *r, Size bytes)
+fill(DsocrSlot *slot, const DsocrRequest *r)
 {
+	Size bytes = payload_size(r);
 	Size prompt_bytes = r->prompt ? strlen(r->prompt) + 1 : 0;
 
 	slot->request = *r;
@@ -338,15 +402,18 @@ fill(DsocrSlot *slot, const DsocrRequest *r, Size bytes)
 	return slot->payload != DSM_HANDLE_INVALID;
 }
 
-DsocrHandle
-dsocr_queue_submit(DsocrRequest *request)
+/* What the queue must know to admit a request.  Raises ERROR if it never will. */
+static Admission
+admission_of(const DsocrRequest *request)
 {
 	Admission a = {.submitted = GetCurrentTimestamp()};
-	DsocrSlot *slot;
-	DsocrHandle h;
+	size_t bytes = payload_size(request);
 
-	prepare_backend();
-	a.bytes = payload_size(request);
+	if (!dsocr_add(bytes, request->room, &bytes))
+		bytes = SIZE_MAX;
+	a.kind = request->kind;
+	a.of_document = request->document != 0;
+	a.bytes = bytes;
 	a.give_up = later(a.submitted, dsocr_queue_timeout);
 	a.deadline = later(a.submitted, dsocr_timeout);
 	if (a.bytes > dsocr_shared->memory_limit)
@@ -354,30 +421,89 @@ dsocr_queue_submit(DsocrRequest *request)
 		a.no_memory = true;
 		raise_not_admitted(&a);
 	}
+	return a;
+}
 
-	for (;;)
+/* Copy the request into a slot that was just taken; false: no segment. */
+static bool
+enter(DsocrSlot *slot, DsocrRequest *request, DsocrHandle *h)
+{
+	h->slot = slot - dsocr_slots;
+	h->generation = slot->generation;
+	request->id = (h->generation << ID_SLOT_BITS) | h->slot;
+	if (!fill(slot, request))
 	{
-		slot = admit(&a);
-		h.slot = slot - dsocr_slots;
-		h.generation = slot->generation;
-		request->id = (h.generation << ID_SLOT_BITS) | h.slot;
-		if (fill(slot, request, a.bytes))
-			break;
-
-		/* Go on when somebody has freed a segment. */
-		give_up(h.slot);
-		LWLockAcquire(dsocr_queue_lock, LW_SHARED);
-		a.after = dsocr_shared->releases + 1;
-		LWLockRelease(dsocr_queue_lock);
-		a.no_memory = true;
+		give_up(h->slot);
+		return false;
 	}
-
 	LWLockAcquire(dsocr_queue_lock, LW_EXCLUSIVE);
 	slot->sequence = ++dsocr_shared->next_sequence;
 	slot->state = DSOCR_SLOT_QUEUED;
 	dsocr_slot_wake_workers();
 	LWLockRelease(dsocr_queue_lock);
+	return true;
+}
+
+DsocrHandle
+dsocr_queue_submit(DsocrRequest *request)
+{
+	Admission a;
+	DsocrHandle h;
+
+	prepare_backend();
+	a = admission_of(request);
+	while (!enter(admit(&a), request, &h))
+	{
+		/* Go on when somebody has freed a segment. */
+		LWLockAcquire(dsocr_queue_lock, LW_SHARED);
+		a.after = dsocr_shared->releases + 1;
+		LWLockRelease(dsocr_queue_lock);
+		a.no_memory = true;
+	}
 	return h;
+}
+
+/* Is this more than the backend needs to go on? */
+static bool
+is_ahead(DsocrRequestKind kind)
+{
+	return n_own > n_own_documents || (kind == DSOCR_DOCUMENT && n_own_documents > 0);
+}
+
+bool
+dsocr_queue_try_submit(DsocrRequest *request, DsocrHandle *h)
+{
+	Admission a;
+	DsocrSlot *slot = NULL;
+
+	prepare_backend();
+	a = admission_of(request);
+	a.ahead = is_ahead(a.kind);
+	LWLockAcquire(dsocr_queue_lock, LW_EXCLUSIVE);
+	if (!role_limit_reached(GetUserId(), a.kind))
+		slot = take_slot(&a);
+	LWLockRelease(dsocr_queue_lock);
+	return slot != NULL && enter(slot, request, h);
+}
+
+bool
+dsocr_queue_has_room(DsocrRequestKind kind, Size bytes)
+{
+	Admission a = {.kind = kind, .bytes = bytes};
+	bool room;
+
+	prepare_backend();
+	a.ahead = is_ahead(kind);
+	LWLockAcquire(dsocr_queue_lock, LW_SHARED);
+	room = !role_limit_reached(GetUserId(), kind) && has_room(&a);
+	LWLockRelease(dsocr_queue_lock);
+	return room;
+}
+
+void
+dsocr_queue_on_wait(void (*function)(void))
+{
+	collect = function;
 }
 
 /* ---- wait and fetch ---- */
@@ -394,16 +520,78 @@ dsocr_queue_poll(DsocrHandle h)
 	return ended;
 }
 
-/* Has no worker been there for a while?  Queue lock held. */
+bool
+dsocr_queue_holds(DsocrHandle h)
+{
+	return own_slots != NULL && h.generation != 0 && h.slot >= 0 &&
+		   h.slot < dsocr_shared->n_slots && own_slots[h.slot].generation == h.generation;
+}
+
+void
+dsocr_queue_progress(DsocrHandle h, DsocrProgress *progress)
+{
+	DsocrSlot *slot = slot_of(h);
+
+	LWLockAcquire(dsocr_queue_lock, LW_SHARED);
+	*progress = slot->progress;
+	LWLockRelease(dsocr_queue_lock);
+	own_slots[h.slot].told = progress->pages > 0;
+}
+
+/* Has no worker for such requests been there for a while?  Queue lock held. */
 static bool
-workers_absent(TimestampTz since)
+workers_absent(TimestampTz since, bool of_pages)
 {
 	for (int i = 0; i < dsocr_shared->n_devices; i++)
 	{
-		if (!dsocr_slot_abandoned(&dsocr_shared->devices[i], since))
+		if (dsocr_shared->devices[i].of_pages == of_pages &&
+			!dsocr_slot_abandoned(&dsocr_shared->devices[i], since))
 			return false;
 	}
 	return true;
+}
+
+/* What waiting for one of several requests needs to know. */
+typedef struct Watch
+{
+	int ended;			  /* index of the request, -1 = none yet */
+	bool absent;		  /* nobody is there to serve one of them */
+	TimestampTz deadline; /* the earliest, 0 = none */
+} Watch;
+
+/*
+ * dsocr.timeout is the patience with one request.  Where a session has several
+ * in flight, they wait for each other: time counts from its last answer on.
+ */
+static TimestampTz
+deadline_of(const DsocrSlot *slot)
+{
+	if (slot->deadline == 0 || slot->submitted >= last_answer)
+		return slot->deadline;
+	return slot->deadline + (last_answer - slot->submitted);
+}
+
+static Watch
+look(const DsocrHandle *handles, int n, TimestampTz since)
+{
+	Watch w = {.ended = -1};
+
+	LWLockAcquire(dsocr_queue_lock, LW_SHARED);
+	for (int i = 0; i < n && w.ended < 0; i++)
+	{
+		const DsocrSlot *slot = &dsocr_slots[handles[i].slot];
+		bool open = slot->request.kind == DSOCR_DOCUMENT && slot->progress.pages > 0;
+		TimestampTz deadline = deadline_of(slot);
+
+		if (dsocr_slot_ended(slot) || (open && !own_slots[handles[i].slot].told))
+			w.ended = i;
+		else if (!open && deadline != 0 && (w.deadline == 0 || deadline < w.deadline))
+			w.deadline = deadline;
+		if (workers_absent(since, dsocr_kind_is_of_pages(slot->request.kind)))
+			w.absent = true;
+	}
+	LWLockRelease(dsocr_queue_lock);
+	return w;
 }
 
 int
@@ -416,36 +604,22 @@ dsocr_queue_wait_any(const DsocrHandle *handles, int n)
 
 	for (;;)
 	{
-		TimestampTz deadline = 0;
-		bool absent;
-		int ended = -1;
+		Watch w = look(handles, n, began);
 
-		LWLockAcquire(dsocr_queue_lock, LW_SHARED);
-		for (int i = 0; i < n && ended < 0; i++)
-		{
-			const DsocrSlot *slot = &dsocr_slots[handles[i].slot];
-
-			if (dsocr_slot_ended(slot))
-				ended = i;
-			else if (slot->deadline != 0 && (deadline == 0 || slot->deadline < deadline))
-				deadline = slot->deadline;
-		}
-		absent = workers_absent(began);
-		LWLockRelease(dsocr_queue_lock);
-
-		if (ended >= 0)
-			return ended;
-		if (deadline != 0 && GetCurrentTimestamp() >= deadline)
+		if (w.ended >= 0)
+			return w.ended;
+		if (w.deadline != 0 && GetCurrentTimestamp() >= w.deadline)
 			raise_timeout();
-		if (absent)
+		if (w.absent)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("no dsocr worker is running"),
 					 errhint("Look for its reason in the server log; max_worker_processes must "
-							 "leave room for one worker per entry of dsocr.devices.")));
+							 "leave room for one worker per entry of dsocr.devices, and one for "
+							 "the page server.")));
 
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 time_left(deadline, 0, WAIT_LIMIT_MS), wait_event_result());
+						 time_left(w.deadline, 0, WAIT_LIMIT_MS), wait_event_result());
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}
@@ -492,6 +666,7 @@ dsocr_queue_fetch(DsocrHandle h, DsocrError *status, DsocrResult *result, char *
 	if (dsocr_log_requests)
 		log_request(slot, status, result);
 	give_up(h.slot);
+	last_answer = GetCurrentTimestamp();
 }
 
 void

@@ -35,21 +35,39 @@ extern DsocrHandle dsocr_queue_submit(DsocrRequest *request);
  * The same without waiting: false when there is no slot or no memory now, when
  * others stand in line, or when the role has reached its limit.  Raises ERROR
  * only for what waiting would not mend.  Who already has a request in flight
- * must use this: nobody may wait for a slot while holding one.
+ * must use this: nobody may wait for a slot while holding one.  What is asked
+ * for ahead leaves an eighth of slots and memory to others.
  */
 extern bool dsocr_queue_try_submit(DsocrRequest *request, DsocrHandle *h);
 
+/*
+ * Would it be admitted now, with so many bytes of payload?  Not binding: for
+ * callers who fetch the bytes only when they are wanted.
+ */
+extern bool dsocr_queue_has_room(DsocrRequestKind kind, Size bytes);
+
+/*
+ * A function to call after each wake-up of a backend that stands in line while
+ * requests of its own are in flight: it fetches what has ended, so that nobody
+ * holds a slot with an answer while waiting for another one.
+ */
+extern void dsocr_queue_on_wait(void (*function)(void));
+
 /* Where a request stands; for an open document, how many pages it has. */
 extern void dsocr_queue_progress(DsocrHandle h, DsocrProgress *progress);
+
+/* Is the request still this backend's?  An aborted subtransaction takes its own away. */
+extern bool dsocr_queue_holds(DsocrHandle h);
 
 /* Has it ended?  Never blocks. */
 extern bool dsocr_queue_poll(DsocrHandle h);
 
 /*
  * Wait until one of n handles has ended and return its index; for an open
- * document (DSOCR_DOCUMENT), which does not end by itself, until it is open
- * when that was not known at the call.  Interruptible;
- * raises ERROR when the request's deadline (dsocr.timeout) passed.
+ * document (DSOCR_DOCUMENT), which does not end by itself, until it is open,
+ * unless dsocr_queue_progress has already told that.  Interruptible; raises
+ * ERROR when dsocr.timeout has passed since the request was submitted and
+ * since this backend fetched its last outcome.
  */
 extern int dsocr_queue_wait_any(const DsocrHandle *handles, int n);
 

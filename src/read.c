@@ -3,15 +3,15 @@
  * read.c
  *		The reading functions of SQL.
  *
- * Each takes (document [, prompt or what], mode, pages, max_tokens, dpi) and
- * goes the same way: check the arguments, hand the image to the queue, wait,
- * turn the result into what the function returns.  Everything of one call
- * lives in a memory context that is deleted before the function returns; the
- * detoasted document is freed as soon as the queue has its own copy.
+ * Each takes (document [, prompt or what], mode, pages, max_tokens, dpi,
+ * password) and goes the same way: check the arguments, begin to read, add
+ * page after page to the answer.  Everything of one call lives in a memory
+ * context that is deleted before the function returns.
  *
  * Failures come as a DsocrError, wherever they are found, and one place
  * decides what becomes of them: an ERROR, a NULL (dsocr.on_error), or a value
- * (dsocr_try).
+ * (dsocr_try).  Of a document with several pages, one that cannot be read is
+ * no failure of the whole where the answer has a place to say so.
  *
  *-------------------------------------------------------------------------
  */
@@ -20,16 +20,15 @@
 #include "access/detoast.h"
 #include "access/htup_details.h"
 #include "catalog/pg_enum.h"
-#include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/datum.h"
 #include "utils/guc.h"
+#include "utils/memutils.h"
 #include "utils/rangetypes.h"
 #include "utils/syscache.h"
+#include "answer.h"
 #include "encoding.h"
-#include "layout.h"
 #include "queue.h"
 
 PG_FUNCTION_INFO_V1(dsocr_markdown);
@@ -71,27 +70,50 @@ mode_argument(FunctionCallInfo fcinfo, int n)
 	return PG_ARGISNULL(n) ? (DsocrMode) dsocr_mode : dsocr_mode_from_enum(PG_GETARG_OID(n));
 }
 
-/* Does the argument select the page of an image, which is page 1? */
+/* A bound of a range of pages as the first (or last) page number that it lets in. */
+static int32
+bound_page(const RangeBound *bound, int32 unbounded)
+{
+	int32 page;
+
+	if (bound->infinite)
+		return unbounded;
+	page = DatumGetInt32(bound->val);
+	if (bound->inclusive)
+		return page;
+	if (bound->lower)
+		return page == PG_INT32_MAX ? page : page + 1;
+	return page == PG_INT32_MIN ? page : page - 1;
+}
+
+/* The range as first and last page; false when it lets no page in. */
 static bool
-pages_argument(FunctionCallInfo fcinfo, int n)
+pages_argument(FunctionCallInfo fcinfo, int n, DsocrReadOptions *options)
 {
 	RangeType *pages;
+	RangeBound lower;
+	RangeBound upper;
+	bool empty;
 
 	if (PG_ARGISNULL(n))
 		return true;
 	pages = PG_GETARG_RANGE_P(n);
-	return range_contains_elem_internal(range_get_typcache(fcinfo, RangeTypeGetOid(pages)), pages,
-										Int32GetDatum(1));
+	range_deserialize(range_get_typcache(fcinfo, RangeTypeGetOid(pages)), pages, &lower, &upper,
+					  &empty);
+	if (empty)
+		return false;
+	options->first_page = Max(bound_page(&lower, 1), 1);
+	options->last_page = bound_page(&upper, PG_INT32_MAX);
+	return options->first_page <= options->last_page;
 }
 
 static bool
-fill_limits(FunctionCallInfo fcinfo, int n, DsocrRequest *request, DsocrError *err)
+limits_arguments(FunctionCallInfo fcinfo, int n, DsocrReadOptions *options, DsocrError *err)
 {
-	request->max_tokens = dsocr_max_tokens;
 	if (!PG_ARGISNULL(n))
 	{
-		request->max_tokens = PG_GETARG_INT32(n);
-		if (request->max_tokens <= 0)
+		options->max_tokens = PG_GETARG_INT32(n);
+		if (options->max_tokens <= 0)
 		{
 			dsocr_fail(err, DSOCR_E_ARGUMENT, "max_tokens must be greater than 0");
 			return dsocr_hint(err, "Leave max_tokens out to use the setting dsocr.max_tokens.");
@@ -99,25 +121,353 @@ fill_limits(FunctionCallInfo fcinfo, int n, DsocrRequest *request, DsocrError *e
 	}
 	if (!PG_ARGISNULL(n + 1))
 	{
-		int dpi = PG_GETARG_INT32(n + 1);
-
-		if (dpi <= 0 || dpi > DSOCR_MAX_DPI)
+		options->dpi = PG_GETARG_INT32(n + 1);
+		if (options->dpi <= 0 || options->dpi > DSOCR_MAX_DPI)
 			return dsocr_fail(err, DSOCR_E_ARGUMENT, "dpi must be between 1 and %d", DSOCR_MAX_DPI);
 	}
 	return true;
 }
 
-static bool
-fill_prompt(Datum datum, DsocrRequest *request, DsocrError *err)
+/* Text of the user in UTF-8; NULL, with err set, when it is too long. */
+static char *
+text_argument(Datum datum, int most, const char *name, DsocrCode code, DsocrError *err)
 {
-	char *prompt;
+	char *utf8 = NULL;
 
-	if (toast_raw_datum_size(datum) - VARHDRSZ > DSOCR_MAX_PROMPT_BYTES)
-		return dsocr_fail(err, DSOCR_E_TOO_LONG, "prompt is longer than %d bytes",
-						  DSOCR_MAX_PROMPT_BYTES);
-	prompt = dsocr_encoding_to_utf8(TextDatumGetCString(datum));
-	request->prompt = prompt;
+	if (toast_raw_datum_size(datum) - VARHDRSZ <= most)
+		utf8 = dsocr_encoding_to_utf8(TextDatumGetCString(datum));
+	if (utf8 != NULL && strlen(utf8) <= most)
+		return utf8;
+	dsocr_fail(err, code, "%s is longer than %d bytes", name, most);
+	return NULL;
+}
+
+/* ---- a call ---- */
+
+struct DsocrCall
+{
+	MemoryContext context;
+	DsocrFunction function;
+	DsocrReadOptions options;
+	DsocrReading *reading; /* NULL: has ended */
+	DsocrAnswer *answer;
+	DsocrError error; /* why there is no answer */
+	int pages;		  /* of the document, 0 = not known */
+	bool null;		  /* the answer is NULL: an argument is, or no page was asked for */
+};
+
+static const struct
+{
+	DsocrTask task;
+	DsocrAnswerForm form;
+	int options;  /* position of mode, behind which the others stand */
+	bool partial; /* the answer has a place for pages that could not be read */
+} functions[] = {
+	[DSOCR_CALL_MARKDOWN] = {DSOCR_TASK_MARKDOWN, DSOCR_ANSWER_MARKDOWN, 1, false},
+	[DSOCR_CALL_TEXT] = {DSOCR_TASK_TEXT, DSOCR_ANSWER_MARKDOWN, 1, false},
+	[DSOCR_CALL_LAYOUT] = {DSOCR_TASK_MARKDOWN, DSOCR_ANSWER_LAYOUT, 1, false},
+	[DSOCR_CALL_BLOCKS] = {DSOCR_TASK_MARKDOWN, DSOCR_ANSWER_BLOCKS, 1, true},
+	[DSOCR_CALL_FIGURE] = {DSOCR_TASK_FIGURE, DSOCR_ANSWER_MARKDOWN, 1, false},
+	[DSOCR_CALL_DESCRIBE] = {DSOCR_TASK_DESCRIBE, DSOCR_ANSWER_MARKDOWN, 1, false},
+	[DSOCR_CALL_LOCATE] = {DSOCR_TASK_LOCATE, DSOCR_ANSWER_BOXES, 2, false},
+	[DSOCR_CALL_GENERATE] = {DSOCR_TASK_GENERATE, DSOCR_ANSWER_RAW, 2, false},
+	[DSOCR_CALL_READ] = {DSOCR_TASK_MARKDOWN, DSOCR_ANSWER_RESULT, 2, true},
+	[DSOCR_CALL_TRY] = {DSOCR_TASK_MARKDOWN, DSOCR_ANSWER_RESULT, 2, true},
+};
+
+/* The options of a call; false: with error the answer is that, else NULL. */
+static bool
+take_arguments(DsocrCall *call, FunctionCallInfo fcinfo)
+{
+	DsocrReadOptions *options = &call->options;
+	int at = functions[call->function].options;
+	DsocrTask task = functions[call->function].task;
+	bool optional = call->function == DSOCR_CALL_READ || call->function == DSOCR_CALL_TRY;
+
+	if (PG_ARGISNULL(0) || (at == 2 && !optional && PG_ARGISNULL(1)))
+		return false;
+	if (at == 2 && optional && !PG_ARGISNULL(1))
+		task = DSOCR_TASK_GENERATE;
+	dsocr_read_options_init(options);
+	options->task = task;
+	options->mode = mode_argument(fcinfo, at);
+	if (!limits_arguments(fcinfo, at + 2, options, &call->error) ||
+		!pages_argument(fcinfo, at + 1, options))
+		return false;
+	if (task >= DSOCR_TASK_LOCATE)
+	{
+		options->prompt = text_argument(PG_GETARG_DATUM(1), DSOCR_MAX_PROMPT_BYTES, "prompt",
+										DSOCR_E_TOO_LONG, &call->error);
+		if (options->prompt == NULL)
+			return false;
+	}
+	if (!PG_ARGISNULL(at + 4))
+	{
+		options->password = text_argument(PG_GETARG_DATUM(at + 4), DSOCR_MAX_PASSWORD_BYTES,
+										  "password", DSOCR_E_ARGUMENT, &call->error);
+		if (options->password == NULL)
+			return false;
+	}
 	return true;
+}
+
+DsocrCall *
+dsocr_call_create(DsocrFunction function, FunctionCallInfo fcinfo)
+{
+	MemoryContext context =
+		AllocSetContextCreate(CurrentMemoryContext, "dsocr call", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(context);
+	DsocrCall *call = palloc0(sizeof(DsocrCall));
+
+	call->context = context;
+	call->function = function;
+	if (take_arguments(call, fcinfo))
+	{
+		call->answer =
+			dsocr_answer_create(functions[function].form, (ReturnSetInfo *) fcinfo->resultinfo);
+		call->reading = dsocr_reading_create(&call->options, PG_GETARG_DATUM(0));
+	}
+	else
+		call->null = call->error.code == DSOCR_OK;
+	MemoryContextSwitchTo(caller);
+	return call;
+}
+
+DsocrReading *
+dsocr_call_reading(DsocrCall *call)
+{
+	return call->reading;
+}
+
+static void
+stop_reading(DsocrCall *call)
+{
+	if (call->reading != NULL)
+		dsocr_reading_delete(call->reading);
+	call->reading = NULL;
+}
+
+void
+dsocr_call_delete(DsocrCall *call)
+{
+	stop_reading(call);
+	MemoryContextDelete(call->context);
+}
+
+/* The error of a page as that of the whole. */
+static void
+fail_for_page(DsocrCall *call, int number, const DsocrError *why)
+{
+	call->error = *why;
+	if (call->pages == 1)
+		return;
+	snprintf(call->error.message, sizeof(call->error.message), "page %d: %.240s", number,
+			 why->message);
+	snprintf(call->error.hint, sizeof(call->error.hint),
+			 "dsocr_read reads the other pages and gives a status for each; with dsocr.on_error "
+			 "set to null or warning, a comment stands for the page.");
+}
+
+/* A page that could not be read: is that the end of the call? */
+static bool
+ends_call(const DsocrCall *call, const DsocrPage *page)
+{
+	if (page->status.code == DSOCR_OK)
+		return false;
+	if (page->status.code == DSOCR_E_CANCELLED || call->pages == 1)
+		return true;
+	return !functions[call->function].partial && dsocr_on_error == DSOCR_ON_ERROR_ERROR;
+}
+
+static void
+add_page(DsocrCall *call, const DsocrPage *page)
+{
+	if (ends_call(call, page))
+	{
+		fail_for_page(call, page->number, &page->status);
+		stop_reading(call);
+		return;
+	}
+	dsocr_answer_add(call->answer, page, call->pages);
+}
+
+/* All pages have come: is there an answer? */
+static void
+end_call(DsocrCall *call)
+{
+	DsocrAnswer *a = call->answer;
+	int n = dsocr_answer_pages(a);
+
+	call->error = *dsocr_reading_status(call->reading);
+	if (call->error.code == DSOCR_OK && n > 0 && dsocr_answer_failed(a) == n)
+		call->error = *dsocr_answer_error(a);
+	call->null = call->error.code == DSOCR_OK && n == 0;
+	stop_reading(call);
+}
+
+bool
+dsocr_call_advance(DsocrCall *call)
+{
+	DsocrPage *page;
+
+	if (call->reading == NULL)
+		return true;
+	dsocr_reading_advance(call->reading);
+	call->pages = dsocr_reading_pages(call->reading);
+	while (call->reading != NULL && (page = dsocr_reading_next(call->reading)) != NULL)
+		add_page(call, page);
+	if (call->reading != NULL && dsocr_reading_ended(call->reading))
+		end_call(call);
+	return call->reading == NULL;
+}
+
+/* What becomes of a failure.  Returns only if the answer is NULL. */
+static void
+report_failure(const DsocrError *error)
+{
+	if (!dsocr_error_is_of_document(error->code) || dsocr_on_error == DSOCR_ON_ERROR_ERROR)
+		dsocr_error_report(ERROR, error);
+	if (dsocr_on_error == DSOCR_ON_ERROR_WARNING)
+		dsocr_error_report(WARNING, error);
+}
+
+/* The pages for which a placeholder stands. */
+static void
+warn_of_pages(const DsocrCall *call)
+{
+	int failed = dsocr_answer_failed(call->answer);
+
+	if (failed == 0 || functions[call->function].partial ||
+		dsocr_on_error != DSOCR_ON_ERROR_WARNING)
+		return;
+	ereport(WARNING,
+			(errcode(dsocr_error_sqlstate(dsocr_answer_error(call->answer)->code)),
+			 errmsg_plural("%d of %d pages could not be read", "%d of %d pages could not be read",
+						   failed, failed, dsocr_answer_pages(call->answer)),
+			 errdetail("The first reason: %s.", dsocr_answer_error(call->answer)->message)));
+}
+
+Datum
+dsocr_call_value(DsocrCall *call, FunctionCallInfo fcinfo, bool *isnull)
+{
+	*isnull = call->null;
+	if (call->null)
+		return (Datum) 0;
+	if (call->error.code == DSOCR_OK)
+	{
+		warn_of_pages(call);
+		dsocr_answer_warn_if_cut(call->answer, call->options.max_tokens);
+		return dsocr_answer_datum(call->answer, fcinfo);
+	}
+	if (call->function == DSOCR_CALL_TRY && call->error.code != DSOCR_E_CANCELLED)
+		return dsocr_answer_failure(fcinfo, &call->error, call->pages);
+	report_failure(&call->error);
+	*isnull = true;
+	return (Datum) 0;
+}
+
+/* ---- the functions ---- */
+
+static Datum
+run(FunctionCallInfo fcinfo, DsocrFunction function)
+{
+	DsocrCall *call = dsocr_call_create(function, fcinfo);
+	Datum value;
+
+	while (!dsocr_call_advance(call))
+	{
+		DsocrReading *reading = dsocr_call_reading(call);
+
+		dsocr_reading_wait(&reading, 1);
+	}
+	value = dsocr_call_value(call, fcinfo, &fcinfo->isnull);
+	dsocr_call_delete(call);
+	return value;
+}
+
+/* Rows go into the tuplestore; a set has no NULL. */
+static Datum
+run_rows(FunctionCallInfo fcinfo, DsocrFunction function)
+{
+	InitMaterializedSRF(fcinfo, 0);
+	(void) run(fcinfo, function);
+	fcinfo->isnull = false;
+	return (Datum) 0;
+}
+
+Datum
+dsocr_markdown(PG_FUNCTION_ARGS)
+{
+	return run(fcinfo, DSOCR_CALL_MARKDOWN);
+}
+
+Datum
+dsocr_text(PG_FUNCTION_ARGS)
+{
+	return run(fcinfo, DSOCR_CALL_TEXT);
+}
+
+Datum
+dsocr_figure(PG_FUNCTION_ARGS)
+{
+	return run(fcinfo, DSOCR_CALL_FIGURE);
+}
+
+Datum
+dsocr_describe(PG_FUNCTION_ARGS)
+{
+	return run(fcinfo, DSOCR_CALL_DESCRIBE);
+}
+
+Datum
+dsocr_generate(PG_FUNCTION_ARGS)
+{
+	return run(fcinfo, DSOCR_CALL_GENERATE);
+}
+
+Datum
+dsocr_layout(PG_FUNCTION_ARGS)
+{
+	return run(fcinfo, DSOCR_CALL_LAYOUT);
+}
+
+Datum
+dsocr_blocks(PG_FUNCTION_ARGS)
+{
+	return run_rows(fcinfo, DSOCR_CALL_BLOCKS);
+}
+
+Datum
+dsocr_locate(PG_FUNCTION_ARGS)
+{
+	return run_rows(fcinfo, DSOCR_CALL_LOCATE);
+}
+
+Datum
+dsocr_read(PG_FUNCTION_ARGS)
+{
+	return run(fcinfo, DSOCR_CALL_READ);
+}
+
+Datum
+dsocr_try(PG_FUNCTION_ARGS)
+{
+	return run(fcinfo, DSOCR_CALL_TRY);
+}
+
+/* ---- the price ---- */
+
+/* Submit, wait, fetch.  The document is not needed any more once it is queued. */
+static void
+run_probe(DsocrRequest *request, Datum document, struct varlena *detoasted, DsocrOutcome *outcome)
+{
+	DsocrHandle handle = dsocr_queue_submit(request);
+
+	if (detoasted && (Pointer) detoasted != DatumGetPointer(document))
+		pfree(detoasted);
+	dsocr_queue_wait_any(&handle, 1);
+	dsocr_queue_fetch(handle, &outcome->status, &outcome->result, outcome->model);
+	dsocr_error_redact(&outcome->status);
 }
 
 /*
@@ -144,247 +494,6 @@ fill_image(Datum datum, DsocrRequest *request, struct varlena **detoasted, Dsocr
 	request->image_len = VARSIZE_ANY_EXHDR(*detoasted);
 	return true;
 }
-
-static void
-fill_settings(DsocrRequest *request)
-{
-	request->priority = DSOCR_INTERACTIVE;
-	request->max_pixels = dsocr_max_pixels;
-	request->ngram_size = dsocr_ngram_size;
-	request->ngram_window = dsocr_ngram_window;
-}
-
-/* ---- running one request ---- */
-
-/* Submit, wait, fetch.  The document is not needed any more once it is queued. */
-static void
-run_request(DsocrRequest *request, Datum document, struct varlena *detoasted, DsocrOutcome *outcome)
-{
-	DsocrHandle handle = dsocr_queue_submit(request);
-
-	if (detoasted && (Pointer) detoasted != DatumGetPointer(document))
-		pfree(detoasted);
-	dsocr_queue_wait_any(&handle, 1);
-	dsocr_queue_fetch(handle, &outcome->status, &outcome->result, outcome->model);
-	dsocr_error_redact(&outcome->status);
-}
-
-/* What becomes of a failure.  Returns only if the answer is NULL. */
-static void
-report_failure(const DsocrError *error)
-{
-	if (!dsocr_error_is_of_document(error->code) || dsocr_on_error == DSOCR_ON_ERROR_ERROR)
-		dsocr_error_report(ERROR, error);
-	if (dsocr_on_error == DSOCR_ON_ERROR_WARNING)
-		dsocr_error_report(WARNING, error);
-}
-
-static void
-warn_if_cut(const DsocrRequest *request, const DsocrResult *result)
-{
-	bool by_limit = request->max_tokens > 0 && result->text_tokens >= request->max_tokens;
-
-	if (result->finish != DSOCR_FINISH_LENGTH)
-		return;
-	ereport(WARNING,
-			(errcode(ERRCODE_WARNING_STRING_DATA_RIGHT_TRUNCATION),
-			 errmsg("text was cut at %d tokens", result->text_tokens),
-			 by_limit
-				 ? errhint("Raise dsocr.max_tokens or the argument max_tokens.")
-				 : errhint("The model's context is full. A mode with fewer image tokens leaves "
-						   "more room for text; dsocr.max_tokens cannot be raised beyond it.")));
-}
-
-/*
- * Read the document of a call.  Returns NULL where the answer is NULL: the
- * document or the prompt is, no page is selected, or dsocr.on_error says so.
- * A failed outcome comes back only if keep_failure is set; even then a
- * cancelled request is an ERROR.
- */
-static DsocrOutcome *
-read_document(FunctionCallInfo fcinfo, DsocrTask task, int options, bool keep_failure)
-{
-	MemoryContext caller = CurrentMemoryContext;
-	DsocrRequest request = {.kind = DSOCR_READ, .task = task};
-	struct varlena *detoasted = NULL;
-	DsocrOutcome *outcome;
-	DsocrError *err;
-
-	if (PG_ARGISNULL(0))
-		return NULL;
-	outcome = dsocr_outcome_create();
-	err = &outcome->status;
-	MemoryContextSwitchTo(outcome->context);
-	fill_settings(&request);
-	request.mode = mode_argument(fcinfo, options);
-	if (!fill_limits(fcinfo, options + 2, &request, err))
-		;
-	else if (!pages_argument(fcinfo, options + 1))
-	{
-		MemoryContextSwitchTo(caller);
-		dsocr_outcome_delete(outcome);
-		return NULL;
-	}
-	else if (request.task >= DSOCR_TASK_LOCATE && !fill_prompt(PG_GETARG_DATUM(1), &request, err))
-		;
-	else if (fill_image(PG_GETARG_DATUM(0), &request, &detoasted, err))
-		run_request(&request, PG_GETARG_DATUM(0), detoasted, outcome);
-	MemoryContextSwitchTo(caller);
-
-	if (err->code == DSOCR_OK)
-		warn_if_cut(&request, &outcome->result);
-	else if (!keep_failure || err->code == DSOCR_E_CANCELLED)
-	{
-		report_failure(err);
-		dsocr_outcome_delete(outcome);
-		return NULL;
-	}
-	return outcome;
-}
-
-/* ---- functions returning text ---- */
-
-static Datum
-return_text(FunctionCallInfo fcinfo, DsocrOutcome *outcome, bool raw)
-{
-	MemoryContext caller = CurrentMemoryContext;
-	int replaced = 0;
-	char *converted;
-	Datum text;
-
-	if (!outcome)
-		PG_RETURN_NULL();
-	MemoryContextSwitchTo(outcome->context);
-	converted =
-		dsocr_encoding_to_server(raw ? outcome->result.raw : outcome->result.markdown, &replaced);
-	MemoryContextSwitchTo(caller);
-	text = CStringGetTextDatum(converted);
-	dsocr_outcome_delete(outcome);
-	dsocr_encoding_notice(replaced);
-	return text;
-}
-
-Datum
-dsocr_markdown(PG_FUNCTION_ARGS)
-{
-	return return_text(fcinfo, read_document(fcinfo, DSOCR_TASK_MARKDOWN, 1, false), false);
-}
-
-Datum
-dsocr_text(PG_FUNCTION_ARGS)
-{
-	return return_text(fcinfo, read_document(fcinfo, DSOCR_TASK_TEXT, 1, false), false);
-}
-
-Datum
-dsocr_figure(PG_FUNCTION_ARGS)
-{
-	return return_text(fcinfo, read_document(fcinfo, DSOCR_TASK_FIGURE, 1, false), false);
-}
-
-Datum
-dsocr_describe(PG_FUNCTION_ARGS)
-{
-	return return_text(fcinfo, read_document(fcinfo, DSOCR_TASK_DESCRIBE, 1, false), false);
-}
-
-Datum
-dsocr_generate(PG_FUNCTION_ARGS)
-{
-	if (PG_ARGISNULL(1))
-		PG_RETURN_NULL();
-	return return_text(fcinfo, read_document(fcinfo, DSOCR_TASK_GENERATE, 2, false), true);
-}
-
-/* ---- functions returning the layout ---- */
-
-Datum
-dsocr_layout(PG_FUNCTION_ARGS)
-{
-	DsocrOutcome *outcome = read_document(fcinfo, DSOCR_TASK_MARKDOWN, 1, false);
-	MemoryContext caller = CurrentMemoryContext;
-	int replaced = 0;
-	Datum layout;
-
-	if (!outcome)
-		PG_RETURN_NULL();
-	MemoryContextSwitchTo(outcome->context);
-	layout = dsocr_layout_jsonb(&outcome->result, &replaced);
-	MemoryContextSwitchTo(caller);
-	layout = datumCopy(layout, false, -1);
-	dsocr_outcome_delete(outcome);
-	dsocr_encoding_notice(replaced);
-	return layout;
-}
-
-Datum
-dsocr_blocks(PG_FUNCTION_ARGS)
-{
-	DsocrOutcome *outcome;
-	int replaced = 0;
-
-	InitMaterializedSRF(fcinfo, 0);
-	outcome = read_document(fcinfo, DSOCR_TASK_MARKDOWN, 1, false);
-	if (outcome)
-	{
-		MemoryContext caller = MemoryContextSwitchTo(outcome->context);
-
-		dsocr_layout_rows(&outcome->result, (ReturnSetInfo *) fcinfo->resultinfo, &replaced);
-		MemoryContextSwitchTo(caller);
-		dsocr_outcome_delete(outcome);
-		dsocr_encoding_notice(replaced);
-	}
-	return (Datum) 0;
-}
-
-Datum
-dsocr_locate(PG_FUNCTION_ARGS)
-{
-	DsocrOutcome *outcome = NULL;
-
-	InitMaterializedSRF(fcinfo, 0);
-	if (!PG_ARGISNULL(1))
-		outcome = read_document(fcinfo, DSOCR_TASK_LOCATE, 2, false);
-	if (outcome)
-	{
-		MemoryContext caller = MemoryContextSwitchTo(outcome->context);
-
-		dsocr_layout_boxes(&outcome->result, (ReturnSetInfo *) fcinfo->resultinfo);
-		MemoryContextSwitchTo(caller);
-		dsocr_outcome_delete(outcome);
-	}
-	return (Datum) 0;
-}
-
-/* ---- functions returning everything ---- */
-
-static Datum
-return_all(FunctionCallInfo fcinfo, bool keep_failure)
-{
-	DsocrTask task = PG_ARGISNULL(1) ? DSOCR_TASK_MARKDOWN : DSOCR_TASK_GENERATE;
-	DsocrOutcome *outcome = read_document(fcinfo, task, 2, keep_failure);
-	Datum value;
-
-	if (!outcome)
-		PG_RETURN_NULL();
-	value = dsocr_outcome_datum(fcinfo, outcome);
-	dsocr_outcome_delete(outcome);
-	return value;
-}
-
-Datum
-dsocr_read(PG_FUNCTION_ARGS)
-{
-	return return_all(fcinfo, false);
-}
-
-Datum
-dsocr_try(PG_FUNCTION_ARGS)
-{
-	return return_all(fcinfo, true);
-}
-
-/* ---- the price ---- */
 
 static Datum
 return_tokens(FunctionCallInfo fcinfo, DsocrOutcome *outcome)
@@ -419,10 +528,10 @@ dsocr_tokens_size(PG_FUNCTION_ARGS)
 	if (request.probe_width <= 0 || request.probe_height <= 0)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("width and height must be greater than 0")));
-	fill_settings(&request);
+	request.max_pixels = dsocr_max_pixels;
 	request.mode = mode_argument(fcinfo, 2);
 	outcome = dsocr_outcome_create();
-	run_request(&request, (Datum) 0, NULL, outcome);
+	run_probe(&request, (Datum) 0, NULL, outcome);
 	if (outcome->status.code != DSOCR_OK)
 		dsocr_error_report(ERROR, &outcome->status);
 	return return_tokens(fcinfo, outcome);
@@ -440,10 +549,10 @@ dsocr_tokens_document(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 	outcome = dsocr_outcome_create();
 	MemoryContextSwitchTo(outcome->context);
-	fill_settings(&request);
+	request.max_pixels = dsocr_max_pixels;
 	request.mode = mode_argument(fcinfo, 1);
 	if (fill_image(PG_GETARG_DATUM(0), &request, &detoasted, &outcome->status))
-		run_request(&request, PG_GETARG_DATUM(0), detoasted, outcome);
+		run_probe(&request, PG_GETARG_DATUM(0), detoasted, outcome);
 	MemoryContextSwitchTo(caller);
 	if (outcome->status.code != DSOCR_OK)
 	{

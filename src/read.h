@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * read.h
- *		The reading functions of SQL, and what they share.
+ *		Calls of the reading functions, for SQL and for who reads ahead.
  *
  *-------------------------------------------------------------------------
  */
@@ -11,15 +11,61 @@
 #include "dsocr.h"
 
 #include "fmgr.h"
-#include "result.h"
+#include "nodes/execnodes.h"
+#include "reading.h"
 
 /* Bytes of a prompt in UTF-8, as in the engine: longer ones take long to tokenize. */
 #define DSOCR_MAX_PROMPT_BYTES (64 * 1024)
 
-/* Highest resolution at which pages may be rendered, dots per inch. */
-#define DSOCR_MAX_DPI 2400
+/* Bytes of a password in UTF-8; PDF knows none that is longer. */
+#define DSOCR_MAX_PASSWORD_BYTES 127
 
 /* The mode that a value of the SQL type dsocr_mode stands for. */
 extern DsocrMode dsocr_mode_from_enum(Oid value);
+
+/* The reading functions. */
+typedef enum DsocrFunction
+{
+	DSOCR_CALL_MARKDOWN,
+	DSOCR_CALL_TEXT,
+	DSOCR_CALL_LAYOUT,
+	DSOCR_CALL_BLOCKS,
+	DSOCR_CALL_FIGURE,
+	DSOCR_CALL_DESCRIBE,
+	DSOCR_CALL_LOCATE,
+	DSOCR_CALL_GENERATE,
+	DSOCR_CALL_READ,
+	DSOCR_CALL_TRY
+} DsocrFunction;
+
+/*
+ * A call in the course of time: create, then advance (and wait with
+ * dsocr_reading_wait on its reading) until it has ended, then take the value.
+ * Nothing but wrong arguments is raised before the value is taken, so who
+ * reads ahead raises errors at the row that they belong to.
+ */
+typedef struct DsocrCall DsocrCall;
+
+/*
+ * The function with the arguments in fcinfo, which are not looked at again but
+ * for the document: its datum must stay valid.  fcinfo->flinfo must tell the
+ * function.  The call lives in a context below the current one.
+ */
+extern DsocrCall *dsocr_call_create(DsocrFunction function, FunctionCallInfo fcinfo);
+
+/* What to wait for; NULL when the call has ended. */
+extern DsocrReading *dsocr_call_reading(DsocrCall *call);
+
+/* Take what is there and go on; true once the call has ended.  Never blocks. */
+extern bool dsocr_call_advance(DsocrCall *call);
+
+/*
+ * The value of a call that has ended, in the current context; raises what its
+ * document deserves.  Rows have gone into the tuplestore of fcinfo.
+ */
+extern Datum dsocr_call_value(DsocrCall *call, FunctionCallInfo fcinfo, bool *isnull);
+
+/* Frees everything and gives up what is in flight.  An abort does the same. */
+extern void dsocr_call_delete(DsocrCall *call);
 
 #endif /* DSOCR_READ_H */

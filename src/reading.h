@@ -81,7 +81,8 @@ extern bool dsocr_reading_ended(const DsocrReading *r);
 
 /*
  * Why the document as a whole could not be read: it is no document, too
- * large, has no such pages.  DSOCR_OK otherwise; single pages may have failed.
+ * large, locked.  DSOCR_OK otherwise; single pages may have failed, and there
+ * are none to give out when it has none of those that were asked for.
  */
 extern const DsocrError *dsocr_reading_status(const DsocrReading *r);
 

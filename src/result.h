@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * result.h
- *		Outcomes of a request: errors to SQLSTATEs, results to datums.
+ *		Outcomes of a request, and errors to SQLSTATEs.
  *
  *-------------------------------------------------------------------------
  */
@@ -40,8 +40,5 @@ extern void dsocr_error_redact(DsocrError *error);
 
 /* Raise the error, or warn of it. */
 extern void dsocr_error_report(int elevel, const DsocrError *error);
-
-/* A composite value of type dsocr_result, the type the function returns. */
-extern Datum dsocr_outcome_datum(FunctionCallInfo fcinfo, DsocrOutcome *outcome);
 
 #endif /* DSOCR_RESULT_H */

@@ -75,6 +75,7 @@ typedef enum DsocrDeviceState
 typedef struct DsocrDevice
 {
 	char name[DSOCR_DEVICE_NAME_MAX]; /* constant after start-up */
+	bool of_pages;					  /* constant after start-up: the page server */
 	int worker_pid;					  /* queue; 0 = not running */
 	int worker_procno;				  /* queue */
 	TimestampTz worker_changed;		  /* queue; when the worker came or went */
@@ -95,6 +96,7 @@ typedef struct DsocrWaiter
 {
 	uint64 ticket; /* queue; 0 = does not wait */
 	int pid;	   /* queue */
+	bool document; /* queue; waits to open one */
 } DsocrWaiter;
 
 /* Counters of one device, or of the requests that never reached one. */
@@ -125,6 +127,7 @@ typedef struct DsocrShared
 	Size memory_limit;						 /* constant after start-up */
 	Size memory_used;						 /* queue; bytes of payloads and results */
 	int n_free;								 /* queue; slots in state FREE */
+	int n_documents;						 /* queue; slots of documents, open or on the way */
 	int n_waiting;							 /* queue; waiters with a ticket */
 	uint64 next_sequence;					 /* queue */
 	uint64 releases;						 /* queue; slots freed so far */

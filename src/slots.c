@@ -7,6 +7,11 @@
  * take one; whoever leaves the line wakes the next, so one free slot wakes one
  * process and no wake-up is lost.
  *
+ * An open document keeps its slot while its pages, which need slots too, are
+ * read one after the other.  So that this cannot come to a halt, documents get
+ * at most half of the slots; and who waits in line to open one must not stand
+ * before those whose pages would end, and close, the documents that are open.
+ *
  *-------------------------------------------------------------------------
  */
 #include "dsocr.h"
@@ -77,13 +82,20 @@ dsocr_slot_release(DsocrSlot *slot)
 	dsocr_shared->memory_used -= slot->memory;
 	slot->memory = 0;
 	dsocr_shared->n_free++;
+	dsocr_shared->n_documents -= slot->request.kind == DSOCR_DOCUMENT;
 	dsocr_shared->releases++;
 	dsocr_line_wake();
 	LWLockRelease(dsocr_queue_lock);
 }
 
+int
+dsocr_slot_documents_max(void)
+{
+	return dsocr_shared->n_slots / 2;
+}
+
 void
-dsocr_line_enter(int procno, int pid)
+dsocr_line_enter(int procno, int pid, bool document)
 {
 	DsocrWaiter *waiter = &dsocr_waiters[procno];
 
@@ -91,6 +103,7 @@ dsocr_line_enter(int procno, int pid)
 		return;
 	waiter->ticket = ++dsocr_shared->next_ticket;
 	waiter->pid = pid;
+	waiter->document = document;
 	dsocr_shared->n_waiting++;
 }
 
@@ -106,17 +119,18 @@ dsocr_line_leave(int procno)
 	dsocr_line_wake();
 }
 
-/* The number of the process whose turn it is, -1 when nobody waits. */
+/* The number of the process whose turn it is, -1 when nobody waits for what there is. */
 static int
 line_head(void)
 {
+	bool full = dsocr_shared->n_documents >= dsocr_slot_documents_max();
 	int head = -1;
 
 	if (dsocr_shared->n_waiting == 0)
 		return -1;
 	for (int i = 0; i < dsocr_shared->n_waiters; i++)
 	{
-		if (dsocr_waiters[i].ticket != 0 &&
+		if (dsocr_waiters[i].ticket != 0 && !(full && dsocr_waiters[i].document) &&
 			(head < 0 || dsocr_waiters[i].ticket < dsocr_waiters[head].ticket))
 			head = i;
 	}

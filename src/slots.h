@@ -37,10 +37,16 @@ extern bool dsocr_slot_abandoned(const DsocrDevice *d, TimestampTz since);
 /* Is the process with this number and pid still there? */
 extern bool dsocr_slot_alive(int procno, int pid);
 
-/* The line for a free slot; the queue lock is held exclusively. */
-extern void dsocr_line_enter(int procno, int pid); /* a second time: keeps its place */
+/* So many documents may be open at once; the other slots are for pages and images. */
+extern int dsocr_slot_documents_max(void);
+
+/*
+ * The line for a free slot; the queue lock is held exclusively.  Who waits to
+ * open a document while no more may be open lets the others go before.
+ */
+extern void dsocr_line_enter(int procno, int pid, bool document); /* again: keeps its place */
 extern void dsocr_line_leave(int procno);
-extern bool dsocr_line_first(int procno); /* nobody waits before this process */
+extern bool dsocr_line_first(int procno); /* nobody waits before this process; shared suffices */
 extern void dsocr_line_wake(void);		  /* the first in line looks again */
 
 #endif /* DSOCR_SLOTS_H */

@@ -20,7 +20,7 @@ SELECT plain(r.markdown) AS markdown, plain(r.raw) AS raw, r.finish_reason, r.im
 	r.compression_ratio = r.text_tokens::float8 / r.valid_image_tokens AS ratio,
 	r.mean_logprob BETWEEN -1 AND 0 AS certain, r.model, r.error, r.sqlstate
 FROM page, dsocr_read(image) r WHERE name = 'letter' \gx
-SELECT r.pages #- '{0,timings}' AS pages,
+SELECT r.pages #- '{0,timings}' #- '{0,attempts}' #- '{0,confidence}' AS pages,
 	(SELECT bool_and(value::float8 >= 0) FROM jsonb_each_text(r.pages #> '{0,timings}')) AS timings,
 	(SELECT array_agg(key ORDER BY key) FROM jsonb_object_keys(r.pages #> '{0,timings}') key) AS names
 FROM page, dsocr_read(image) r WHERE name = 'letter' \gx

@@ -50,8 +50,8 @@ is(sql($node, "SELECT finish_reason, image_tokens, valid_image_tokens, text_toke
 	compression_ratio = text_tokens::float8 / valid_image_tokens, mean_logprob, model, error, sqlstate
 	FROM dsocr_read('STUB:text=abcdefgh')"), 'stop|273|256|3|t|-0.125|model-a||', 'result');
 is(sql($node, "SELECT pages #- '{0,timings,decode}' #- '{0,timings,queued}' FROM dsocr_read('STUB:text=abcdefgh', mode => 'gundam')"),
-	'[{"grid": "1x1", "mode": "gundam", "page": 1, "views": 1, "width": 1000, "height": 1000, "status": "ok", ' .
-	'"timings": {"encode": 2.000, "prefill": 3.000, "preprocess": 1.000}, "text_tokens": 3, "image_tokens": 903, ' .
+	'[{"grid": "1x1", "mode": "gundam", "page": 1, "skew": 0, "views": 1, "width": 1000, "height": 1000, "status": "ok", ' .
+	'"timings": {"encode": 2.000, "prefill": 3.000, "preprocess": 1.000}, "attempts": [], "rotation": 0, "confidence": 0.8825, "text_tokens": 3, "image_tokens": 903, ' .
 	'"finish_reason": "stop", "prompt_tokens": 908, "valid_image_tokens": 856}]', 'pages');
 
 # swapped corners, huge coordinates, many blocks

@@ -9,12 +9,14 @@ my $node = new_server('errors');
 
 my %state = (1 => '22P03', 2 => '22023', 3 => '54000', 4 => '58P01', 5 => '53200', 7 => '58000',
 	8 => '58000', 9 => '58030', 10 => 'XX000');
+my %status = (1 => 'undecodable', 2 => 'refused', 3 => 'refused', 5 => 'refused');
 for my $code (sort { $a <=> $b } keys %state)
 {
+	my $status = $status{$code} // 'engine_error';
 	my ($out, $err) = try_sql($node, verbose "SELECT dsocr_text('STUB:error=$code:it broke')");
 	like($err, qr/ERROR:  $state{$code}: it broke$/m, "code $code is $state{$code}");
 	is(sql($node, "SELECT sqlstate, error, raw IS NULL, pages ->> 0 FROM dsocr_try('STUB:error=$code:it broke')"),
-		qq($state{$code}|it broke|t|{"page": 1, "error": "it broke", "status": "error", "sqlstate": "$state{$code}"}),
+		qq($state{$code}|it broke|t|{"page": 1, "error": "it broke", "status": "$status", "sqlstate": "$state{$code}"}),
 		"dsocr_try returns code $code");
 
 	my $of_document = $code == 1 || $code == 3;
