@@ -32,14 +32,14 @@ FUZZ_SRC = $(wildcard test/fuzz/fuzz_*.c)
 FUZZ_BIN = $(patsubst test/fuzz/%.c,build/fuzz/%,$(FUZZ_SRC))
 FUZZ_CC ?= clang-14
 FUZZ_FLAGS = -std=gnu11 -D_GNU_SOURCE -O1 -g -fsanitize=fuzzer,address,undefined \
-	-fno-sanitize-recover=undefined -Isrc/engine
+	-fno-sanitize-recover=undefined -Isrc/engine $(IMAGE_PARTS:%=-DDSOCR_WITH_%)
 # Each target links only what it tests; no device code.
 FUZZ_LIB = $(filter-out $(patsubst %,src/engine/%.c,engine engine_step scheduler job sequence model load encoder encoder_weights \
 	decoder device serve sandbox sandbox_calls kv_cache),$(ENGINE_LIB))
 
 build/fuzz/%: test/fuzz/%.c $(FUZZ_LIB)
 	@mkdir -p $(@D)
-	$(FUZZ_CC) $(FUZZ_FLAGS) -o $@ $^ -lpng -lz -ljpeg -ljansson -lpcre2-8 -lm
+	$(FUZZ_CC) $(FUZZ_FLAGS) -o $@ $^ $(IMAGE_LIBS) -ljansson -lpcre2-8 -lm
 
 # Reference data: unpacked once for each state of the archives.
 golden:

@@ -6,11 +6,15 @@ ENGINE_OPT ?= -O2 -g
 ENGINE_SAN ?=
 # no: without the library of matrix products
 DSOCR_ONEDNN ?= yes
-ENGINE_LIBS = $(if $(filter no,$(DSOCR_ONEDNN)),,-ldnnl) -lpng -lz -ljpeg -ljansson -lpcre2-8 -lseccomp \
+# Formats and orientation: taken where they are installed, "no" leaves one out.
+DSOCR_LEPTONICA ?= $(shell pkg-config --exists lept 2>/dev/null && echo yes || echo no)
+IMAGE_PARTS = $(if $(filter yes,$(DSOCR_LEPTONICA)),LEPTONICA)
+IMAGE_LIBS = $(if $(filter yes,$(DSOCR_LEPTONICA)),-llept) -lpng -lz -ljpeg
+ENGINE_LIBS = $(if $(filter no,$(DSOCR_ONEDNN)),,-ldnnl) $(IMAGE_LIBS) -ljansson -lpcre2-8 -lseccomp \
 	-lpthread -lm
 ENGINE_CFLAGS = -std=gnu11 -D_GNU_SOURCE $(ENGINE_OPT) $(ENGINE_SAN) -fopenmp -Isrc/engine -Ikernels/cpu \
 	-Wall -Wextra -Wmissing-prototypes -Wstrict-prototypes -Wvla -Wno-unused-parameter \
-	-Wno-missing-field-initializers -MMD -MP
+	-Wno-missing-field-initializers $(IMAGE_PARTS:%=-DDSOCR_WITH_%) -MMD -MP
 # hidden visibility is not needed: the engine is one executable
 
 # Command line programs have a main or belong to one; the rest is the library.

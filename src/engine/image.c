@@ -86,18 +86,53 @@ dsocr_image_check_size(const char *name, uint32_t width, uint32_t height, uint32
 	return true;
 }
 
+/* Does this page exist, as far as that is known without looking for it? */
+static bool
+take_page(const uint8_t *bytes, size_t len, int page, DsocrImageHeader *header, DsocrError *err)
+{
+	header->page = page == 0 ? 1 : page;
+	if (page >= 0 && (page <= 1 || dsocr_image_sniff(bytes, len) == DSOCR_FORMAT_TIFF))
+		return true;
+	return dsocr_fail(err, DSOCR_E_IMAGE, "image has no page %d", page);
+}
+
 bool
-dsocr_image_probe(const uint8_t *bytes, size_t len, uint64_t max_pixels, int *width, int *height,
-				  DsocrError *err)
+dsocr_image_pages(const uint8_t *bytes, size_t len, int *pages, DsocrError *err)
+{
+	if (find_format(bytes, len, err) == NULL)
+		return false;
+	*pages = 1;
+	if (dsocr_image_sniff(bytes, len) != DSOCR_FORMAT_TIFF)
+		return true;
+	*pages = dsocr_tiff_count_pages(bytes, len);
+	if (*pages == 0)
+		return dsocr_fail(err, DSOCR_E_IMAGE, "TIFF image has no directory");
+	if (*pages > DSOCR_TIFF_MAX_PAGES)
+		return dsocr_fail(err, DSOCR_E_IMAGE, "TIFF image has more than %d pages",
+						  DSOCR_TIFF_MAX_PAGES);
+	return true;
+}
+
+bool
+dsocr_image_probe_page(const uint8_t *bytes, size_t len, int page, uint64_t max_pixels, int *width,
+					   int *height, DsocrError *err)
 {
 	const Format *format = find_format(bytes, len, err);
 	DsocrImageHeader header = {0};
 
-	if (format == NULL || !format->probe(bytes, len, max_pixels, &header, err))
+	if (format == NULL || !take_page(bytes, len, page, &header, err) ||
+		!format->probe(bytes, len, max_pixels, &header, err))
 		return false;
 	*width = (int) (header.orientation >= 5 ? header.height : header.width);
 	*height = (int) (header.orientation >= 5 ? header.width : header.height);
 	return true;
+}
+
+bool
+dsocr_image_probe(const uint8_t *bytes, size_t len, uint64_t max_pixels, int *width, int *height,
+				  DsocrError *err)
+{
+	return dsocr_image_probe_page(bytes, len, 1, max_pixels, width, height, err);
 }
 
 /*
@@ -171,14 +206,15 @@ dsocr_image_turn(DsocrImage *image, int orientation, const DsocrPoll *poll, Dsoc
 }
 
 bool
-dsocr_image_decode_polled(const uint8_t *bytes, size_t len, uint64_t max_pixels,
-						  const DsocrPoll *poll, DsocrImage *image, DsocrError *err)
+dsocr_image_decode_page(const uint8_t *bytes, size_t len, int page, uint64_t max_pixels,
+						const DsocrPoll *poll, DsocrImage *image, DsocrError *err)
 {
 	const Format *format = find_format(bytes, len, err);
 	DsocrImageHeader header = {0};
 
 	memset(image, 0, sizeof(*image));
-	if (format == NULL || !format->decode(bytes, len, max_pixels, poll, &header, &image->rgb, err))
+	if (format == NULL || !take_page(bytes, len, page, &header, err) ||
+		!format->decode(bytes, len, max_pixels, poll, &header, &image->rgb, err))
 		return false;
 	image->width = (int) header.width;
 	image->height = (int) header.height;
@@ -188,6 +224,13 @@ dsocr_image_decode_polled(const uint8_t *bytes, size_t len, uint64_t max_pixels,
 		return false;
 	}
 	return true;
+}
+
+bool
+dsocr_image_decode_polled(const uint8_t *bytes, size_t len, uint64_t max_pixels,
+						  const DsocrPoll *poll, DsocrImage *image, DsocrError *err)
+{
+	return dsocr_image_decode_page(bytes, len, 1, max_pixels, poll, image, err);
 }
 
 bool

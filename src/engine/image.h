@@ -23,15 +23,29 @@ typedef struct DsocrImage
 	uint8_t *rgb; /* height rows of width * 3 bytes, no padding */
 } DsocrImage;
 
-/* Upright size from the header alone.  Errors: DSOCR_E_IMAGE. */
+/*
+ * Pages that an image has: 1 for all formats but TIFF.  Errors: DSOCR_E_IMAGE.
+ */
+extern bool dsocr_image_pages(const uint8_t *bytes, size_t len, int *pages, DsocrError *err);
+
+/* Upright size of a page (from 1; 0 = the first) from the header alone.  Errors: DSOCR_E_IMAGE. */
+extern bool dsocr_image_probe_page(const uint8_t *bytes, size_t len, int page, uint64_t max_pixels,
+								   int *width, int *height, DsocrError *err);
+
+/*
+ * Decode a page, with a poll, which may be NULL, every few rows: large images
+ * take seconds.  Errors: DSOCR_E_IMAGE (message names format and reason),
+ * DSOCR_E_MEMORY, DSOCR_E_CANCELLED.
+ */
+extern bool dsocr_image_decode_page(const uint8_t *bytes, size_t len, int page,
+									uint64_t max_pixels, const DsocrPoll *poll, DsocrImage *image,
+									DsocrError *err);
+
+/* The first page. */
 extern bool dsocr_image_probe(const uint8_t *bytes, size_t len, uint64_t max_pixels, int *width,
 							  int *height, DsocrError *err);
-
-/* Decode.  Errors: DSOCR_E_IMAGE (message names format and reason), DSOCR_E_MEMORY. */
 extern bool dsocr_image_decode(const uint8_t *bytes, size_t len, uint64_t max_pixels,
 							   DsocrImage *image, DsocrError *err);
-
-/* The same with a poll, which may be NULL, every few rows: large images take seconds. */
 extern bool dsocr_image_decode_polled(const uint8_t *bytes, size_t len, uint64_t max_pixels,
 									  const DsocrPoll *poll, DsocrImage *image, DsocrError *err);
 extern void dsocr_image_free(DsocrImage *image);

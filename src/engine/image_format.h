@@ -21,6 +21,7 @@
 /* What a walk over the markers or chunks finds out, pixels left alone. */
 typedef struct DsocrImageHeader
 {
+	int page;		/* set by the caller, from 1; more than 1 only for TIFF */
 	uint32_t width; /* as stored, before orientation */
 	uint32_t height;
 	int orientation; /* EXIF, 1 to 8 */

@@ -34,16 +34,12 @@ struct DsocrImageTask
 	atomic_bool dropped; /* nobody waits for it */
 	uint8_t *bytes;
 	size_t len;
-	uint64_t max_pixels;
-	int width; /* as its header says */
-	int height;
-	DsocrPlan plan;
+	DsocrImageWork work;
 
 	/* when done */
 	bool ok;
-	DsocrViews views;
+	DsocrImageOutcome outcome;
 	DsocrError err;
-	int64_t spent;
 };
 
 struct DsocrImagePool
@@ -71,29 +67,52 @@ task_go_on(void *arg)
 	return !atomic_load(&task->dropped) && !atomic_load(&task->pool->closing);
 }
 
+/* Upright and level, and planned for the size that it has then. */
+static bool
+make_upright(DsocrImageTask *task, DsocrImage *image, const DsocrPoll *poll)
+{
+	DsocrOrientation *o = &task->outcome.orientation;
+	DsocrPlan *plan = &task->outcome.plan;
+
+	if (!task->work.orient)
+		return true;
+	if (!dsocr_orient_detect(image, poll, o, &task->err))
+		return false;
+	if (o->rotation == 0 && o->skew == 0)
+		return true;
+	return dsocr_orient_apply(image, o, poll, &task->err) &&
+		   dsocr_plan(image->width, image->height, &task->work.plan.spec, plan, &task->err);
+}
+
 static void
 task_run(DsocrImageTask *task)
 {
+	const DsocrImageWork *work = &task->work;
 	DsocrPoll poll = {.go_on = task_go_on, .arg = task};
 	DsocrImage image = {0};
 	int64_t start = dsocr_now_us();
-	bool ok = dsocr_image_decode_polled(task->bytes, task->len, task->max_pixels, &poll, &image,
-										&task->err);
+	bool ok = dsocr_image_decode_page(task->bytes, task->len, work->page, work->max_pixels, &poll,
+									  &image, &task->err);
 
-	if (ok && (image.width != task->width || image.height != task->height))
+	if (ok && (image.width != work->width || image.height != work->height))
 		ok = dsocr_fail(&task->err, DSOCR_E_IMAGE, "image is %d x %d, its header says %d x %d",
-						image.width, image.height, task->width, task->height);
-	task->ok = ok && dsocr_views_make(&image, &task->plan, &task->views, &task->err);
+						image.width, image.height, work->width, work->height);
+	task->outcome.plan = work->plan;
+	ok = ok && make_upright(task, &image, &poll);
+	task->outcome.width = image.width;
+	task->outcome.height = image.height;
+	task->ok = ok &&
+			   dsocr_views_make(&image, &task->outcome.plan, &task->outcome.views, &task->err);
 	dsocr_image_free(&image);
 	dsocr_free(task->bytes);
 	task->bytes = NULL;
-	task->spent = dsocr_now_us() - start;
+	task->outcome.spent = dsocr_now_us() - start;
 }
 
 static void
 task_free(DsocrImageTask *task)
 {
-	dsocr_views_free(&task->views);
+	dsocr_views_free(&task->outcome.views);
 	dsocr_free(task->bytes);
 	dsocr_free(task);
 }
@@ -110,13 +129,12 @@ dsocr_image_task_done(DsocrImageTask *task)
 }
 
 bool
-dsocr_image_task_take(DsocrImageTask *task, DsocrViews *views, int64_t *spent, DsocrError *err)
+dsocr_image_task_take(DsocrImageTask *task, DsocrImageOutcome *outcome, DsocrError *err)
 {
 	bool ok = task->ok;
 
-	*views = task->views;
-	*spent = task->spent;
-	task->views.n = 0;
+	*outcome = task->outcome;
+	task->outcome.views.n = 0;
 	if (!ok && err != NULL)
 		*err = task->err;
 	task_free(task);
@@ -214,6 +232,7 @@ dsocr_image_pool_open(int threads, DsocrError *err)
 
 	if (pool == NULL)
 		return NULL;
+	(void) dsocr_orient_init();
 	pool_init(pool);
 	pool->n = threads;
 	pool->threads = dsocr_alloc((size_t) threads, sizeof(*pool->threads), err);
@@ -268,8 +287,8 @@ dsocr_image_pool_full(DsocrImagePool *pool)
 }
 
 DsocrImageTask *
-dsocr_image_pool_submit(DsocrImagePool *pool, uint8_t *bytes, size_t len, uint64_t max_pixels,
-						int width, int height, const DsocrPlan *plan, DsocrError *err)
+dsocr_image_pool_submit(DsocrImagePool *pool, uint8_t *bytes, size_t len,
+						const DsocrImageWork *work, DsocrError *err)
 {
 	DsocrImageTask *task = dsocr_zalloc(1, sizeof(*task), err);
 
@@ -278,10 +297,7 @@ dsocr_image_pool_submit(DsocrImagePool *pool, uint8_t *bytes, size_t len, uint64
 	task->pool = pool;
 	task->bytes = bytes;
 	task->len = len;
-	task->max_pixels = max_pixels;
-	task->width = width;
-	task->height = height;
-	task->plan = *plan;
+	task->work = *work;
 	pthread_mutex_lock(&pool->lock);
 	*pool->last = task;
 	pool->last = &task->next;

@@ -13,6 +13,7 @@
 #ifndef DSOCR_IMAGE_POOL_H
 #define DSOCR_IMAGE_POOL_H
 
+#include "orient.h"
 #include "preprocess.h"
 
 typedef struct DsocrImagePool DsocrImagePool;
@@ -27,21 +28,42 @@ extern void dsocr_image_pool_close(DsocrImagePool *pool);
 /* Would a new task have to queue for long?  True with two unfinished ones a thread. */
 extern bool dsocr_image_pool_full(DsocrImagePool *pool);
 
+/* What to do with an image. */
+typedef struct DsocrImageWork
+{
+	uint64_t max_pixels;
+	int page;	/* of a TIFF, from 1; 0 = the first */
+	int width;	/* as its header said */
+	int height;
+	bool orient; /* make it upright and level; then the plan is made anew from plan.spec */
+	DsocrPlan plan;
+} DsocrImageWork;
+
+/* What became of it. */
+typedef struct DsocrImageOutcome
+{
+	DsocrViews views;			  /* the caller's */
+	DsocrPlan plan;				  /* that they were made by */
+	DsocrOrientation orientation; /* zero where nothing was done */
+	int width;					  /* of the upright image, which the views show */
+	int height;
+	int64_t spent; /* microseconds */
+} DsocrImageOutcome;
+
 /*
- * Queue an image whose header said width x height: bytes (from dsocr_alloc)
- * become the task's when this succeeds.  Errors: DSOCR_E_MEMORY.
+ * Queue an image: bytes (from dsocr_alloc) become the task's when this
+ * succeeds.  Errors: DSOCR_E_MEMORY.
  */
 extern DsocrImageTask *dsocr_image_pool_submit(DsocrImagePool *pool, uint8_t *bytes, size_t len,
-											   uint64_t max_pixels, int width, int height,
-											   const DsocrPlan *plan, DsocrError *err);
+											   const DsocrImageWork *work, DsocrError *err);
 
 extern bool dsocr_image_task_done(DsocrImageTask *task);
 
 /*
- * The result of a task that is done, and the microseconds it took; the task
- * is gone then.  Errors: those of dsocr_image_decode and dsocr_views_make.
+ * The result of a task that is done; the task is gone then.  Errors: those of
+ * dsocr_image_decode, dsocr_orient_apply, dsocr_plan and dsocr_views_make.
  */
-extern bool dsocr_image_task_take(DsocrImageTask *task, DsocrViews *views, int64_t *spent,
+extern bool dsocr_image_task_take(DsocrImageTask *task, DsocrImageOutcome *outcome,
 								  DsocrError *err);
 
 /* Give up a task in any state, without waiting for it. */

@@ -171,7 +171,7 @@ make_plan(DsocrJob *job, const DsocrModel *m, DsocrError *err)
 	}
 	else if (r->image == NULL || r->image_len == 0)
 		return dsocr_fail(err, DSOCR_E_IMAGE, "image is empty");
-	else if (!dsocr_image_probe(r->image, r->image_len, r->max_pixels, &job->width, &job->height,
+	else if (!dsocr_image_probe_page(r->image, r->image_len, r->page, r->max_pixels, &job->width, &job->height,
 								err))
 		return false;
 	return dsocr_plan(job->width, job->height, &spec, &job->plan, err);
@@ -272,9 +272,15 @@ dsocr_job_pixel_bytes(const DsocrJob *job)
 bool
 dsocr_job_submit(DsocrJob *job, DsocrImagePool *pool, DsocrError *err)
 {
+	const DsocrImageWork work = {.max_pixels = job->request.max_pixels,
+								 .page = job->request.page,
+								 .width = job->width,
+								 .height = job->height,
+								 .orient = job->request.auto_rotate,
+								 .plan = job->plan};
+
 	job->task =
-		dsocr_image_pool_submit(pool, job->image, job->request.image_len, job->request.max_pixels,
-								job->width, job->height, &job->plan, err);
+		dsocr_image_pool_submit(pool, job->image, job->request.image_len, &work, err);
 	if (job->task == NULL)
 		return false;
 	job->image = NULL;

@@ -40,8 +40,11 @@ struct DsocrJob
 	bool prepared;
 	DsocrMode mode;
 	DsocrPlan plan;
-	int width; /* upright image, pixels */
+	int width; /* page as stored, its orientation tag applied, pixels */
 	int height;
+	DsocrOrientation orientation; /* what the page was turned by, after the image is collected */
+	int upright_width;			  /* of the page that the views show */
+	int upright_height;
 	DsocrSequence sequence;
 	int max_output;
 
