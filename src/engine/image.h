@@ -37,9 +37,8 @@ extern bool dsocr_image_probe_page(const uint8_t *bytes, size_t len, int page, u
  * take seconds.  Errors: DSOCR_E_IMAGE (message names format and reason),
  * DSOCR_E_MEMORY, DSOCR_E_CANCELLED.
  */
-extern bool dsocr_image_decode_page(const uint8_t *bytes, size_t len, int page,
-									uint64_t max_pixels, const DsocrPoll *poll, DsocrImage *image,
-									DsocrError *err);
+extern bool dsocr_image_decode_page(const uint8_t *bytes, size_t len, int page, uint64_t max_pixels,
+									const DsocrPoll *poll, DsocrImage *image, DsocrError *err);
 
 /* The first page. */
 extern bool dsocr_image_probe(const uint8_t *bytes, size_t len, uint64_t max_pixels, int *width,

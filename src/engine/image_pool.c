@@ -101,8 +101,8 @@ task_run(DsocrImageTask *task)
 	ok = ok && make_upright(task, &image, &poll);
 	task->outcome.width = image.width;
 	task->outcome.height = image.height;
-	task->ok = ok &&
-			   dsocr_views_make(&image, &task->outcome.plan, &task->outcome.views, &task->err);
+	task->ok =
+		ok && dsocr_views_make(&image, &task->outcome.plan, &task->outcome.views, &task->err);
 	dsocr_image_free(&image);
 	dsocr_free(task->bytes);
 	task->bytes = NULL;

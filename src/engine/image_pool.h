@@ -32,8 +32,8 @@ extern bool dsocr_image_pool_full(DsocrImagePool *pool);
 typedef struct DsocrImageWork
 {
 	uint64_t max_pixels;
-	int page;	/* of a TIFF, from 1; 0 = the first */
-	int width;	/* as its header said */
+	int page;  /* of a TIFF, from 1; 0 = the first */
+	int width; /* as its header said */
 	int height;
 	bool orient; /* make it upright and level; then the plan is made anew from plan.spec */
 	DsocrPlan plan;

@@ -21,6 +21,9 @@
  */
 #define MAX_PROMPT_BYTES ((size_t) 65536)
 
+/* Pixels of a side of a tile, in pages that stand for a shape: more than any tile has. */
+#define SHAPE_UNIT 4096
+
 static int
 count(const char *text, const char *what)
 {
@@ -171,9 +174,11 @@ make_plan(DsocrJob *job, const DsocrModel *m, DsocrError *err)
 	}
 	else if (r->image == NULL || r->image_len == 0)
 		return dsocr_fail(err, DSOCR_E_IMAGE, "image is empty");
-	else if (!dsocr_image_probe_page(r->image, r->image_len, r->page, r->max_pixels, &job->width, &job->height,
-								err))
+	else if (!dsocr_image_probe_page(r->image, r->image_len, r->page, r->max_pixels, &job->width,
+									 &job->height, err))
 		return false;
+	job->upright_width = job->width;
+	job->upright_height = job->height;
 	return dsocr_plan(job->width, job->height, &spec, &job->plan, err);
 }
 
@@ -193,36 +198,71 @@ write_prompt(const DsocrJob *job, const DsocrModel *m, DsocrBuffer *text, DsocrE
 		   dsocr_buffer_append(text, gap + 2, strlen(gap + 2), err);
 }
 
-/* Input ids and how far the sequence may grow. */
+/* The input ids of the plan, of which image tokens begin at *at. */
 static bool
-make_sequence(DsocrJob *job, const DsocrModel *m, DsocrError *err)
+make_ids(const DsocrJob *job, const DsocrModel *m, int32_t **ids, size_t *n, size_t *at,
+		 DsocrError *err)
 {
 	DsocrBuffer text = {0};
-	int32_t *ids = NULL;
-	size_t n = 0;
-	size_t at = 0;
 	int limit = m->config.max_positions;
 	bool ok =
 		write_prompt(job, m, &text, err) &&
 		dsocr_prompt_build(m->tokenizer, text.data, !job->plan.spec.vllm, job->plan.image_tokens,
-						   m->image_id, m->config.bos_id, &ids, &n, &at, err);
+						   m->image_id, m->config.bos_id, ids, n, at, err);
 
 	dsocr_buffer_free(&text);
-	if (ok && n >= (size_t) limit)
-	{
-		ok = dsocr_fail(err, DSOCR_E_TOO_LONG,
-						"prompt and image take %zu tokens, the model holds %d", n, limit);
-		dsocr_hint(err, "%s",
-				   job->plan.image_tokens < limit / 2
-					   ? "Use a shorter prompt."
-					   : "Use a mode with fewer image tokens, for example small.");
-	}
+	if (!ok || *n < (size_t) limit)
+		return ok;
+	dsocr_free(*ids);
+	*ids = NULL;
+	dsocr_fail(err, DSOCR_E_TOO_LONG, "prompt and image take %zu tokens, the model holds %d", *n,
+			   limit);
+	return dsocr_hint(err, "%s",
+					  job->plan.image_tokens < limit / 2
+						  ? "Use a shorter prompt."
+						  : "Use a mode with fewer image tokens, for example small.");
+}
+
+/*
+ * Image tokens by which another plan may exceed this one, once the page has
+ * been turned and straightened: the grid follows from its shape.
+ */
+static int
+spare_tokens(const DsocrJob *job)
+{
+	const DsocrPlan *plan = &job->plan;
+	int most = plan->image_tokens;
+	DsocrPlan other;
+
+	if (!job->request.auto_rotate)
+		return 0;
+	for (int columns = 1; columns <= plan->spec.max_tiles; columns++)
+		for (int rows = 1; columns * rows <= plan->spec.max_tiles; rows++)
+			if (dsocr_plan(columns * SHAPE_UNIT, rows * SHAPE_UNIT, &plan->spec, &other, NULL) &&
+				other.image_tokens > most)
+				most = other.image_tokens;
+	return most - plan->image_tokens;
+}
+
+/* Input ids and how far the sequence may grow. */
+static bool
+make_sequence(DsocrJob *job, const DsocrModel *m, DsocrError *err)
+{
+	int32_t *ids = NULL;
+	size_t n = 0;
+	size_t at = 0;
+	int limit = m->config.max_positions;
+	bool ok = make_ids(job, m, &ids, &n, &at, err);
+
 	if (ok)
 	{
+		int cap;
+
 		job->max_output = limit - (int) n;
 		if (job->request.max_tokens > 0 && job->request.max_tokens < job->max_output)
 			job->max_output = job->request.max_tokens;
-		ok = dsocr_sequence_start(&job->sequence, m, ids, (int) n, (int) n + job->max_output,
+		cap = (int) n + job->max_output + spare_tokens(job);
+		ok = dsocr_sequence_start(&job->sequence, m, ids, (int) n, cap < limit ? cap : limit,
 								  (int) at, &job->plan, err);
 		job->sequence.ngram_size = job->request.ngram_size;
 		job->sequence.ngram_window = job->request.ngram_window;
@@ -279,14 +319,58 @@ dsocr_job_submit(DsocrJob *job, DsocrImagePool *pool, DsocrError *err)
 								 .orient = job->request.auto_rotate,
 								 .plan = job->plan};
 
-	job->task =
-		dsocr_image_pool_submit(pool, job->image, job->request.image_len, &work, err);
+	job->task = dsocr_image_pool_submit(pool, job->image, job->request.image_len, &work, err);
 	if (job->task == NULL)
 		return false;
 	job->image = NULL;
 	job->request.image = NULL;
 	job->state = DSOCR_JOB_PIXELS;
 	return true;
+}
+
+/* The page has another shape than was planned for: another prompt in the same pages. */
+static bool
+plan_again(DsocrJob *job, DsocrModel *m, const DsocrPlan *plan, DsocrError *err)
+{
+	DsocrSequence *s = &job->sequence;
+	int32_t *ids = NULL;
+	size_t n = 0;
+	size_t at = 0;
+	int left;
+	bool ok;
+
+	job->plan = *plan;
+	if (!make_ids(job, m, &ids, &n, &at, err))
+		return false;
+	left = s->cap - (int) n;
+	ok = left >= 1 ||
+		 dsocr_fail(err, DSOCR_E_INTERNAL, "%d tokens reserved, prompt takes %zu", s->cap, n);
+	if (ok && left < job->max_output)
+		job->max_output = left;
+	ok = ok && dsocr_sequence_restart(s, m, ids, (int) n, (int) at, plan, err);
+	dsocr_free(ids);
+	return ok;
+}
+
+/* The views and what is known about the page now. */
+static bool
+take_image(DsocrJob *job, DsocrModel *m, DsocrImageTask *task, DsocrError *err)
+{
+	DsocrImageOutcome image;
+
+	if (!dsocr_image_task_take(task, &image, err))
+		return false;
+	job->views = image.views;
+	job->timings.preprocess += image.spent;
+	job->orientation = image.orientation;
+	job->upright_width = image.width;
+	job->upright_height = image.height;
+	if (image.plan.columns == job->plan.columns && image.plan.rows == job->plan.rows)
+	{
+		job->plan = image.plan;
+		return true;
+	}
+	return plan_again(job, m, &image.plan, err);
 }
 
 bool
@@ -299,7 +383,7 @@ dsocr_job_collect(DsocrJob *job, DsocrModel *m, DsocrError *err)
 		if (!dsocr_image_task_done(task))
 			return true;
 		job->task = NULL;
-		if (!dsocr_image_task_take(task, &job->views, &job->timings.preprocess, err))
+		if (!take_image(job, m, task, err))
 			return false;
 	}
 	if (!dsocr_model_embeds_left(m))
@@ -403,8 +487,8 @@ write_text(const DsocrJob *job, const DsocrModel *m, DsocrResult *result, DsocrE
 			 dsocr_utf8_repair(raw.data != NULL ? raw.data : "", raw.len, &text, NULL, err);
 	if (ok && text.len > 0)
 		dsocr_utf8_strip(text.data, text.len, &from, &to);
-	ok = ok && dsocr_output_parse(text.data != NULL ? text.data + from : "", to - from, job->width,
-								  job->height, result, err);
+	ok = ok && dsocr_output_parse(text.data != NULL ? text.data + from : "", to - from,
+								  job->upright_width, job->upright_height, result, err);
 	dsocr_buffer_free(&raw);
 	dsocr_buffer_free(&text);
 	return ok;
@@ -421,6 +505,12 @@ dsocr_job_result(const DsocrJob *job, const DsocrModel *m, DsocrResult *result, 
 		dsocr_result_free(result);
 		return false;
 	}
+	for (int i = 0; i < result->n_blocks; i++)
+		for (int k = 0; k < result->blocks[i].n_boxes; k++)
+			dsocr_orient_unmap_box(&job->orientation, job->width, job->height,
+								   result->blocks[i].boxes[k]);
+	result->rotation = job->orientation.rotation;
+	result->skew = job->orientation.skew;
 	result->finish = job->finish;
 	result->mode = job->mode;
 	result->width = job->width;

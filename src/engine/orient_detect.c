@@ -45,6 +45,11 @@
 #define MIN_PIECE 4
 #define MAX_PIECE 160
 
+/* Angles that are tried, degrees: beyond the largest skew, because the ends do not count. */
+#define SWEEP_RANGE 9.0F
+#define SWEEP_STEP 1.0F
+#define SEARCH_STEP 0.01F
+
 /* How much sharper than at the worst angle lines must be for a skew to count. */
 #define MIN_SHARPNESS 3.0F
 
@@ -489,10 +494,15 @@ find_skew(PIX *pix)
 	l_float32 sharp[2] = {0};
 	int best;
 
-	if (pixFindSkew(pix, &skew[0], &sharp[0]) != 0)
-		sharp[0] = 0;
-	if (turned == NULL || pixFindSkew(turned, &skew[1], &sharp[1]) != 0)
-		sharp[1] = 0;
+	for (int i = 0; i < 2; i++)
+	{
+		PIX *p = i == 0 ? pix : turned;
+
+		/* a quarter of the size for the sweep, half of it for the search behind it */
+		if (p == NULL || pixFindSkewSweepAndSearch(p, &skew[i], &sharp[i], 4, 2, SWEEP_RANGE,
+												   SWEEP_STEP, SEARCH_STEP) != 0)
+			sharp[i] = 0;
+	}
 	pixDestroy(&turned);
 	best = sharp[1] > sharp[0];
 	if (sharp[best] < MIN_SHARPNESS || fabsf(skew[best]) < DSOCR_MIN_SKEW ||

@@ -22,16 +22,24 @@ token_side(const DsocrModel *m, int size)
 	return (patches + 3) / 4;
 }
 
-bool
-dsocr_sequence_start(DsocrSequence *s, const DsocrModel *m, const int32_t *ids, int n, int cap,
-					 int image_at, const DsocrPlan *plan, DsocrError *err)
+static bool
+check_ids(const DsocrModel *m, const int32_t *ids, int n, DsocrError *err)
 {
-	memset(s, 0, sizeof(*s));
 	for (int i = 0; i < n; i++)
 		if (ids[i] < 0 || ids[i] >= m->config.vocab)
 			return dsocr_fail(err, DSOCR_E_ARGUMENT,
 							  "prompt has token %d outside the model's vocabulary of %d", ids[i],
 							  m->config.vocab);
+	return true;
+}
+
+bool
+dsocr_sequence_start(DsocrSequence *s, const DsocrModel *m, const int32_t *ids, int n, int cap,
+					 int image_at, const DsocrPlan *plan, DsocrError *err)
+{
+	memset(s, 0, sizeof(*s));
+	if (!check_ids(m, ids, n, err))
+		return false;
 	if (cap < n)
 		cap = n;
 	s->ids = dsocr_alloc((size_t) cap, sizeof(*s->ids), err);
@@ -44,6 +52,24 @@ dsocr_sequence_start(DsocrSequence *s, const DsocrModel *m, const int32_t *ids, 
 	s->image_at = image_at;
 	s->slot = -1;
 	s->plan = *plan;
+	return true;
+}
+
+bool
+dsocr_sequence_restart(DsocrSequence *s, DsocrModel *m, const int32_t *ids, int n, int image_at,
+					   const DsocrPlan *plan, DsocrError *err)
+{
+	if (n > s->cap)
+		return dsocr_fail(err, DSOCR_E_INTERNAL, "%d ids for a sequence of %d", n, s->cap);
+	if (!check_ids(m, ids, n, err))
+		return false;
+	memcpy(s->ids, ids, sizeof(*ids) * (size_t) n);
+	s->n = n;
+	s->prompt_len = n;
+	s->image_at = image_at;
+	s->plan = *plan;
+	if (s->kv != NULL)
+		dsocr_sequence_text(s, m);
 	return true;
 }
 

@@ -51,6 +51,14 @@ typedef struct DsocrSequenceView
  */
 extern bool dsocr_sequence_start(DsocrSequence *s, const DsocrModel *m, const int32_t *ids, int n,
 								 int cap, int image_at, const DsocrPlan *plan, DsocrError *err);
+
+/*
+ * Give a started sequence that has not run yet another prompt, of at most cap
+ * ids; what was reserved and the rule stay.  Starts the text anew when it has
+ * been started.  Errors as above.
+ */
+extern bool dsocr_sequence_restart(DsocrSequence *s, DsocrModel *m, const int32_t *ids, int n,
+								   int image_at, const DsocrPlan *plan, DsocrError *err);
 extern void dsocr_sequence_end(DsocrSequence *s, DsocrModel *m);
 
 /*

@@ -75,7 +75,9 @@ submit(DsocrImagePool *pool, const Png *p)
 
 	assert_non_null(bytes);
 	memcpy(bytes, p->bytes, p->len);
-	task = dsocr_image_pool_submit(pool, bytes, p->len, 0, p->side, p->side, &p->plan, &err);
+	task = dsocr_image_pool_submit(
+		pool, bytes, p->len,
+		&(DsocrImageWork){.width = p->side, .height = p->side, .plan = p->plan}, &err);
 	assert_non_null(task);
 	return task;
 }
@@ -107,15 +109,16 @@ assert_same(const DsocrViews *a, const DsocrViews *b)
 static void
 take_and_compare(DsocrImagePool *pool, DsocrImageTask *task, const Png *p)
 {
-	DsocrViews views;
-	int64_t spent = -1;
+	DsocrImageOutcome outcome;
 	DsocrError err = {0};
 
 	wait_for(pool, task);
-	assert_true(dsocr_image_task_take(task, &views, &spent, &err));
-	assert_true(spent > 0);
-	assert_same(&p->views, &views);
-	dsocr_views_free(&views);
+	assert_true(dsocr_image_task_take(task, &outcome, &err));
+	assert_true(outcome.spent > 0);
+	assert_same(&p->views, &outcome.views);
+	assert_int_equal(outcome.width, p->side);
+	assert_int_equal(outcome.orientation.rotation, 0);
+	dsocr_views_free(&outcome.views);
 }
 
 static void
@@ -173,15 +176,14 @@ test_errors(void **state)
 	{
 		DsocrImageTask *task = submit(pool, bad[i]);
 		DsocrImageTask *good = submit(pool, &images[0]);
-		DsocrViews views;
-		int64_t spent;
+		DsocrImageOutcome outcome;
 		DsocrError err = {0};
 
 		wait_for(pool, task);
-		assert_false(dsocr_image_task_take(task, &views, &spent, &err));
+		assert_false(dsocr_image_task_take(task, &outcome, &err));
 		assert_int_equal(err.code, DSOCR_E_IMAGE);
 		assert_int_not_equal(err.message[0], '\0');
-		assert_int_equal(views.n, 0);
+		assert_int_equal(outcome.views.n, 0);
 		take_and_compare(pool, good, &images[0]);
 	}
 	dsocr_image_pool_close(pool);
