@@ -12,8 +12,8 @@
  * its devices are allowed, looking at files and opening those that Landlock
  * leaves; the ways out to files and sockets are refused instead of deadly.
  *
- * A renderer of pages may open for reading what Landlock leaves, and ask for
- * the size of what it opened; without Landlock it is as closed as the rest.
+ * A renderer of pages may open for reading what Landlock leaves, and ask about
+ * files; without Landlock it is as closed as the rest.
  *
  *-------------------------------------------------------------------------
  */
@@ -75,8 +75,9 @@ static const int allowed_gpu[] = {
 	SCMP_SYS(eventfd2),	   SCMP_SYS(epoll_create1), SCMP_SYS(epoll_ctl),  SCMP_SYS(epoll_wait),
 	SCMP_SYS(epoll_pwait), SCMP_SYS(msync),			SCMP_SYS(mlock2)};
 
-/* What a library asks about a font that it has opened. */
-static const int allowed_pages[] = {SCMP_SYS(fstatfs), SCMP_SYS(getdents64)};
+/* What a library asks about a font that it opens. */
+static const int allowed_pages[] = {SCMP_SYS(access), SCMP_SYS(faccessat), SCMP_SYS(faccessat2),
+									SCMP_SYS(fstatfs), SCMP_SYS(getdents64)};
 
 /* No library calls these while computing; who does has taken over the process. */
 static const int hostile[] = {SCMP_SYS(execve),
@@ -228,6 +229,9 @@ dsocr_sandbox_calls(DsocrSandboxProfile profile, bool files)
 	}
 	else if (profile == DSOCR_SANDBOX_PAGES && files)
 	{
+		/* the C library's fstat */
+		(void) seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(newfstatat), 1,
+								SCMP_A3(SCMP_CMP_EQ, AT_EMPTY_PATH));
 		add_rules(f, SCMP_ACT_KILL_PROCESS, outward, N_CALLS(outward));
 		add_rules(f, SCMP_ACT_ALLOW, allowed_pages, N_CALLS(allowed_pages));
 		allow_opening(f, false);

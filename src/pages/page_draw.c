@@ -17,7 +17,7 @@
 #define MIN_FONT 9.0
 #define MAX_FONT 48.0
 #define FONT_SHARE 80.0 /* of the page's longer side is the height of a tag's text */
-#define LINE_SHARE 900.0
+#define LINE_SHARE 700.0
 #define FILL_ALPHA 0.10
 
 typedef struct Colour
@@ -364,7 +364,7 @@ dsocr_page_draw(const DsocrRaster *page, const char *list, DsocrRaster *out, Dso
 		return false;
 	s.cairo = cairo_create(surface);
 	s.font = clamp(side / FONT_SHARE, MIN_FONT, MAX_FONT);
-	s.line = clamp(side / LINE_SHARE, 1.0, 8.0);
+	s.line = clamp(side / LINE_SHARE, 2.0, 8.0);
 	cairo_set_line_width(s.cairo, s.line);
 	cairo_set_line_join(s.cairo, CAIRO_LINE_JOIN_ROUND);
 	cairo_select_font_face(s.cairo, "sans-serif", CAIRO_FONT_SLANT_NORMAL, CAIRO_FONT_WEIGHT_BOLD);

@@ -1,11 +1,11 @@
 # dsocr-pages: documents to page images.  A program of its own, because poppler
 # is GPL.  Without poppler and cairo it is built without PDF; PDF=no does that.
 
-PDF ?= $(shell pkg-config --exists poppler-glib cairo fontconfig 2>/dev/null && echo yes || echo no)
+PDF ?= $(shell pkg-config --exists poppler-glib gio-2.0 cairo fontconfig 2>/dev/null && echo yes || echo no)
 PAGES_PDF_SRC = src/pages/source_pdf.c src/pages/page_draw.c src/pages/surface.c
 ifneq ($(PDF),no)
-PAGES_PDF_CFLAGS := $(shell pkg-config --cflags poppler-glib cairo fontconfig)
-PAGES_PDF_LIBS := $(shell pkg-config --libs poppler-glib cairo fontconfig)
+PAGES_PDF_CFLAGS := $(shell pkg-config --cflags poppler-glib gio-2.0 cairo fontconfig)
+PAGES_PDF_LIBS := $(shell pkg-config --libs poppler-glib gio-2.0 cairo fontconfig)
 PAGES_LEFT_OUT = src/pages/without_pdf.c
 else
 PAGES_LEFT_OUT = $(PAGES_PDF_SRC)

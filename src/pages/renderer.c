@@ -54,10 +54,12 @@ dsocr_renderer_memory(int pid, uint64_t *data, uint64_t *space)
 
 /* A library gave up: was it for memory?  errno still tells. */
 static void
-on_abort(int signal)
+on_abort(int number)
 {
 	if (errno == ENOMEM)
 		_exit(DSOCR_RENDERER_NO_MEMORY);
+	/* without a handler now; it is delivered when this one returns */
+	(void) raise(number);
 }
 
 static void

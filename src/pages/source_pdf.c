@@ -38,6 +38,15 @@ dsocr_source_versions(char *text, size_t size)
 
 /* ---- rendering ---- */
 
+/* Pixels of a length, rounded up but for what rounding made of it. */
+static int
+to_pixels(double points, double scale)
+{
+	double pixels = ceil(points * scale - 1e-3);
+
+	return pixels < 1 ? 1 : (int) pixels;
+}
+
 /* Pixels per point for a page of this size, such that it stays within the budget. */
 static bool
 choose_scale(const DsocrSource *s, double width, double height, double *scale, DsocrError *err)
@@ -55,20 +64,13 @@ choose_scale(const DsocrSource *s, double width, double height, double *scale, D
 	*scale = s->options.dpi / POINTS_PER_INCH;
 	if (side * *scale > DSOCR_SURFACE_MAX_SIDE)
 		*scale = DSOCR_SURFACE_MAX_SIDE / side;
-	/* sides are rounded up */
-	pixels = (width * *scale + 1) * (height * *scale + 1);
+	pixels = width * *scale * height * *scale;
 	if (pixels > budget)
 		*scale *= sqrt(budget / pixels);
+	/* sides are rounded up */
+	while ((double) to_pixels(width, *scale) * to_pixels(height, *scale) > budget)
+		*scale *= 0.999;
 	return true;
-}
-
-/* Pixels of a length, rounded up but for what rounding made of it. */
-static int
-to_pixels(double points, double scale)
-{
-	double pixels = ceil(points * scale - 1e-3);
-
-	return pixels < 1 ? 1 : (int) pixels;
 }
 
 static bool
@@ -137,12 +139,25 @@ refuse(const GError *why, bool with_password, DsocrError *err)
 					  why == NULL ? "unknown reason" : why->message);
 }
 
+/*
+ * A password is tried in two encodings, and the second time poppler 22 uses a
+ * null pointer unless it reads from a stream.
+ */
 static PopplerDocument *
 open_bytes(const void *bytes, size_t len, const char *password, GError **why)
 {
 	GBytes *all = g_bytes_new_static(bytes, len);
-	PopplerDocument *document = poppler_document_new_from_bytes(all, password, why);
+	PopplerDocument *document;
 
+	if (password == NULL)
+		document = poppler_document_new_from_bytes(all, NULL, why);
+	else
+	{
+		GInputStream *stream = g_memory_input_stream_new_from_bytes(all);
+
+		document = poppler_document_new_from_stream(stream, (goffset) len, password, NULL, why);
+		g_object_unref(stream);
+	}
 	g_bytes_unref(all);
 	return document;
 }
@@ -172,6 +187,7 @@ dsocr_source_warm(void)
 {
 	/* never closed: the libraries forget what they read with the last document */
 	static PopplerDocument *kept;
+	static GIConv latin1;
 	DsocrRaster pixels;
 	DsocrSource s = {.options = {.dpi = DSOCR_PAGES_DPI}, .render = render};
 
@@ -179,6 +195,9 @@ dsocr_source_warm(void)
 		return;
 	/* looking for new fonts is not possible in a renderer */
 	(void) FcConfigSetRescanInterval(NULL, 0);
+	/* passwords are converted by a module of the C library, which stays loaded */
+	latin1 = g_iconv_open("ISO-8859-1", "UTF-8");
+	(void) latin1;
 	kept = open_bytes(sample, sizeof(sample) - 1, NULL, NULL);
 	s.state = kept;
 	if (kept != NULL && render(&s, 1, &pixels, NULL))
