@@ -370,32 +370,58 @@ make_markdown(Span text, DsocrBuffer *b, DsocrError *err)
 	return true;
 }
 
+/* What is being parsed: all text, the page's size, and the tokens if they are known. */
+typedef struct Source
+{
+	Span text;
+	int width;
+	int height;
+	const DsocrScores *scores;
+} Source;
+
+/* Confidence of bytes [from, to), and the lines of those of them that are shown. */
 static bool
-fill_block(DsocrBlock *b, const Reference *r, Span content, int width, int height, DsocrError *err)
+score(const Source *s, size_t from, size_t to, Span shown, float *confidence, int *n_lines,
+	  DsocrLine **lines, DsocrError *err)
+{
+	size_t at = (size_t) (shown.at - s->text.at);
+
+	if (s->scores == NULL)
+		return true;
+	*confidence = dsocr_scores_confidence(s->scores, s->text.at, from, to);
+	return dsocr_lines_make(s->scores, s->text.at, at, at + shown.len, n_lines, lines, err);
+}
+
+static bool
+fill_block(DsocrBlock *b, const Source *s, const Reference *r, Span content, DsocrError *err)
 {
 	size_t from = 0;
 	size_t to = 0;
-	int n = read_boxes(r->det, width, height, NULL);
+	int n = read_boxes(r->det, s->width, s->height, NULL);
 
 	dsocr_utf8_strip(content.at, content.len, &from, &to);
 	b->label = copy_span(r->label, err);
 	b->content = copy_span((Span){content.at + from, to - from}, err);
-	if (b->label == NULL || b->content == NULL)
+	if (b->label == NULL || b->content == NULL ||
+		!score(s, (size_t) (r->whole.at - s->text.at),
+			   (size_t) (content.at + content.len - s->text.at),
+			   (Span){content.at + from, to - from}, &b->confidence, &b->n_lines, &b->lines, err))
 		return false;
 	if (n > 0)
 	{
 		b->boxes = dsocr_alloc(n, sizeof(b->boxes[0]), err);
 		if (b->boxes == NULL)
 			return false;
-		b->n_boxes = read_boxes(r->det, width, height, b->boxes);
+		b->n_boxes = read_boxes(r->det, s->width, s->height, b->boxes);
 	}
 	return true;
 }
 
 /* What stands before the first block belongs to none of them. */
-static char *
-copy_prefix(Span text, DsocrError *err)
+static bool
+make_prefix(const Source *s, DsocrResult *out, DsocrError *err)
 {
+	Span text = s->text;
 	Reference r;
 	size_t from = 0;
 	size_t to = 0;
@@ -403,12 +429,17 @@ copy_prefix(Span text, DsocrError *err)
 	if (next_reference(text, &r))
 		text.len = r.whole.at - text.at;
 	dsocr_utf8_strip(text.at, text.len, &from, &to);
-	return copy_span((Span){text.at + from, to - from}, err);
+	out->prefix = copy_span((Span){text.at + from, to - from}, err);
+	return out->prefix != NULL &&
+		   (from == to ||
+			score(s, from, to, (Span){text.at + from, to - from}, &out->prefix_confidence,
+				  &out->n_prefix_lines, &out->prefix_lines, err));
 }
 
 static bool
-make_blocks(Span text, int width, int height, DsocrResult *out, DsocrError *err)
+make_blocks(const Source *s, DsocrResult *out, DsocrError *err)
 {
+	Span text = s->text;
 	const char *end = text.at + text.len;
 	Span rest = text;
 	Reference r;
@@ -437,7 +468,7 @@ make_blocks(Span text, int width, int height, DsocrResult *out, DsocrError *err)
 		rest.len = end - rest.at;
 		more = next_reference(rest, &next);
 		content = (Span){rest.at, (more ? next.whole.at : end) - rest.at};
-		if (!fill_block(&out->blocks[i], &r, content, width, height, err))
+		if (!fill_block(&out->blocks[i], s, &r, content, err))
 			return false;
 		r = next;
 	}
@@ -445,38 +476,47 @@ make_blocks(Span text, int width, int height, DsocrResult *out, DsocrError *err)
 }
 
 bool
-dsocr_output_parse(const char *text, size_t len, int width, int height, DsocrResult *result,
-				   DsocrError *err)
+dsocr_output_parse_scored(const char *text, size_t len, int width, int height,
+						  const DsocrScores *scores, DsocrResult *result, DsocrError *err)
 {
 	DsocrBuffer raw = {0};
 	DsocrBuffer markdown = {0};
 	DsocrResult parsed = {0};
-	Span s;
+	Source s = {.width = width, .height = height, .scores = scores};
+	bool ok;
 
 	if (!copy_without_nul(text, len, &raw, err))
 	{
 		dsocr_buffer_free(&raw);
 		return false;
 	}
-	s = (Span){raw.data, raw.len};
-	if (make_markdown(s, &markdown, err))
+	s.text = (Span){raw.data, raw.len};
+	if (make_markdown(s.text, &markdown, err))
 		parsed.markdown = copy_span((Span){markdown.data, markdown.len}, err);
 	dsocr_buffer_free(&markdown);
 	if (parsed.markdown != NULL)
-		parsed.raw = copy_span(s, err);
-	if (parsed.raw != NULL)
-		parsed.prefix = copy_prefix(s, err);
-	if (parsed.prefix == NULL || !make_blocks(s, width, height, &parsed, err))
+		parsed.raw = copy_span(s.text, err);
+	ok = parsed.raw != NULL && make_prefix(&s, &parsed, err) && make_blocks(&s, &parsed, err);
+	dsocr_buffer_free(&raw);
+	if (!ok)
 	{
-		dsocr_buffer_free(&raw);
 		dsocr_result_free(&parsed);
 		return false;
 	}
-	dsocr_buffer_free(&raw);
 	result->raw = parsed.raw;
 	result->markdown = parsed.markdown;
 	result->prefix = parsed.prefix;
+	result->prefix_confidence = parsed.prefix_confidence;
+	result->n_prefix_lines = parsed.n_prefix_lines;
+	result->prefix_lines = parsed.prefix_lines;
 	result->blocks = parsed.blocks;
 	result->n_blocks = parsed.n_blocks;
 	return true;
+}
+
+bool
+dsocr_output_parse(const char *text, size_t len, int width, int height, DsocrResult *result,
+				   DsocrError *err)
+{
+	return dsocr_output_parse_scored(text, len, width, height, NULL, result, err);
 }

@@ -11,7 +11,7 @@
 #ifndef DSOCR_OUTPUT_H
 #define DSOCR_OUTPUT_H
 
-#include "request.h"
+#include "output_lines.h"
 
 /*
  * The part of the decoded text that is the model's answer: bytes [*from, *to).
@@ -32,5 +32,14 @@ extern void dsocr_output_strip(const char *text, size_t len, const char *eos, si
  */
 extern bool dsocr_output_parse(const char *text, size_t len, int width, int height,
 							   DsocrResult *result, DsocrError *err);
+
+/*
+ * The same with the tokens of the text: fills confidences and lines of prefix
+ * and blocks as well.  A block's tokens are those from its reference up to the
+ * next one, lines are those of its content.
+ */
+extern bool dsocr_output_parse_scored(const char *text, size_t len, int width, int height,
+									  const DsocrScores *scores, DsocrResult *result,
+									  DsocrError *err);
 
 #endif /* DSOCR_OUTPUT_H */
