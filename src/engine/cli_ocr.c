@@ -36,6 +36,8 @@ static const char usage[] =
 	"  --device NAME      cpu, cuda:N or auto (cpu)\n"
 	"  --precision NAME   bf16 or fp32 (bf16)\n"
 	"  --threads N        0 = all cores (0)\n"
+	"  --ladder           read again in a larger mode what loops or is cut\n"
+	"  --auto-rotate      turn and straighten pages first\n"
 	"  --json             one JSON object a file instead of its text\n";
 
 typedef struct Options
@@ -124,6 +126,12 @@ take_option(Options *o, bool *task_given, int c, const char *value)
 				return false;
 			o->engine.backend.threads = (int) n;
 			return true;
+		case 'l':
+			o->request.ladder = true;
+			return true;
+		case 'a':
+			o->request.auto_rotate = true;
+			return true;
 		case 'j':
 			o->json = true;
 			return true;
@@ -146,6 +154,8 @@ read_options(int argc, char **argv, Options *o)
 		{"device", required_argument, NULL, 'd'},
 		{"precision", required_argument, NULL, 'c'},
 		{"threads", required_argument, NULL, 't'},
+		{"ladder", no_argument, NULL, 'l'},
+		{"auto-rotate", no_argument, NULL, 'a'},
 		{"json", no_argument, NULL, 'j'},
 		{"help", no_argument, NULL, 'h'},
 		{NULL, 0, NULL, 0},
@@ -186,6 +196,17 @@ read_options(int argc, char **argv, Options *o)
 /* ---- printing ---- */
 
 static json_t *
+lines_to_json(int n, const DsocrLine *lines)
+{
+	json_t *list = json_array();
+
+	for (int i = 0; i < n; i++)
+		json_array_append_new(list, json_pack("[iif]", lines[i].start, lines[i].length,
+											  (double) lines[i].confidence));
+	return list;
+}
+
+static json_t *
 blocks_to_json(const DsocrResult *r)
 {
 	json_t *blocks = json_array();
@@ -198,42 +219,83 @@ blocks_to_json(const DsocrResult *r)
 		for (int k = 0; k < b->n_boxes; k++)
 			json_array_append_new(boxes, json_pack("[iiii]", b->boxes[k][0], b->boxes[k][1],
 												   b->boxes[k][2], b->boxes[k][3]));
-		json_array_append_new(blocks, json_pack("{sssoss}", "label", b->label, "boxes", boxes,
-												"content", b->content));
+		json_array_append_new(blocks,
+							  json_pack("{sssosssfso}", "label", b->label, "boxes", boxes,
+										"content", b->content, "confidence", (double) b->confidence,
+										"lines", lines_to_json(b->n_lines, b->lines)));
 	}
 	return blocks;
+}
+
+static const char *
+mode_name(DsocrMode mode)
+{
+	return mode < DSOCR_N_MODES ? dsocr_mode_names[mode] : "custom";
+}
+
+static const char *
+finish_name(DsocrFinish finish)
+{
+	return finish == DSOCR_FINISH_STOP ? "stop" : finish == DSOCR_FINISH_LENGTH ? "length" : "loop";
+}
+
+static json_t *
+attempts_to_json(const DsocrResult *r)
+{
+	json_t *list = json_array();
+
+	for (int i = 0; i < r->n_attempts; i++)
+		json_array_append_new(list, json_pack("{sssssi}", "mode", mode_name(r->attempts[i].mode),
+											  "finish", finish_name(r->attempts[i].finish),
+											  "text_tokens", r->attempts[i].text_tokens));
+	return list;
+}
+
+static json_t *
+timings_to_json(const DsocrTimings *t)
+{
+	return json_pack("{sIsIsIsIsI}", "queued", (json_int_t) t->queued, "preprocess",
+					 (json_int_t) t->preprocess, "encode", (json_int_t) t->encode, "prefill",
+					 (json_int_t) t->prefill, "decode", (json_int_t) t->decode);
 }
 
 static json_t *
 result_to_json(const char *file, const DsocrResult *r)
 {
-	const DsocrTimings *t = &r->timings;
+	const struct
+	{
+		const char *key;
+		json_t *value;
+	} fields[] = {
+		{"markdown", json_string(r->markdown)},
+		{"raw", json_string(r->raw)},
+		{"prefix", json_string(r->prefix)},
+		{"prefix_confidence", json_real((double) r->prefix_confidence)},
+		{"prefix_lines", lines_to_json(r->n_prefix_lines, r->prefix_lines)},
+		{"blocks", blocks_to_json(r)},
+		{"finish", json_string(finish_name(r->finish))},
+		{"mode", json_string(mode_name(r->mode))},
+		{"width", json_integer(r->width)},
+		{"height", json_integer(r->height)},
+		{"rotation", json_integer(r->rotation)},
+		{"skew", json_real((double) r->skew)},
+		{"grid", json_pack("[ii]", r->grid_columns, r->grid_rows)},
+		{"views", json_integer(r->views)},
+		{"image_tokens", json_integer(r->image_tokens)},
+		{"valid_image_tokens", json_integer(r->valid_image_tokens)},
+		{"prompt_tokens", json_integer(r->prompt_tokens)},
+		{"text_tokens", json_integer(r->text_tokens)},
+		{"mean_logprob", json_real(r->mean_logprob)},
+		{"confidence", json_real(r->confidence)},
+		{"attempts", attempts_to_json(r)},
+		{"timings_us", timings_to_json(&r->timings)},
+	};
 	json_t *o = json_pack("{s:s}", "file", file);
 
 	if (o == NULL) /* a file name that is not UTF-8 */
 		o = json_pack("{s:n}", "file");
-	json_object_set_new(o, "markdown", json_string(r->markdown));
-	json_object_set_new(o, "raw", json_string(r->raw));
-	json_object_set_new(o, "prefix", json_string(r->prefix));
-	json_object_set_new(o, "blocks", blocks_to_json(r));
-	json_object_set_new(o, "finish",
-						json_string(r->finish == DSOCR_FINISH_STOP ? "stop" : "length"));
-	json_object_set_new(
-		o, "mode", json_string(r->mode < DSOCR_N_MODES ? dsocr_mode_names[r->mode] : "custom"));
-	json_object_set_new(o, "width", json_integer(r->width));
-	json_object_set_new(o, "height", json_integer(r->height));
-	json_object_set_new(o, "grid", json_pack("[ii]", r->grid_columns, r->grid_rows));
-	json_object_set_new(o, "views", json_integer(r->views));
-	json_object_set_new(o, "image_tokens", json_integer(r->image_tokens));
-	json_object_set_new(o, "valid_image_tokens", json_integer(r->valid_image_tokens));
-	json_object_set_new(o, "prompt_tokens", json_integer(r->prompt_tokens));
-	json_object_set_new(o, "text_tokens", json_integer(r->text_tokens));
-	json_object_set_new(o, "mean_logprob", json_real(r->mean_logprob));
-	json_object_set_new(o, "timings_us",
-						json_pack("{sIsIsIsIsI}", "queued", (json_int_t) t->queued, "preprocess",
-								  (json_int_t) t->preprocess, "encode", (json_int_t) t->encode,
-								  "prefill", (json_int_t) t->prefill, "decode",
-								  (json_int_t) t->decode));
+	for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
+		json_object_set_new(o, fields[i].key, fields[i].value);
 	return o;
 }
 

@@ -8,10 +8,9 @@
 #include "job.h"
 
 #include "fault.h"
-#include "output.h"
 #include "prompt.h"
+#include "transcript.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -149,6 +148,8 @@ dsocr_job_free(DsocrJob *job, DsocrModel *m)
 		dsocr_image_task_drop(job->task);
 	dsocr_sequence_end(&job->sequence, m);
 	dsocr_views_free(&job->views);
+	dsocr_loop_free(job->loop);
+	dsocr_free(job->logprobs);
 	dsocr_free(job->prompt);
 	dsocr_free(job->image);
 	dsocr_free(job);
@@ -266,6 +267,9 @@ make_sequence(DsocrJob *job, const DsocrModel *m, DsocrError *err)
 								  (int) at, &job->plan, err);
 		job->sequence.ngram_size = job->request.ngram_size;
 		job->sequence.ngram_window = job->request.ngram_window;
+		job->logprobs = dsocr_alloc((size_t) limit, sizeof(*job->logprobs), err);
+		job->loop = dsocr_loop_new(m->kinds, m->config.vocab, err);
+		ok = ok && job->logprobs != NULL && job->loop != NULL;
 	}
 	dsocr_free(ids);
 	return ok;
@@ -440,24 +444,34 @@ dsocr_job_prefill(DsocrJob *job, DsocrModel *m, const DsocrPoll *poll, DsocrErro
 	return true;
 }
 
+static void
+finish(DsocrJob *job, DsocrFinish how)
+{
+	job->finish = how;
+	job->state = DSOCR_JOB_FINISHED;
+}
+
 void
 dsocr_job_token(DsocrJob *job, const DsocrModel *m, int32_t id, float logprob)
 {
 	DsocrSequence *s = &job->sequence;
+	int keep;
 
 	if (id == m->config.eos_id)
 	{
-		job->finish = DSOCR_FINISH_STOP;
-		job->state = DSOCR_JOB_FINISHED;
+		finish(job, DSOCR_FINISH_STOP);
 		return;
 	}
+	job->logprobs[s->n - s->prompt_len] = logprob;
 	dsocr_sequence_push(s, id);
-	job->logprobs += logprob;
-	if (s->n - s->prompt_len >= job->max_output)
+	keep = dsocr_loop_push(job->loop, id);
+	if (keep >= 0)
 	{
-		job->finish = DSOCR_FINISH_LENGTH;
-		job->state = DSOCR_JOB_FINISHED;
+		s->n = s->prompt_len + keep;
+		finish(job, DSOCR_FINISH_LOOP);
 	}
+	else if (s->n - s->prompt_len >= job->max_output)
+		finish(job, DSOCR_FINISH_LENGTH);
 }
 
 DsocrProgress
@@ -470,41 +484,20 @@ dsocr_job_progress(const DsocrJob *job)
 						   .text_tokens = job->sequence.n - job->sequence.prompt_len};
 }
 
-/* The model's text, valid UTF-8 without blanks at its ends, into raw, markdown and blocks. */
-static bool
-write_text(const DsocrJob *job, const DsocrModel *m, DsocrResult *result, DsocrError *err)
-{
-	const DsocrSequence *s = &job->sequence;
-	DsocrBuffer raw = {0};
-	DsocrBuffer text = {0};
-	size_t from = 0;
-	size_t to = 0;
-	bool ok = true;
-
-	if (s->n > s->prompt_len)
-		ok = dsocr_tokenizer_decode(m->tokenizer, s->ids + s->prompt_len,
-									(size_t) (s->n - s->prompt_len), false, &raw, err) &&
-			 dsocr_utf8_repair(raw.data != NULL ? raw.data : "", raw.len, &text, NULL, err);
-	if (ok && text.len > 0)
-		dsocr_utf8_strip(text.data, text.len, &from, &to);
-	ok = ok && dsocr_output_parse(text.data != NULL ? text.data + from : "", to - from,
-								  job->upright_width, job->upright_height, result, err);
-	dsocr_buffer_free(&raw);
-	dsocr_buffer_free(&text);
-	return ok;
-}
-
 bool
 dsocr_job_result(const DsocrJob *job, const DsocrModel *m, DsocrResult *result, DsocrError *err)
 {
 	const DsocrSequence *s = &job->sequence;
+	const DsocrTranscript transcript = {.ids = s->ids != NULL ? s->ids + s->prompt_len : NULL,
+										.logprobs = job->logprobs,
+										.n = s->n - s->prompt_len,
+										.loop = job->finish == DSOCR_FINISH_LOOP,
+										.width = job->upright_width,
+										.height = job->upright_height};
 
 	memset(result, 0, sizeof(*result));
-	if (!write_text(job, m, result, err))
-	{
-		dsocr_result_free(result);
+	if (!dsocr_transcript_fill(m->tokenizer, &transcript, result, err))
 		return false;
-	}
 	for (int i = 0; i < result->n_blocks; i++)
 		for (int k = 0; k < result->blocks[i].n_boxes; k++)
 			dsocr_orient_unmap_box(&job->orientation, job->width, job->height,
@@ -521,12 +514,6 @@ dsocr_job_result(const DsocrJob *job, const DsocrModel *m, DsocrResult *result, 
 	result->image_tokens = job->plan.image_tokens;
 	result->valid_image_tokens = job->plan.valid_image_tokens;
 	result->prompt_tokens = s->prompt_len;
-	result->text_tokens = s->n - s->prompt_len;
-	if (result->text_tokens > 0)
-	{
-		result->mean_logprob = job->logprobs / result->text_tokens;
-		result->confidence = exp(result->mean_logprob);
-	}
 	if (job->request.kind == DSOCR_READ)
 	{
 		result->n_attempts = 1;

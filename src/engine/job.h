@@ -51,7 +51,8 @@ struct DsocrJob
 	DsocrImageTask *task; /* while the image is with the pool */
 	DsocrViews views;
 	int views_done;
-	double logprobs; /* sum over the output tokens */
+	float *logprobs; /* of the output tokens, room for as many as there may be */
+	DsocrLoop *loop; /* looks for one in them */
 	DsocrFinish finish;
 	DsocrTimings timings;
 	int64_t arrived; /* dsocr_now_us */

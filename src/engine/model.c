@@ -77,7 +77,8 @@ open_parts(DsocrModel *m, const char *dir, const char *tokenizer, DsocrError *er
 	if (m->decoder == NULL)
 		return false;
 	m->slots = dsocr_alloc(DSOCR_CHUNK, sizeof(*m->slots), err);
-	return m->slots != NULL && open_texts(m, err);
+	m->kinds = dsocr_token_kinds(m->tokenizer, m->config.vocab, err);
+	return m->slots != NULL && m->kinds != NULL && open_texts(m, err);
 }
 
 DsocrModel *
@@ -109,6 +110,7 @@ dsocr_model_close(DsocrModel *m)
 		m->be->ops->free(m->be, m->embeds[i]);
 	dsocr_free(m->embeds);
 	dsocr_free(m->slots);
+	dsocr_free(m->kinds);
 	dsocr_decoder_close(m->decoder);
 	dsocr_encoder_close(m->encoder);
 	dsocr_weights_close(m->weights);

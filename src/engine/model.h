@@ -9,6 +9,7 @@
 #define DSOCR_MODEL_H
 
 #include "decoder.h"
+#include "loop.h"
 #include "tokenizer.h"
 
 /*
@@ -31,7 +32,8 @@ typedef struct DsocrModel
 	int32_t image_id;						/* of "<image>" */
 	int32_t whitelist[DSOCR_MAX_WHITELIST]; /* <td>, </td>: never banned by the window rule */
 	int n_whitelist;
-	void *tokens; /* vision tokens of the views encoded together */
+	DsocrTokenKind *kinds; /* [config.vocab] for the loop detector */
+	void *tokens;		   /* vision tokens of the views encoded together */
 	size_t tokens_cap;
 	int max_sequences;
 	int32_t *slots; /* [DSOCR_CHUNK] rows of a decoder step */

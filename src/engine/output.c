@@ -432,7 +432,7 @@ make_prefix(const Source *s, DsocrResult *out, DsocrError *err)
 	out->prefix = copy_span((Span){text.at + from, to - from}, err);
 	return out->prefix != NULL &&
 		   (from == to ||
-			score(s, from, to, (Span){text.at + from, to - from}, &out->prefix_confidence,
+			score(s, 0, text.len, (Span){text.at + from, to - from}, &out->prefix_confidence,
 				  &out->n_prefix_lines, &out->prefix_lines, err));
 }
 

@@ -90,7 +90,8 @@ tag_length(const char *text, size_t len, const char *tag)
 	size_t n = strlen(tag);
 	const char *end;
 
-	if (len <= n || memcmp(text, tag, n) != 0 || (text[n] != '>' && text[n] != ' ' && text[n] != '/'))
+	if (len <= n || memcmp(text, tag, n) != 0 ||
+		(text[n] != '>' && text[n] != ' ' && text[n] != '/'))
 		return 0;
 	end = memchr(text + n, '>', len - n);
 	return end == NULL ? 0 : (size_t) (end - text) + 1;

@@ -58,6 +58,13 @@ find_last(const char *text, size_t len, const char *what)
 	return NULL;
 }
 
+/* Behind <; NUL is the end of the text. */
+static bool
+may_be_tag(char c)
+{
+	return c == '\0' || c == '/' || c == '|' || ((c | 32) >= 'a' && (c | 32) <= 'z');
+}
+
 /* Bytes in front of a reference, tag or character that is not complete. */
 static size_t
 complete_bytes(const char *text, size_t len)
@@ -66,11 +73,12 @@ complete_bytes(const char *text, size_t len)
 	const char *open;
 	size_t at;
 
-	if (ref != NULL && memmem(ref, len - (size_t) (ref - text), DET_CLOSE, strlen(DET_CLOSE)) == NULL)
+	if (ref != NULL &&
+		memmem(ref, len - (size_t) (ref - text), DET_CLOSE, strlen(DET_CLOSE)) == NULL)
 		return (size_t) (ref - text);
 	open = memrchr(text, '<', len);
 	if (open != NULL && (size_t) (text + len - open) < LONGEST_TAG &&
-		memchr(open, '>', (size_t) (text + len - open)) == NULL)
+		memchr(open, '>', (size_t) (text + len - open)) == NULL && may_be_tag(open[1]))
 		len = (size_t) (open - text);
 	/* at most three bytes are the beginning of a character */
 	for (at = len; at > 0 && len - at < 3 && ((unsigned char) text[at - 1] & 0xc0) == 0x80; at--)

@@ -16,6 +16,8 @@
 #include "output.h"
 #include "tokenizer.h"
 
+#define MAX_TOKENS 65536
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const char *const pieces[] = {
@@ -43,6 +45,38 @@ demand_text(const char *s)
 	dsocr_buffer_free(&b);
 }
 
+/* Lines lie in their text, one behind the other, and are likely to some degree. */
+static void
+demand_lines(const char *text, float confidence, int n, const DsocrLine *lines)
+{
+	size_t from = 0;
+
+	demand(confidence >= 0 && confidence <= 1);
+	for (int i = 0; i < n; i++)
+	{
+		demand(lines[i].start >= 0 && lines[i].length > 0 && (size_t) lines[i].start >= from);
+		demand(lines[i].confidence >= 0 && lines[i].confidence <= 1);
+		from = (size_t) lines[i].start + (size_t) lines[i].length;
+	}
+	demand(from <= strlen(text));
+}
+
+/* Tokens of so many bytes each; a last one takes the rest. */
+static size_t
+spread(size_t *ends, float *logprobs, size_t len, size_t bytes)
+{
+	size_t n = 0;
+
+	while (n + 1 < MAX_TOKENS && (n + 1) * bytes < len)
+	{
+		ends[n] = (n + 1) * bytes;
+		logprobs[n++] = -0.25F;
+	}
+	ends[n] = len;
+	logprobs[n++] = -4;
+	return n;
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -51,6 +85,9 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	DsocrResult r = {0};
 	DsocrError err = {0};
 	size_t replaced;
+	static size_t ends[MAX_TOKENS];
+	static float logprobs[MAX_TOKENS];
+	DsocrScores scores = {0, ends, logprobs};
 	size_t from;
 	size_t to;
 
@@ -68,8 +105,10 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	dsocr_output_strip(repaired.data != NULL ? repaired.data : "", repaired.len,
 					   data[0] & 1 ? "<eos>" : NULL, &from, &to);
 	demand(from <= to && to <= repaired.len);
-	demand(dsocr_output_parse(repaired.data != NULL ? repaired.data + from : "", to - from,
-							  data[0] * 40, data[1] * 40, &r, &err));
+	scores.n = spread(ends, logprobs, to - from, 1 + data[0] % 8);
+	demand(dsocr_output_parse_scored(repaired.data != NULL ? repaired.data + from : "", to - from,
+									 data[0] * 40, data[1] * 40, &scores, &r, &err));
+	demand_lines(r.prefix, r.prefix_confidence, r.n_prefix_lines, r.prefix_lines);
 	demand_text(r.raw);
 	demand_text(r.markdown);
 	demand(strlen(r.raw) <= 3 * (to - from));
@@ -78,6 +117,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	for (int i = 0; i < r.n_blocks; i++)
 	{
 		const DsocrBlock *b = &r.blocks[i];
+
+		demand_lines(b->content, b->confidence, b->n_lines, b->lines);
 
 		demand_text(b->label);
 		demand_text(b->content);
