@@ -6,6 +6,17 @@
  * document, prompt or "what" gives NULL, or no rows.  STABLE and not
  * IMMUTABLE: the answer depends on the settings and on the model.
  */
+/*
+ * The planner asks what a call costs: by mode, max_tokens and document.
+ */
+CREATE FUNCTION @extschema@.dsocr_read_support(request pg_catalog.internal)
+RETURNS pg_catalog.internal
+LANGUAGE C STRICT STABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'dsocr_read_support';
+
+COMMENT ON FUNCTION @extschema@.dsocr_read_support(pg_catalog.internal) IS
+'tell the planner what reading a document costs';
+
 CREATE FUNCTION @extschema@.dsocr_markdown(
 	document pg_catalog.bytea,
 	mode @extschema@.dsocr_mode DEFAULT NULL,
@@ -15,6 +26,7 @@ CREATE FUNCTION @extschema@.dsocr_markdown(
 	password pg_catalog.text DEFAULT NULL)
 RETURNS pg_catalog.text
 LANGUAGE C STABLE PARALLEL SAFE COST 100000
+SUPPORT @extschema@.dsocr_read_support
 AS 'MODULE_PATHNAME', 'dsocr_markdown';
 
 COMMENT ON FUNCTION @extschema@.dsocr_markdown(pg_catalog.bytea, @extschema@.dsocr_mode, pg_catalog.int4range, pg_catalog.int4, pg_catalog.int4, pg_catalog.text) IS
@@ -29,6 +41,7 @@ CREATE FUNCTION @extschema@.dsocr_text(
 	password pg_catalog.text DEFAULT NULL)
 RETURNS pg_catalog.text
 LANGUAGE C STABLE PARALLEL SAFE COST 100000
+SUPPORT @extschema@.dsocr_read_support
 AS 'MODULE_PATHNAME', 'dsocr_text';
 
 COMMENT ON FUNCTION @extschema@.dsocr_text(pg_catalog.bytea, @extschema@.dsocr_mode, pg_catalog.int4range, pg_catalog.int4, pg_catalog.int4, pg_catalog.text) IS
@@ -43,6 +56,7 @@ CREATE FUNCTION @extschema@.dsocr_layout(
 	password pg_catalog.text DEFAULT NULL)
 RETURNS pg_catalog.jsonb
 LANGUAGE C STABLE PARALLEL SAFE COST 100000
+SUPPORT @extschema@.dsocr_read_support
 AS 'MODULE_PATHNAME', 'dsocr_layout';
 
 COMMENT ON FUNCTION @extschema@.dsocr_layout(pg_catalog.bytea, @extschema@.dsocr_mode, pg_catalog.int4range, pg_catalog.int4, pg_catalog.int4, pg_catalog.text) IS
@@ -64,6 +78,7 @@ CREATE FUNCTION @extschema@.dsocr_blocks(
 	OUT confidence pg_catalog.float4)
 RETURNS SETOF pg_catalog.record
 LANGUAGE C STABLE PARALLEL SAFE COST 100000 ROWS 50
+SUPPORT @extschema@.dsocr_read_support
 AS 'MODULE_PATHNAME', 'dsocr_blocks';
 
 COMMENT ON FUNCTION @extschema@.dsocr_blocks(pg_catalog.bytea, @extschema@.dsocr_mode, pg_catalog.int4range, pg_catalog.int4, pg_catalog.int4, pg_catalog.text) IS
@@ -78,6 +93,7 @@ CREATE FUNCTION @extschema@.dsocr_figure(
 	password pg_catalog.text DEFAULT NULL)
 RETURNS pg_catalog.text
 LANGUAGE C STABLE PARALLEL SAFE COST 100000
+SUPPORT @extschema@.dsocr_read_support
 AS 'MODULE_PATHNAME', 'dsocr_figure';
 
 COMMENT ON FUNCTION @extschema@.dsocr_figure(pg_catalog.bytea, @extschema@.dsocr_mode, pg_catalog.int4range, pg_catalog.int4, pg_catalog.int4, pg_catalog.text) IS
@@ -92,6 +108,7 @@ CREATE FUNCTION @extschema@.dsocr_describe(
 	password pg_catalog.text DEFAULT NULL)
 RETURNS pg_catalog.text
 LANGUAGE C STABLE PARALLEL SAFE COST 100000
+SUPPORT @extschema@.dsocr_read_support
 AS 'MODULE_PATHNAME', 'dsocr_describe';
 
 COMMENT ON FUNCTION @extschema@.dsocr_describe(pg_catalog.bytea, @extschema@.dsocr_mode, pg_catalog.int4range, pg_catalog.int4, pg_catalog.int4, pg_catalog.text) IS
@@ -109,6 +126,7 @@ CREATE FUNCTION @extschema@.dsocr_locate(
 	OUT box pg_catalog.box)
 RETURNS SETOF pg_catalog.record
 LANGUAGE C STABLE PARALLEL SAFE COST 100000 ROWS 5
+SUPPORT @extschema@.dsocr_read_support
 AS 'MODULE_PATHNAME', 'dsocr_locate';
 
 COMMENT ON FUNCTION @extschema@.dsocr_locate(pg_catalog.bytea, pg_catalog.text, @extschema@.dsocr_mode, pg_catalog.int4range, pg_catalog.int4, pg_catalog.int4, pg_catalog.text) IS
@@ -124,6 +142,7 @@ CREATE FUNCTION @extschema@.dsocr_generate(
 	password pg_catalog.text DEFAULT NULL)
 RETURNS pg_catalog.text
 LANGUAGE C STABLE PARALLEL SAFE COST 100000
+SUPPORT @extschema@.dsocr_read_support
 AS 'MODULE_PATHNAME', 'dsocr_generate';
 
 COMMENT ON FUNCTION @extschema@.dsocr_generate(pg_catalog.bytea, pg_catalog.text, @extschema@.dsocr_mode, pg_catalog.int4range, pg_catalog.int4, pg_catalog.int4, pg_catalog.text) IS
@@ -139,6 +158,7 @@ CREATE FUNCTION @extschema@.dsocr_read(
 	password pg_catalog.text DEFAULT NULL)
 RETURNS @extschema@.dsocr_result
 LANGUAGE C STABLE PARALLEL SAFE COST 100000
+SUPPORT @extschema@.dsocr_read_support
 AS 'MODULE_PATHNAME', 'dsocr_read';
 
 COMMENT ON FUNCTION @extschema@.dsocr_read(pg_catalog.bytea, pg_catalog.text, @extschema@.dsocr_mode, pg_catalog.int4range, pg_catalog.int4, pg_catalog.int4, pg_catalog.text) IS
@@ -154,6 +174,7 @@ CREATE FUNCTION @extschema@.dsocr_try(
 	password pg_catalog.text DEFAULT NULL)
 RETURNS @extschema@.dsocr_result
 LANGUAGE C STABLE PARALLEL SAFE COST 100000
+SUPPORT @extschema@.dsocr_read_support
 AS 'MODULE_PATHNAME', 'dsocr_try';
 
 COMMENT ON FUNCTION @extschema@.dsocr_try(pg_catalog.bytea, pg_catalog.text, @extschema@.dsocr_mode, pg_catalog.int4range, pg_catalog.int4, pg_catalog.int4, pg_catalog.text) IS

@@ -9,6 +9,8 @@
 
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "batch_scan.h"
+#include "planner.h"
 
 PG_MODULE_MAGIC;
 
@@ -18,6 +20,8 @@ void
 _PG_init(void)
 {
 	dsocr_guc_init();
+	dsocr_batch_scan_init();
+	dsocr_planner_init();
 	if (process_shared_preload_libraries_in_progress)
 	{
 		dsocr_shmem_init();

@@ -27,6 +27,7 @@
 #include "utils/memutils.h"
 #include "utils/rangetypes.h"
 #include "utils/syscache.h"
+#include "ahead.h"
 #include "answer.h"
 #include "encoding.h"
 #include "queue.h"
@@ -152,8 +153,9 @@ struct DsocrCall
 	DsocrReading *reading; /* NULL: has ended */
 	DsocrAnswer *answer;
 	DsocrError error; /* why there is no answer */
-	int pages;		  /* of the document, 0 = not known */
-	bool null;		  /* the answer is NULL: an argument is, or no page was asked for */
+	DsocrCallCounts counts;
+	int pages; /* of the document, 0 = not known */
+	bool null; /* the answer is NULL: an argument is, or no page was asked for */
 };
 
 static const struct
@@ -239,6 +241,12 @@ dsocr_call_reading(DsocrCall *call)
 	return call->reading;
 }
 
+const DsocrCallCounts *
+dsocr_call_counts(const DsocrCall *call)
+{
+	return &call->counts;
+}
+
 static void
 stop_reading(DsocrCall *call)
 {
@@ -282,6 +290,9 @@ ends_call(const DsocrCall *call, const DsocrPage *page)
 static void
 add_page(DsocrCall *call, const DsocrPage *page)
 {
+	call->counts.images++;
+	call->counts.image_tokens += page->result.image_tokens;
+	call->counts.text_tokens += page->result.text_tokens;
 	if (ends_call(call, page))
 	{
 		fail_for_page(call, page->number, &page->status);
@@ -371,9 +382,13 @@ dsocr_call_value(DsocrCall *call, FunctionCallInfo fcinfo, bool *isnull)
 static Datum
 run(FunctionCallInfo fcinfo, DsocrFunction function)
 {
-	DsocrCall *call = dsocr_call_create(function, fcinfo);
+	DsocrAhead *ahead = dsocr_ahead_of(fcinfo);
+	DsocrCall *call;
 	Datum value;
 
+	if (ahead != NULL)
+		return dsocr_ahead_value(ahead, fcinfo);
+	call = dsocr_call_create(function, fcinfo);
 	while (!dsocr_call_advance(call))
 	{
 		DsocrReading *reading = dsocr_call_reading(call);
@@ -453,6 +468,31 @@ Datum
 dsocr_try(PG_FUNCTION_ARGS)
 {
 	return run(fcinfo, DSOCR_CALL_TRY);
+}
+
+bool
+dsocr_call_function(PGFunction address, DsocrFunction *function)
+{
+	static const struct
+	{
+		PGFunction address;
+		DsocrFunction function;
+	} scalars[] = {
+		{dsocr_markdown, DSOCR_CALL_MARKDOWN}, {dsocr_text, DSOCR_CALL_TEXT},
+		{dsocr_layout, DSOCR_CALL_LAYOUT},	   {dsocr_figure, DSOCR_CALL_FIGURE},
+		{dsocr_describe, DSOCR_CALL_DESCRIBE}, {dsocr_generate, DSOCR_CALL_GENERATE},
+		{dsocr_read, DSOCR_CALL_READ},		   {dsocr_try, DSOCR_CALL_TRY},
+	};
+
+	for (int i = 0; i < lengthof(scalars); i++)
+	{
+		if (scalars[i].address == address)
+		{
+			*function = scalars[i].function;
+			return true;
+		}
+	}
+	return false;
 }
 
 /* ---- the price ---- */

@@ -39,6 +39,12 @@ typedef enum DsocrFunction
 } DsocrFunction;
 
 /*
+ * The function that a C function is (fn_addr of its FmgrInfo); false if it is
+ * none of those that return one value.
+ */
+extern bool dsocr_call_function(PGFunction address, DsocrFunction *function);
+
+/*
  * A call in the course of time: create, then advance (and wait with
  * dsocr_reading_wait on its reading) until it has ended, then take the value.
  * Nothing but wrong arguments is raised before the value is taken, so who
@@ -64,6 +70,17 @@ extern bool dsocr_call_advance(DsocrCall *call);
  * document deserves.  Rows have gone into the tuplestore of fcinfo.
  */
 extern Datum dsocr_call_value(DsocrCall *call, FunctionCallInfo fcinfo, bool *isnull);
+
+/* What it took so far. */
+typedef struct DsocrCallCounts
+{
+	int64 images; /* that were read */
+	int64 cache_hits;
+	int64 image_tokens;
+	int64 text_tokens;
+} DsocrCallCounts;
+
+extern const DsocrCallCounts *dsocr_call_counts(const DsocrCall *call);
 
 /* Frees everything and gives up what is in flight.  An abort does the same. */
 extern void dsocr_call_delete(DsocrCall *call);
