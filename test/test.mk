@@ -28,7 +28,7 @@ $(BUILD)/bench/%: test/bench/%.c $(BUILD)/libengine.a
 	@mkdir -p $(@D)
 	$(ENGINE_CC) $(ENGINE_CFLAGS) -o $@ $^ $(ENGINE_LIBS)
 
-FUZZ_SRC = $(wildcard test/fuzz/fuzz_*.c)
+FUZZ_SRC = $(filter-out $(FUZZ_SKIP:%=test/fuzz/fuzz_%.c),$(wildcard test/fuzz/fuzz_*.c))
 FUZZ_BIN = $(patsubst test/fuzz/%.c,build/fuzz/%,$(FUZZ_SRC))
 FUZZ_CC ?= clang-14
 FUZZ_FLAGS = -std=gnu11 -D_GNU_SOURCE -O1 -g -fsanitize=fuzzer,address,undefined \
@@ -39,7 +39,7 @@ FUZZ_LIB = $(filter-out $(patsubst %,src/engine/%.c,engine engine_step scheduler
 
 build/fuzz/%: test/fuzz/%.c $(FUZZ_LIB)
 	@mkdir -p $(@D)
-	$(FUZZ_CC) $(FUZZ_FLAGS) -o $@ $^ $(IMAGE_LIBS) -ljansson -lpcre2-8 -lm
+	$(FUZZ_CC) $(FUZZ_FLAGS) -o $@ $^ $(FUZZ_LIBS) $(IMAGE_LIBS) -ljansson -lpcre2-8 -lm
 
 # Reference data: unpacked once for each state of the archives.
 golden:

@@ -79,9 +79,8 @@ name_page(int page, DsocrError *err)
 	return false;
 }
 
-/* The pixels of a page, which stay the source's. */
-static bool
-rendered(DsocrSource *s, int page, DsocrError *err)
+bool
+dsocr_source_rendered(DsocrSource *s, int page, DsocrError *err)
 {
 	if (s->kept_page == page)
 		return true;
@@ -125,7 +124,7 @@ make(DsocrSource *s, const DsocrRequest *r, DsocrResult *result, DsocrBuffer *ou
 	if (r->output == DSOCR_PAGE_EMBED && s->stored != NULL &&
 		s->stored(s, r->page, out, &result->width, &result->height))
 		return true;
-	if (!rendered(s, r->page, err))
+	if (!dsocr_source_rendered(s, r->page, err))
 		return false;
 	result->width = s->kept.width;
 	result->height = s->kept.height;

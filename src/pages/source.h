@@ -68,6 +68,9 @@ extern void dsocr_source_close(DsocrSource *s);
 extern bool dsocr_source_page(DsocrSource *s, const DsocrRequest *r, DsocrResult *result,
 							  DsocrError *err);
 
+/* Make the pixels of a page, kept in s, if they are not there already. */
+extern bool dsocr_source_rendered(DsocrSource *s, int page, DsocrError *err);
+
 /* The refusal of a document with too many pages. */
 extern bool dsocr_source_check_pages(int pages, int max_pages, DsocrError *err);
 

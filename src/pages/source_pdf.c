@@ -16,9 +16,12 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "pdf_stored.h"
+#include "stored_jpeg.h"
 #include "surface.h"
 
 #define POINTS_PER_INCH 72.0
+#define MAX_POINTS 14400 /* a side of a page that may be a scan */
 
 /* A page of one line in a font that it does not hold: what every document may need. */
 static const char sample[] =
@@ -114,6 +117,28 @@ render(DsocrSource *s, int number, DsocrRaster *out, DsocrError *err)
 	return false;
 }
 
+/* The JPEG that a scanner made a PDF of, if this page is one. */
+static bool
+stored(DsocrSource *s, int number, DsocrBuffer *jpeg, int *width, int *height)
+{
+	PopplerPage *page = poppler_document_get_page(s->state, number - 1);
+	double w;
+	double h;
+	bool ok;
+
+	if (page == NULL)
+		return false;
+	poppler_page_get_size(page, &w, &h);
+	ok = w > 0 && h > 0 && w < MAX_POINTS && h < MAX_POINTS && dsocr_pdf_stored(page, w, h, jpeg);
+	g_object_unref(page);
+	ok = ok && dsocr_stored_jpeg((uint8_t *) jpeg->data, jpeg->len, width, height) &&
+		 dsocr_source_rendered(s, number, NULL) &&
+		 dsocr_stored_shows((uint8_t *) jpeg->data, jpeg->len, s->options.max_pixels, &s->kept);
+	if (!ok)
+		dsocr_buffer_free(jpeg);
+	return ok;
+}
+
 /* ---- opening ---- */
 
 static void
@@ -171,6 +196,7 @@ dsocr_source_open_pdf(DsocrSource *s, DsocrError *err)
 	s->format = "PDF";
 	s->close = close_pdf;
 	s->render = render;
+	s->stored = stored;
 	s->state = open_bytes(s->options.bytes, s->options.len, password, &why);
 	if (s->state == NULL)
 	{

@@ -522,6 +522,53 @@ test_secrets(void **state)
 	dsocr_peer_finish(&p);
 }
 
+/* A renderer that starts while another document is still on its way. */
+static void
+test_secrets_in_transit(void **state)
+{
+	static const char *const options[] = {"--no-sandbox", "--per-document", "1", NULL};
+	static const char secret[] = "the whole of the secret agenda";
+	Peer p = dsocr_pages_start(options);
+	DsocrRequest r = {.id = 5, .kind = DSOCR_DOCUMENT, .image_len = 4 << 20};
+	char *image = malloc(r.image_len);
+	DsocrBuffer head = {0};
+	int pids[MAX_CHILDREN];
+	Frame f;
+
+	assert_non_null(image);
+	for (size_t i = 0; i < r.image_len; i++)
+		image[i] = secret[i % sizeof(secret)];
+	assert_int_equal(open_pdf(&p, 1, endless()), 2);
+	dsocr_pages_ask(&p, 10, 1, 1, DSOCR_PAGE_RAW);
+	dsocr_pages_ask(&p, 11, 1, 2, DSOCR_PAGE_RAW);
+	r.image = (uint8_t *) image;
+	assert_true(dsocr_frame_request_head(&head, &r, NULL));
+	dsocr_peer_send(&p, head.data, head.len);
+	dsocr_peer_send(&p, image, r.image_len / 2);
+	usleep(200000);
+	assert_int_equal(children(&p, pids), 1);
+	kill(pids[0], SIGKILL);
+	f = dsocr_peer_next(&p, true);
+	assert_int_equal(f.header.id, 10);
+	f = dsocr_peer_next(&p, true);
+	assert_int_equal(f.header.id, 11);
+	assert_int_equal(f.status.code, DSOCR_OK);
+	dsocr_result_free(&f.result);
+	assert_int_equal(children(&p, pids), 1);
+	if (holds(pids[0], secret) < 0)
+		skip();
+	assert_int_equal(holds(pids[0], secret), 0);
+	assert_true(holds(p.pid, secret) > 0);
+	/* it is none, which its own renderer says */
+	dsocr_peer_send(&p, image + r.image_len / 2, r.image_len - r.image_len / 2);
+	f = dsocr_peer_next(&p, true);
+	assert_int_equal(f.header.id, 5);
+	assert_int_equal(f.status.code, DSOCR_E_IMAGE);
+	dsocr_buffer_free(&head);
+	free(image);
+	dsocr_peer_finish(&p);
+}
+
 /* ---- long documents ---- */
 
 static void
@@ -563,7 +610,8 @@ main(void)
 		cmocka_unit_test(test_memory),		   cmocka_unit_test(test_no_memory),
 		cmocka_unit_test(test_crash),		   cmocka_unit_test(test_cancel),
 		cmocka_unit_test(test_many_documents), cmocka_unit_test(test_end),
-		cmocka_unit_test(test_secrets),		   cmocka_unit_test(test_long),
+		cmocka_unit_test(test_secrets),		   cmocka_unit_test(test_secrets_in_transit),
+		cmocka_unit_test(test_long),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

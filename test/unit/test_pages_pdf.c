@@ -244,6 +244,82 @@ test_crop_and_draw(void **state)
 	dsocr_peer_finish(&p);
 }
 
+/* A page that draws a JPEG over all of it, and then something more. */
+static DsocrBuffer
+scan(const DsocrBuffer *jpeg, const char *more)
+{
+	PdfMaker *m = calloc(1, sizeof(*m));
+	char content[256];
+	DsocrBuffer out;
+
+	assert_non_null(m);
+	dsocr_pdf_object(m, "<</Type/Catalog/Pages 2 0 R>>");
+	dsocr_pdf_object(m, "<</Type/Pages/Count 1/MediaBox[0 0 320 240]/Kids[3 0 R]>>");
+	dsocr_pdf_object(m, "<</Type/Page/Parent 2 0 R/Contents 4 0 R/Resources<</XObject<</X 5 0 R>>"
+						"/Font<</F<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>>>>>>>");
+	snprintf(content, sizeof(content), "q 320 0 0 240 0 0 cm /X Do Q %s", more);
+	dsocr_pdf_stream(m, "", content, strlen(content));
+	dsocr_pdf_stream(m,
+					 "/Type/XObject/Subtype/Image/Width 640/Height 480/BitsPerComponent 8"
+					 "/ColorSpace/DeviceRGB/Filter/DCTDecode",
+					 jpeg->data, jpeg->len);
+	dsocr_pdf_end(m);
+	out = m->out;
+	free(m);
+	return out;
+}
+
+static void
+test_embed(void **state)
+{
+	static const struct
+	{
+		const char *more;
+		bool stored;
+	} cases[] = {
+		{"", true},
+		{"BT 3 Tr /F 20 Tf 20 20 Td (not to be seen) Tj ET", true},
+		{"BT /F 20 Tf 20 20 Td (to be seen) Tj ET", false},
+		{"1 g 100 100 30 30 re f", false},
+		{"q 0 0 160 240 re W n 320 0 0 240 0 0 cm /X Do Q 160 0 160 240 re f", false},
+	};
+	DsocrBuffer jpeg = dsocr_pages_file("photo420.jpg");
+	DsocrBuffer turned = dsocr_pages_file("exif6.jpg");
+	Peer p = dsocr_pages_start(NULL);
+	Frame f;
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+	{
+		assert_int_equal(open_pdf(&p, i + 1, scan(&jpeg, cases[i].more)), 1);
+		f = dsocr_pages_get(&p, 100, i + 1, 1, DSOCR_PAGE_EMBED);
+		assert_string_equal(f.status.message, "");
+		assert_int_equal(f.result.width, 640);
+		assert_int_equal(f.result.height, 480);
+		if (cases[i].stored)
+		{
+			assert_int_equal(f.result.image_len, jpeg.len);
+			assert_memory_equal(f.result.image, jpeg.data, jpeg.len);
+		}
+		else
+			assert_int_equal(dsocr_image_sniff(f.result.image, f.result.image_len),
+							 DSOCR_FORMAT_PNG);
+		dsocr_result_free(&f.result);
+	}
+	/* a JPEG by itself, unless it has to be turned */
+	assert_int_equal(dsocr_pages_open(&p, 20, jpeg.data, jpeg.len), 1);
+	f = dsocr_pages_get(&p, 21, 20, 1, DSOCR_PAGE_EMBED);
+	assert_int_equal(f.result.image_len, jpeg.len);
+	assert_memory_equal(f.result.image, jpeg.data, jpeg.len);
+	dsocr_result_free(&f.result);
+	assert_int_equal(dsocr_pages_open(&p, 22, turned.data, turned.len), 1);
+	f = dsocr_pages_get(&p, 23, 22, 1, DSOCR_PAGE_EMBED);
+	assert_int_equal(dsocr_image_sniff(f.result.image, f.result.image_len), DSOCR_FORMAT_PNG);
+	dsocr_result_free(&f.result);
+	dsocr_buffer_free(&jpeg);
+	dsocr_buffer_free(&turned);
+	dsocr_peer_finish(&p);
+}
+
 /* ---- what is refused ---- */
 
 static DsocrBuffer
@@ -384,10 +460,10 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_text),	   cmocka_unit_test(test_boxes),
-		cmocka_unit_test(test_sizes),	   cmocka_unit_test(test_crop_and_draw),
-		cmocka_unit_test(test_encrypted),  cmocka_unit_test(test_damaged),
-		cmocka_unit_test(test_many_pages),
+		cmocka_unit_test(test_text),	cmocka_unit_test(test_boxes),
+		cmocka_unit_test(test_sizes),	cmocka_unit_test(test_crop_and_draw),
+		cmocka_unit_test(test_embed),	cmocka_unit_test(test_encrypted),
+		cmocka_unit_test(test_damaged), cmocka_unit_test(test_many_pages),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
