@@ -254,6 +254,7 @@ dsocr_cpu_open(const DsocrBackendOptions *options, DsocrError *err)
 		return NULL;
 	be->ops = &cpu_ops;
 	be->precision = options->precision;
+	be->weights = options->weights;
 	be->act_size = sizeof(float);
 	be->threads = cpu_threads(options->threads);
 	cpu->isa = dsocr_isa_choose();

@@ -103,6 +103,9 @@ struct DsocrMatrix
 	size_t rows; /* N */
 	size_t cols; /* K */
 	bool fp32;	 /* elements are fp32, else bf16 */
+	bool quant;	 /* or else panels of quantized rows, each part in panels of its own */
+	DsocrDtype dtype; /* of those */
+	DsocrQuantShape shape; /* of the first part; groups and panels are the same in all */
 	int n_parts;
 	DsocrCpuPart *parts;
 	void *owned; /* converted elements, or NULL */
@@ -148,7 +151,10 @@ extern DsocrExperts *dsocr_cpu_experts_open(DsocrBackend *be, const DsocrMatrix 
 											const DsocrMatrix *const *down, int n, DsocrError *err);
 extern void dsocr_cpu_experts_close(DsocrBackend *be, DsocrExperts *experts);
 
-/* The elements of row n, and how many rows follow it in the same piece (with it). */
+/* The part that has row n. */
+extern const DsocrCpuPart *dsocr_cpu_matrix_part(const DsocrMatrix *m, size_t n);
+
+/* The elements of row n of a matrix that is not quantized, and how many rows follow it in the same piece (with it). */
 extern const void *dsocr_cpu_matrix_row(const DsocrMatrix *m, size_t n, size_t *left);
 
 /* matmul.c */
@@ -161,15 +167,15 @@ extern void dsocr_cpu_logits(DsocrBackend *be, float *logits, const void *x, int
 							 const DsocrMatrix *w);
 
 /*
- * Rows converted for products with matrices of k columns: bf16 or fp32, in
- * the layout of the matrix unit or padded with zero rows to a size that
- * oneDNN has code for.  At most DSOCR_TILE_ROWS rows.
+ * Rows converted for products with w and matrices like it: in groups of
+ * integers; bf16 or fp32, in the layout of the matrix unit; or padded with
+ * zero rows to a size that oneDNN has code for.  At most DSOCR_TILE_ROWS rows.
  */
 #define DSOCR_TILE_ROWS 256
 #define DSOCR_TILE_COLS 512
-extern size_t dsocr_cpu_rows_bytes(const DsocrCpu *cpu, int m, size_t k);
+extern size_t dsocr_cpu_rows_bytes(const DsocrCpu *cpu, int m, const DsocrMatrix *w);
 extern void dsocr_cpu_rows_convert(const DsocrCpu *cpu, void *dst, const float *const *xs, int m,
-								   size_t k);
+								   const DsocrMatrix *w);
 
 /*
  * Y[m, n_to - n_from] = X[m, K] @ W[n_from .. n_to - 1, K]^T for converted
@@ -183,7 +189,13 @@ extern bool dsocr_cpu_tile(DsocrCpu *cpu, int worker, float *y, size_t y_stride,
 /* Does the matrix unit do the products of this backend? */
 extern bool dsocr_cpu_has_unit(const DsocrCpu *cpu);
 
-/* The same products for rows of different sequences, by the unit, m <= DSOCR_TILE_ROWS. */
+/*
+ * Do products with w take converted rows, each as if alone?  Those of the
+ * unit and of quantized matrices do.
+ */
+extern bool dsocr_cpu_packs(const DsocrCpu *cpu, const DsocrMatrix *w);
+
+/* The same products for rows of different sequences, where w packs, m <= DSOCR_TILE_ROWS. */
 extern void dsocr_cpu_unit_product(const DsocrCpu *cpu, float *const *ys, const void *x, int m,
 								   const DsocrMatrix *w, size_t n_from, size_t n_to);
 

@@ -20,11 +20,15 @@
 	.vec = &dsocr_vec_##isa, .matvec = &dsocr_matvec_##isa, .attend = &dsocr_attend_##isa,         \
 	.paged = dsocr_paged_##isa
 
-static const DsocrIsa isa_generic = {.name = "generic", ISA_COMMON(generic)};
-static const DsocrIsa isa_avx2 = {.name = "avx2", ISA_COMMON(avx2)};
-static const DsocrIsa isa_avx512 = {.name = "avx512", ISA_COMMON(avx512)};
+static const DsocrIsa isa_generic = {
+	.name = "generic", ISA_COMMON(generic), .quant = &dsocr_quant_generic};
+static const DsocrIsa isa_avx2 = {.name = "avx2", ISA_COMMON(avx2), .quant = &dsocr_quant_avx2};
+static const DsocrIsa isa_avx512 = {
+	.name = "avx512", ISA_COMMON(avx512), .quant = &dsocr_quant_avx512};
+static const DsocrIsa isa_vnni = {.name = "vnni", ISA_COMMON(avx512), .quant = &dsocr_quant_vnni};
 static const DsocrIsa isa_amx = {.name = "amx",
 								 ISA_COMMON(avx512),
+								 .quant = &dsocr_quant_vnni,
 								 .tile = &dsocr_tile_avx512,
 								 .tile_attend = &dsocr_tile_attend_avx512};
 
@@ -45,9 +49,11 @@ const DsocrIsa *
 dsocr_isa_choose(void)
 {
 	const char *wish = getenv("DSOCR_ISA");
-	bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+	bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+				__builtin_cpu_supports("f16c");
 	bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
 				  __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+	bool vnni = avx512 && __builtin_cpu_supports("avx512vnni");
 
 	if (wish != NULL && strcmp(wish, "generic") == 0)
 		return &isa_generic;
@@ -55,7 +61,9 @@ dsocr_isa_choose(void)
 		return &isa_generic;
 	if (!avx512 || (wish != NULL && strcmp(wish, "avx2") == 0))
 		return &isa_avx2;
-	if ((wish != NULL && strcmp(wish, "avx512") == 0) || !isa_has_amx())
+	if (!vnni || (wish != NULL && strcmp(wish, "avx512") == 0))
 		return &isa_avx512;
+	if ((wish != NULL && strcmp(wish, "vnni") == 0) || !isa_has_amx())
+		return &isa_vnni;
 	return &isa_amx;
 }

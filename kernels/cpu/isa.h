@@ -13,6 +13,7 @@
 #define DSOCR_CPU_ISA_H
 
 #include "backend.h"
+#include "quantize.h"
 
 /* Elementwise and row operations. */
 typedef struct DsocrVecOps
@@ -66,6 +67,26 @@ static inline size_t
 dsocr_tile_k(size_t k)
 {
 	return (k + 31) / 32 * 32;
+}
+
+/*
+ * Products with a quantized matrix.  An element depends on its two rows
+ * alone.
+ */
+typedef struct DsocrQuantOps
+{
+	/* m rows of dsocr_quant_row_bytes each; those of one table are for its product */
+	void (*pack)(char *dst, const float *const *xs, int m, size_t k, const DsocrQuantShape *s);
+	/* ys[i][0 .. n - 1] = X[i] @ W[first .. first + n - 1]^T for the m rows packed */
+	void (*product)(float *const *ys, const char *packed, int m, const void *w, size_t first,
+					size_t n, const DsocrQuantShape *s);
+} DsocrQuantOps;
+
+/* A row of X: 16 bits for each column, a scale and a sum for each group. */
+static inline size_t
+dsocr_quant_row_bytes(const DsocrQuantShape *s)
+{
+	return (s->groups * (s->group * 2 + sizeof(float) + sizeof(int32_t)) + 63) / 64 * 64;
 }
 
 /* Some queries of one head against all its keys. */
@@ -123,6 +144,7 @@ typedef struct DsocrIsa
 	const char *name;
 	const DsocrVecOps *vec;
 	const DsocrMatvecOps *matvec;
+	const DsocrQuantOps *quant;
 	const DsocrAttendOps *attend;
 	DsocrPagedAttend paged;
 	const DsocrTileOps *tile;		   /* NULL: no matrix unit */
@@ -132,6 +154,7 @@ typedef struct DsocrIsa
 #define DSOCR_ISA_TABLES(isa)                                                                      \
 	extern const DsocrVecOps dsocr_vec_##isa;                                                      \
 	extern const DsocrMatvecOps dsocr_matvec_##isa;                                                \
+	extern const DsocrQuantOps dsocr_quant_##isa;                                                  \
 	extern const DsocrAttendOps dsocr_attend_##isa;                                                \
 	extern void dsocr_paged_##isa(float *out, const float *q, const DsocrPaged *p, float *scores); \
 	extern const DsocrTileOps dsocr_tile_##isa;                                                    \
@@ -139,6 +162,7 @@ typedef struct DsocrIsa
 DSOCR_ISA_TABLES(generic)
 DSOCR_ISA_TABLES(avx2)
 DSOCR_ISA_TABLES(avx512)
+extern const DsocrQuantOps dsocr_quant_vnni;
 
 /* Name of a table in a file compiled for DSOCR_ISA. */
 #define DSOCR_ISA_PASTE(prefix, isa) prefix##isa
@@ -147,7 +171,7 @@ DSOCR_ISA_TABLES(avx512)
 
 /*
  * The best set of this machine, or the one named by the environment variable
- * DSOCR_ISA (generic, avx2, avx512, amx) when the machine has it.
+ * DSOCR_ISA (generic, avx2, avx512, vnni, amx) when the machine has it.
  */
 extern const DsocrIsa *dsocr_isa_choose(void);
 

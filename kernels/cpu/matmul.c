@@ -9,7 +9,8 @@
  * oneDNN in tiles of at most DSOCR_TILE_ROWS x DSOCR_TILE_COLS outputs, their
  * rows rounded up to a few sizes, because the library compiles code for each
  * shape; and rows of different sequences (DSOCR_MIXED) go through a kernel of
- * our own that treats each row alike.
+ * our own that treats each row alike.  Products with quantized matrices are
+ * our own, too, for rows of either kind.
  *
  *-------------------------------------------------------------------------
  */
@@ -49,20 +50,35 @@ dsocr_cpu_rows_room(int m)
 	return (m + step - 1) / step * step;
 }
 
-size_t
-dsocr_cpu_rows_bytes(const DsocrCpu *cpu, int m, size_t k)
+bool
+dsocr_cpu_packs(const DsocrCpu *cpu, const DsocrMatrix *w)
 {
+	return w->quant || dsocr_cpu_has_unit(cpu);
+}
+
+size_t
+dsocr_cpu_rows_bytes(const DsocrCpu *cpu, int m, const DsocrMatrix *w)
+{
+	if (w->quant)
+		return (size_t) m * dsocr_quant_row_bytes(&w->shape);
 	if (dsocr_cpu_has_unit(cpu))
-		return (size_t) m * dsocr_tile_k(k) * sizeof(uint16_t);
-	return (size_t) dsocr_cpu_rows_room(m) * k *
+		return (size_t) m * dsocr_tile_k(w->cols) * sizeof(uint16_t);
+	return (size_t) dsocr_cpu_rows_room(m) * w->cols *
 		   (matmul_fp32(cpu) ? sizeof(float) : sizeof(uint16_t));
 }
 
 void
-dsocr_cpu_rows_convert(const DsocrCpu *cpu, void *dst, const float *const *xs, int m, size_t k)
+dsocr_cpu_rows_convert(const DsocrCpu *cpu, void *dst, const float *const *xs, int m,
+					   const DsocrMatrix *w)
 {
+	size_t k = w->cols;
 	size_t row = k * (matmul_fp32(cpu) ? sizeof(float) : sizeof(uint16_t));
 
+	if (w->quant)
+	{
+		cpu->isa->quant->pack(dst, xs, m, k, &w->shape);
+		return;
+	}
 	if (dsocr_cpu_has_unit(cpu))
 	{
 		cpu->isa->tile->pack(dst, xs, m, k);
@@ -109,7 +125,18 @@ void
 dsocr_cpu_unit_product(const DsocrCpu *cpu, float *const *ys, const void *x, int m,
 					   const DsocrMatrix *w, size_t n_from, size_t n_to)
 {
-	for (size_t n = n_from; n < n_to;)
+	for (size_t n = n_from; w->quant && n < n_to;)
+	{
+		const DsocrCpuPart *part = dsocr_cpu_matrix_part(w, n);
+		size_t count = matmul_min(part->first + part->rows, n_to) - n;
+		float *to[DSOCR_TILE_ROWS];
+
+		for (int r = 0; r < m; r++)
+			to[r] = ys[r] + (n - n_from);
+		cpu->isa->quant->product(to, x, m, part->data, n - part->first, count, &w->shape);
+		n += count;
+	}
+	for (size_t n = n_from; !w->quant && n < n_to;)
 	{
 		size_t left;
 		const void *rows = dsocr_cpu_matrix_row(w, n, &left);
@@ -127,7 +154,7 @@ bool
 dsocr_cpu_tile(DsocrCpu *cpu, int worker, float *y, size_t y_stride, const void *x, int m,
 			   const DsocrMatrix *w, size_t n_from, size_t n_to)
 {
-	if (dsocr_cpu_has_unit(cpu))
+	if (dsocr_cpu_packs(cpu, w))
 	{
 		float *ys[DSOCR_TILE_ROWS];
 
@@ -177,8 +204,8 @@ matmul_convert_task(void *arg, int task, int worker)
 	for (int r = 0; r < count; r++)
 		xs[r] = o->x + (from + (size_t) r) * k;
 	dsocr_cpu_rows_convert(
-		o->cpu, o->input + (size_t) task * dsocr_cpu_rows_bytes(o->cpu, DSOCR_TILE_ROWS, k), xs,
-		count, k);
+		o->cpu, o->input + (size_t) task * dsocr_cpu_rows_bytes(o->cpu, DSOCR_TILE_ROWS, o->w), xs,
+		count, o->w);
 }
 
 /* Rows and columns of one piece of a tile: product, then bias and the rest while it is cached. */
@@ -213,9 +240,9 @@ matmul_tile_task(void *arg, int task, int worker)
 	size_t col = (size_t) task % o->col_tiles * DSOCR_TILE_COLS;
 	size_t rows = matmul_min(DSOCR_TILE_ROWS, o->rows - row);
 	size_t end = matmul_min(col + DSOCR_TILE_COLS, o->w->rows);
-	size_t piece = dsocr_cpu_has_unit(o->cpu) ? MATMUL_UNIT_PIECE : DSOCR_TILE_COLS;
+	size_t piece = dsocr_cpu_packs(o->cpu, o->w) ? MATMUL_UNIT_PIECE : DSOCR_TILE_COLS;
 	const char *input =
-		o->input + row_tile * dsocr_cpu_rows_bytes(o->cpu, DSOCR_TILE_ROWS, o->w->cols);
+		o->input + row_tile * dsocr_cpu_rows_bytes(o->cpu, DSOCR_TILE_ROWS, o->w);
 	float *tile = dsocr_cpu_scratch(o->cpu, worker, DSOCR_SLOT_Y_TILE, DSOCR_TILE_ROWS,
 									DSOCR_TILE_COLS * sizeof(float));
 
@@ -229,7 +256,7 @@ matmul_one(DsocrCpu *cpu, MatmulOne *o)
 	size_t row_tiles = (o->rows + DSOCR_TILE_ROWS - 1) / DSOCR_TILE_ROWS;
 
 	o->input = dsocr_cpu_scratch(cpu, -1, DSOCR_SLOT_INPUT, row_tiles,
-								 dsocr_cpu_rows_bytes(cpu, DSOCR_TILE_ROWS, o->w->cols));
+								 dsocr_cpu_rows_bytes(cpu, DSOCR_TILE_ROWS, o->w));
 	if (o->input == NULL)
 	{
 		memset(o->y, 0, o->rows * o->w->rows * sizeof(float));
@@ -299,7 +326,7 @@ matmul_mixed_task(void *arg, int task, int worker)
 			ys[r] = out[r];
 		if (o->packed != NULL)
 			dsocr_cpu_unit_product(o->cpu, ys,
-								   o->packed + dsocr_cpu_rows_bytes(o->cpu, r0, w->cols), some, w,
+								   o->packed + dsocr_cpu_rows_bytes(o->cpu, r0, w), some, w,
 								   from, to);
 		else
 			dsocr_cpu_rows_product(o->cpu, ys, o->xs + r0, some, w, from, to);
@@ -329,16 +356,16 @@ matmul_mixed(DsocrCpu *cpu, float *y, const float *x, MatmulMixed *o)
 		o->ys[r] = y + r * o->w->rows;
 		o->xs[r] = x + r * o->w->cols;
 	}
-	if (dsocr_cpu_has_unit(cpu))
+	if (dsocr_cpu_packs(cpu, o->w))
 	{
 		o->packed = dsocr_cpu_scratch(cpu, -1, DSOCR_SLOT_INPUT,
-									  dsocr_cpu_rows_bytes(cpu, o->rows, o->w->cols), 1);
+									  dsocr_cpu_rows_bytes(cpu, o->rows, o->w), 1);
 		if (o->packed == NULL)
 		{
 			memset(y, 0, n * o->w->rows * sizeof(float));
 			return;
 		}
-		dsocr_cpu_rows_convert(cpu, o->packed, o->xs, o->rows, o->w->cols);
+		dsocr_cpu_rows_convert(cpu, o->packed, o->xs, o->rows, o->w);
 	}
 	dsocr_pool_run(cpu->pool, (int) ((o->w->rows + MATMUL_MIXED_PIECE - 1) / MATMUL_MIXED_PIECE),
 				   matmul_mixed_task, o);

@@ -147,13 +147,18 @@ moe_group(Experts *o, bool mixed)
 	o->parts = dsocr_cpu_scratch(o->cpu, -1, DSOCR_SLOT_PARTS, n * o->hidden, sizeof(float));
 	if (index == NULL || o->parts == NULL || (mixed && hidden == NULL))
 		return false;
-	if (mixed && dsocr_cpu_has_unit(o->cpu))
+	if (mixed && dsocr_cpu_packs(o->cpu, o->gate_up[0]))
 	{
 		o->xs_packed = dsocr_cpu_scratch(o->cpu, -1, DSOCR_SLOT_INPUT,
-										 dsocr_cpu_rows_bytes(o->cpu, (int) n, o->hidden), 1);
+										 dsocr_cpu_rows_bytes(o->cpu, (int) n, o->gate_up[0]), 1);
+		if (o->xs_packed == NULL)
+			return false;
+	}
+	if (mixed && dsocr_cpu_packs(o->cpu, o->down[0]))
+	{
 		o->hs_packed = dsocr_cpu_scratch(o->cpu, -1, DSOCR_SLOT_PACKED,
-										 dsocr_cpu_rows_bytes(o->cpu, (int) n, o->inter), 1);
-		if (o->xs_packed == NULL || o->hs_packed == NULL)
+										 dsocr_cpu_rows_bytes(o->cpu, (int) n, o->down[0]), 1);
+		if (o->hs_packed == NULL)
 			return false;
 	}
 	o->xs = (const float **) index;
@@ -223,7 +228,7 @@ moe_mixed_product(const Experts *o, float *const *ys, bool down, int e, int pair
 	const char *packed = down ? o->hs_packed : o->xs_packed;
 
 	if (packed != NULL)
-		dsocr_cpu_unit_product(o->cpu, ys, packed + dsocr_cpu_rows_bytes(o->cpu, pair, w->cols), n,
+		dsocr_cpu_unit_product(o->cpu, ys, packed + dsocr_cpu_rows_bytes(o->cpu, pair, w), n,
 							   w, from, to);
 	else
 		dsocr_cpu_rows_product(o->cpu, ys, (down ? (const float *const *) o->hs : o->xs) + pair, n,
@@ -240,12 +245,12 @@ moe_group_size(const Experts *o, int e, int pair)
 static void
 moe_mixed_pack(const Experts *o, int e, bool down)
 {
-	size_t k = down ? o->inter : o->hidden;
+	const DsocrMatrix *w = down ? o->down[e] : o->gate_up[e];
 
 	for (int i = o->start[e]; i < o->start[e + 1]; i += MOE_GROUP)
 		dsocr_cpu_rows_convert(
-			o->cpu, (down ? o->hs_packed : o->xs_packed) + dsocr_cpu_rows_bytes(o->cpu, i, k),
-			(down ? (const float *const *) o->hs : o->xs) + i, moe_group_size(o, e, i), k);
+			o->cpu, (down ? o->hs_packed : o->xs_packed) + dsocr_cpu_rows_bytes(o->cpu, i, w),
+			(down ? (const float *const *) o->hs : o->xs) + i, moe_group_size(o, e, i), w);
 }
 
 static void
@@ -327,14 +332,14 @@ moe_tile(const Experts *o, int worker, int e, int first, int n)
 	size_t wide = 2 * o->inter > o->hidden ? 2 * o->inter : o->hidden;
 	const float *rows[DSOCR_TILE_ROWS];
 	char *x = dsocr_cpu_scratch(cpu, worker, DSOCR_SLOT_X_TILE,
-								dsocr_cpu_rows_bytes(cpu, n, o->hidden), 1);
+								dsocr_cpu_rows_bytes(cpu, n, o->gate_up[e]), 1);
 	char *h = dsocr_cpu_scratch(cpu, worker, DSOCR_SLOT_HIDDEN,
-								dsocr_cpu_rows_bytes(cpu, n, o->inter), 1);
+								dsocr_cpu_rows_bytes(cpu, n, o->down[e]), 1);
 	float *y = dsocr_cpu_scratch(cpu, worker, DSOCR_SLOT_Y_TILE, room * wide, sizeof(float));
 
 	if (x == NULL || h == NULL || y == NULL)
 		return false;
-	dsocr_cpu_rows_convert(cpu, x, o->xs + first, n, o->hidden);
+	dsocr_cpu_rows_convert(cpu, x, o->xs + first, n, o->gate_up[e]);
 	if (!dsocr_cpu_tile(cpu, worker, y, 2 * o->inter, x, n, o->gate_up[e], 0, 2 * o->inter))
 		return false;
 	for (int r = 0; r < n; r++)
@@ -344,7 +349,7 @@ moe_tile(const Experts *o, int worker, int e, int first, int n)
 		cpu->isa->vec->silu_mul(row, row, row + o->inter, o->inter);
 		rows[r] = row;
 	}
-	dsocr_cpu_rows_convert(cpu, h, rows, n, o->inter);
+	dsocr_cpu_rows_convert(cpu, h, rows, n, o->down[e]);
 	if (!dsocr_cpu_tile(cpu, worker, y, o->hidden, h, n, o->down[e], 0, o->hidden))
 		return false;
 	for (int r = 0; r < n; r++)

@@ -4,8 +4,9 @@
  *		Matrices and vectors of weights.
  *
  * A bf16 matrix is a list of pieces of the mapping; pieces that follow each
- * other in the file become one.  Everything else is copied: other types, and
- * convolutions whose channels move last.
+ * other in the file become one.  A quantized matrix is a list of its parts.
+ * Everything else is copied: other types, convolutions whose channels move
+ * last, and quantized matrices in fp32.
  *
  *-------------------------------------------------------------------------
  */
@@ -64,6 +65,32 @@ weights_refer(DsocrMatrix *m, const DsocrTensor *const *parts, int n_parts, Dsoc
 	return true;
 }
 
+/* Parts keep their panels: none becomes one with its neighbour. */
+static bool
+weights_quantized(DsocrMatrix *m, const DsocrTensor *const *parts, int n_parts, DsocrError *err)
+{
+	size_t first = 0;
+
+	m->quant = true;
+	m->dtype = parts[0]->dtype;
+	m->parts = dsocr_alloc((size_t) n_parts, sizeof(*m->parts), err);
+	if (m->parts == NULL)
+		return false;
+	if (!dsocr_quant_shape(m->dtype, (size_t) parts[0]->shape[0], m->cols, &m->shape))
+		return dsocr_fail(err, DSOCR_E_MODEL, "tensor \"%s\" is too large", parts[0]->name);
+	for (int i = 0; i < n_parts; i++)
+	{
+		if (parts[i]->dtype != m->dtype)
+			return dsocr_fail(err, DSOCR_E_MODEL,
+							  "tensors \"%.80s\" and \"%.80s\" differ in their type",
+							  parts[0]->name, parts[i]->name);
+		m->parts[m->n_parts++] =
+			(DsocrCpuPart){parts[i]->data, first, (size_t) parts[i]->shape[0]};
+		first += (size_t) parts[i]->shape[0];
+	}
+	return true;
+}
+
 static void
 weights_put(DsocrMatrix *m, size_t at, float value)
 {
@@ -94,6 +121,13 @@ weights_convert(DsocrMatrix *m, const DsocrTensor *const *parts, int n_parts, bo
 		size_t channels = channel_last && t->ndim == 4 ? (size_t) t->shape[1] : 1;
 		size_t pixels = m->cols / channels;
 
+		if (channels == 1 && m->fp32)
+		{
+			for (size_t n = 0; n < (size_t) t->shape[0]; n++)
+				dsocr_tensor_row(t, (int64_t) n, (float *) m->owned + (first + n) * m->cols);
+			first += (size_t) t->shape[0];
+			continue;
+		}
 		for (size_t n = 0; n < (size_t) t->shape[0]; n++)
 			for (size_t c = 0; c < channels; c++)
 				for (size_t p = 0; p < pixels; p++)
@@ -111,6 +145,7 @@ dsocr_cpu_matrix(DsocrBackend *be, const DsocrTensor *const *parts, int n_parts,
 	DsocrMatrix *m = dsocr_zalloc(1, sizeof(*m), err);
 	bool refer = true;
 	bool all_bf16 = true;
+	bool quantized = false;
 	bool ok;
 
 	if (m == NULL)
@@ -119,11 +154,15 @@ dsocr_cpu_matrix(DsocrBackend *be, const DsocrTensor *const *parts, int n_parts,
 	{
 		refer &= weights_by_reference(parts[i], channel_last);
 		all_bf16 &= parts[i]->dtype == DSOCR_BF16;
+		quantized |= dsocr_is_quantized(parts[i]->dtype);
 	}
 	m->fp32 = !all_bf16 && be->precision == DSOCR_PRECISION_FP32;
-	ok = weights_measure(m, parts, n_parts, err) &&
-		 (refer ? weights_refer(m, parts, n_parts, err)
-				: weights_convert(m, parts, n_parts, channel_last, err));
+	ok = weights_measure(m, parts, n_parts, err);
+	if (ok && quantized && !m->fp32)
+		ok = weights_quantized(m, parts, n_parts, err);
+	else if (ok)
+		ok = refer ? weights_refer(m, parts, n_parts, err)
+				   : weights_convert(m, parts, n_parts, channel_last, err);
 	if (!ok)
 	{
 		dsocr_cpu_matrix_free(be, m);
@@ -142,16 +181,24 @@ dsocr_cpu_matrix_free(DsocrBackend *be, DsocrMatrix *m)
 	dsocr_free(m);
 }
 
-const void *
-dsocr_cpu_matrix_row(const DsocrMatrix *m, size_t n, size_t *left)
+const DsocrCpuPart *
+dsocr_cpu_matrix_part(const DsocrMatrix *m, size_t n)
 {
 	int i = 0;
 
 	while (n >= m->parts[i].first + m->parts[i].rows)
 		i++;
-	n -= m->parts[i].first;
-	*left = m->parts[i].rows - n;
-	return (const char *) m->parts[i].data +
+	return &m->parts[i];
+}
+
+const void *
+dsocr_cpu_matrix_row(const DsocrMatrix *m, size_t n, size_t *left)
+{
+	const DsocrCpuPart *part = dsocr_cpu_matrix_part(m, n);
+
+	n -= part->first;
+	*left = part->rows - n;
+	return (const char *) part->data +
 		   n * m->cols * (m->fp32 ? sizeof(float) : sizeof(uint16_t));
 }
 
@@ -224,6 +271,14 @@ dsocr_cpu_experts_open(DsocrBackend *be, const DsocrMatrix *const *gate_up,
 
 	if (e == NULL)
 		return NULL;
+	for (int i = 1; i < n; i++)
+		if (gate_up[i]->quant != gate_up[0]->quant || gate_up[i]->dtype != gate_up[0]->dtype ||
+			down[i]->quant != down[0]->quant || down[i]->dtype != down[0]->dtype)
+		{
+			dsocr_fail(err, DSOCR_E_MODEL, "experts of one layer differ in their type");
+			dsocr_free(e);
+			return NULL;
+		}
 	e->n = n;
 	e->gate_up = dsocr_alloc((size_t) n, sizeof(*e->gate_up), err);
 	e->down = dsocr_alloc((size_t) n, sizeof(*e->down), err);

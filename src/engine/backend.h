@@ -36,7 +36,7 @@ typedef enum DsocrPrecision
 
 #define DSOCR_MIXED 0 /* unit of rows that belong to different sequences */
 
-#define DSOCR_BACKEND_ABI 1 /* of this header, for backends that are loaded */
+#define DSOCR_BACKEND_ABI 2 /* of this header, for backends that are loaded */
 
 typedef enum DsocrActivation
 {
@@ -97,6 +97,7 @@ typedef struct DsocrBackendOptions
 {
 	const char *device; /* "cpu", "cuda:0" */
 	DsocrPrecision precision;
+	DsocrDtype weights;				  /* DSOCR_INT8 or DSOCR_INT4: quantize the decoder; BF16: as they are */
 	int threads;					  /* 0 = all cores of the affinity mask */
 	size_t memory;					  /* most bytes of device memory; 0 = what is free */
 	void (*log)(const char *message); /* a line for the administrator; may be NULL */
@@ -137,6 +138,8 @@ typedef struct DsocrBackendOps
 	 * Parts must be 2-D (or 4-D, taken as [shape[0], rest]) and are kept by
 	 * reference where the backend can compute from the mapping.
 	 * channel_last turns a convolution's [N, C, kh, kw] into [N, kh * kw * C].
+	 * Quantized parts stay so where the backend computes with them, and are
+	 * widened elsewhere.
 	 */
 	DsocrMatrix *(*matrix)(DsocrBackend *be, const DsocrTensor *const *parts, int n_parts,
 						   bool channel_last, DsocrError *err);
@@ -304,6 +307,7 @@ struct DsocrBackend
 {
 	const DsocrBackendOps *ops;
 	DsocrPrecision precision;
+	DsocrDtype weights; /* what options asked for */
 	size_t act_size; /* bytes of an activation element */
 	int threads;
 	size_t view_pixels;	  /* views are encoded together up to so many pixels; 0: one by one */

@@ -17,6 +17,7 @@ typedef struct DsocrCheck
 	int failed;
 	bool verbose;			  /* print passes too */
 	DsocrPrecision precision; /* of model cases */
+	DsocrDtype weights;		  /* as DsocrBackendOptions has it */
 	bool both;				  /* run model cases in fp32, then in bf16, whatever precision says */
 	int threads;
 	const char *device;	   /* what is checked; NULL: the CPU */

@@ -477,7 +477,7 @@ void
 dsocr_check_case(DsocrCheck *c, const char *model_dir, const char *case_json)
 {
 	DsocrBackendOptions options = {
-		.device = c->device, .precision = c->precision, .threads = c->threads};
+		.device = c->device, .precision = c->precision, .weights = c->weights, .threads = c->threads};
 	DsocrError err = {0};
 	DsocrBackend *be = dsocr_device_open(&options, &err);
 	DsocrModel *m = be != NULL ? dsocr_check_open(c, be, model_dir, &err) : NULL;

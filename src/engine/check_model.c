@@ -24,9 +24,11 @@ close_model(DsocrModel *m)
 }
 
 static DsocrModel *
-open_model(DsocrCheck *c, const char *device, DsocrPrecision precision, const char *dir)
+open_model(DsocrCheck *c, const char *device, DsocrPrecision precision, DsocrDtype weights,
+		   const char *dir)
 {
-	DsocrBackendOptions options = {.device = device, .precision = precision, .threads = c->threads};
+	DsocrBackendOptions options = {
+		.device = device, .precision = precision, .weights = weights, .threads = c->threads};
 	DsocrError err = {0};
 	DsocrBackend *be = dsocr_device_open(&options, &err);
 	DsocrModel *m = be != NULL ? dsocr_check_open(c, be, dir, &err) : NULL;
@@ -42,11 +44,11 @@ dsocr_check_model(DsocrCheck *c, const char *dir)
 {
 	char pattern[4096];
 	glob_t found = {0};
-	DsocrModel *m = open_model(c, c->device, c->precision, dir);
+	DsocrModel *m = open_model(c, c->device, c->precision, c->weights, dir);
 	DsocrModel *exact = NULL;
 
 	if (m != NULL && c->precision != DSOCR_PRECISION_FP32)
-		exact = open_model(c, "cpu", DSOCR_PRECISION_FP32, dir);
+		exact = open_model(c, "cpu", DSOCR_PRECISION_FP32, DSOCR_BF16, dir);
 	snprintf(pattern, sizeof(pattern), "%s/cases/*.json", dir);
 	if (m != NULL &&
 		dsocr_check(c, glob(pattern, 0, NULL, &found) == 0, dir, "no cases in %s", pattern))

@@ -17,6 +17,7 @@
 extern int dsocr_cli_ocr(int argc, char **argv);
 extern int dsocr_cli_check(int argc, char **argv);
 extern int dsocr_cli_bench(int argc, char **argv);
+extern int dsocr_cli_quantize(int argc, char **argv);
 extern int dsocr_cli_synth(int argc, char **argv);
 extern int dsocr_cli_info(int argc, char **argv);
 extern int dsocr_cli_serve(int argc, char **argv);
@@ -36,7 +37,7 @@ extern void dsocr_cli_log(const char *message);
  */
 extern bool dsocr_cli_number(const char *option, const char *value, long long min, long long max,
 							 long long *number);
-extern bool dsocr_cli_precision(const char *value, DsocrPrecision *precision);
+extern bool dsocr_cli_precision(const char *value, DsocrPrecision *precision, DsocrDtype *weights);
 
 /* Index of a name in a list, -1 and a line on stderr when it is not there. */
 extern int dsocr_cli_name(const char *option, const char *value, const char *const *names, int n);

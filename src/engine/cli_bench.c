@@ -48,7 +48,7 @@ static const char usage[] = "usage: dsocr-engine bench [options]\n"
 							"  --model DIR        model folder (the embedded one)\n"
 							"  --mode NAME        page whose encoding is timed (base)\n"
 							"  --device NAME      cpu, cuda:N or auto (cpu)\n"
-							"  --precision NAME   bf16 or fp32 (bf16)\n"
+							"  --precision NAME   bf16, fp32, int8 or int4 (bf16)\n"
 							"  --threads N        0 = all cores (0)\n"
 							"  --runs N           of which the median counts (3)\n";
 
@@ -454,7 +454,7 @@ read_options(int argc, char **argv, Bench *b, DsocrBackendOptions *backend, cons
 		else if (c == 'd')
 			backend->device = optarg;
 		else if (c == 'p')
-			ok = dsocr_cli_precision(optarg, &backend->precision);
+			ok = dsocr_cli_precision(optarg, &backend->precision, &backend->weights);
 		else if (c == 't' && (ok = dsocr_cli_number("threads", optarg, 0, 1024, &number)))
 			backend->threads = (int) number;
 		else if (c == 'r' && (ok = dsocr_cli_number("runs", optarg, 1, MAX_RUNS, &number)))

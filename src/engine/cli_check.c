@@ -21,7 +21,7 @@
 
 static const char usage[] = "usage: dsocr-engine check [options] DIR...\n"
 							"DIR holds reference data, or folders of it.\n"
-							"  --precision NAME   bf16 or fp32, for model cases (both)\n"
+							"  --precision NAME   bf16, fp32, int8 or int4, for model cases (bf16 and fp32)\n"
 							"  --device NAME      cpu, cuda:N or auto (cpu)\n"
 							"  --model DIR        full-size checkpoint for synthetic cases\n"
 							"  --tokenizer FILE   tokenizer.json for folders that have none\n"
@@ -222,7 +222,7 @@ read_options(int argc, char **argv, Options *o)
 		}
 		if (c == 'p')
 		{
-			ok = dsocr_cli_precision(optarg, &o->check.precision);
+			ok = dsocr_cli_precision(optarg, &o->check.precision, &o->check.weights);
 			o->check.both = false;
 		}
 		else if (c == 'd')

@@ -19,7 +19,7 @@
 static const char usage[] = "usage: dsocr-engine info [options]\n"
 							"  --model DIR        model folder (the embedded one)\n"
 							"  --device NAME      cpu, cuda:N or auto (cpu)\n"
-							"  --precision NAME   bf16 or fp32 (bf16)\n"
+							"  --precision NAME   bf16, fp32, int8 or int4 (bf16)\n"
 							"  --threads N        0 = all cores (0)\n";
 
 static void
@@ -138,7 +138,7 @@ dsocr_cli_info(int argc, char **argv)
 		else if (c == 'd')
 			o.backend.device = optarg;
 		else if (c == 'p')
-			ok = dsocr_cli_precision(optarg, &o.backend.precision);
+			ok = dsocr_cli_precision(optarg, &o.backend.precision, &o.backend.weights);
 		else if (c == 't')
 			ok = dsocr_cli_number("threads", optarg, 0, 4096, &n);
 		else

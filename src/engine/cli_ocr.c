@@ -34,7 +34,7 @@ static const char usage[] =
 	"  --max-tokens N     tokens of text, 0 = as many as fit (0)\n"
 	"  --no-repeat N,W    never repeat N tokens within W, 0,0 = off (30,90)\n"
 	"  --device NAME      cpu, cuda:N or auto (cpu)\n"
-	"  --precision NAME   bf16 or fp32 (bf16)\n"
+	"  --precision NAME   bf16, fp32, int8 or int4 (bf16)\n"
 	"  --threads N        0 = all cores (0)\n"
 	"  --ladder           read again in a larger mode what loops or is cut\n"
 	"  --auto-rotate      turn and straighten pages first\n"
@@ -120,7 +120,8 @@ take_option(Options *o, bool *task_given, int c, const char *value)
 			o->engine.backend.device = value;
 			return true;
 		case 'c':
-			return dsocr_cli_precision(value, &o->engine.backend.precision);
+			return dsocr_cli_precision(value, &o->engine.backend.precision,
+									   &o->engine.backend.weights);
 		case 't':
 			if (!dsocr_cli_number("threads", value, 0, 4096, &n))
 				return false;

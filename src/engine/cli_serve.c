@@ -21,7 +21,7 @@ static const char usage[] =
 	"  --model DIR            model folder\n"
 	"  --device NAME          cpu, cuda:N or auto (cpu)\n"
 	"  --device-memory BYTES  most memory of a GPU, 0 = what is free (0)\n"
-	"  --precision NAME       bf16 or fp32 (bf16)\n"
+	"  --precision NAME       bf16, fp32, int8 or int4 (bf16)\n"
 	"  --threads N            0 = all cores (0)\n"
 	"  --max-sequences N      images decoded together, 0 = automatic (0)\n"
 	"  --max-pixels N         refuse larger images whatever a request says, 0 = off (0)\n"
@@ -58,7 +58,8 @@ take_option(DsocrServeOptions *o, int c, const char *value)
 			o->engine.backend.memory = (size_t) n;
 			return true;
 		case 'p':
-			return dsocr_cli_precision(value, &o->engine.backend.precision);
+			return dsocr_cli_precision(value, &o->engine.backend.precision,
+									   &o->engine.backend.weights);
 		case 't':
 			if (!dsocr_cli_number("threads", value, 0, 4096, &n))
 				return false;

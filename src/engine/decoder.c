@@ -90,7 +90,7 @@ load_experts(DsocrLoader *l, const DsocrConfig *c, DecoderLayer *layer, int inde
 {
 	static const char *const names[2] = {"gate_proj.weight", "up_proj.weight"};
 
-	layer->router = dsocr_load_matrix(l, "mlp.gate.weight", c->experts, c->hidden);
+	layer->router = dsocr_load_table(l, "mlp.gate.weight", c->experts, c->hidden);
 	layer->expert_gate_up =
 		dsocr_zalloc((size_t) c->experts, sizeof(*layer->expert_gate_up), l->err);
 	layer->expert_down = dsocr_zalloc((size_t) c->experts, sizeof(*layer->expert_down), l->err);
@@ -189,7 +189,7 @@ dsocr_decoder_open(DsocrBackend *be, const DsocrConfig *config, const DsocrWeigh
 	d->layers = dsocr_zalloc((size_t) config->layers, sizeof(*d->layers), err);
 	l.failed = d->layers == NULL;
 
-	d->embed = dsocr_load_matrix(&l, "model.embed_tokens.weight", config->vocab, config->hidden);
+	d->embed = dsocr_load_table(&l, "model.embed_tokens.weight", config->vocab, config->hidden);
 	d->head = dsocr_load_matrix(&l, "lm_head.weight", config->vocab, config->hidden);
 	d->norm = dsocr_load_vector(&l, "model.norm.weight", config->hidden);
 	for (int i = 0; i < config->layers && !l.failed; i++)

@@ -100,12 +100,23 @@ load_library(Library *lib, DsocrError *err)
 
 /* ---- opening ---- */
 
+/* On a GPU the key/value cache is the larger stream, and kernels for quantized weights are not. */
+static bool
+whole_weights(const DsocrBackendOptions *options, DsocrError *err)
+{
+	if (options->weights == DSOCR_BF16)
+		return true;
+	dsocr_fail(err, DSOCR_E_ARGUMENT, "device \"%.64s\" does not quantize weights",
+			   options->device);
+	return dsocr_hint(err, "Set dsocr.weights to bf16: int8 and int4 are for the device \"cpu\".");
+}
+
 static DsocrBackend *
 open_cuda(const DsocrBackendOptions *options, DsocrError *err)
 {
 	Library lib;
 
-	return load_library(&lib, err) ? lib.open(options, err) : NULL;
+	return whole_weights(options, err) && load_library(&lib, err) ? lib.open(options, err) : NULL;
 }
 
 /* The first CUDA device that can be used; NULL and DSOCR_E_DEVICE when none can. */
@@ -149,9 +160,13 @@ static DsocrBackend *
 open_auto(const DsocrBackendOptions *options, DsocrError *err)
 {
 	DsocrError why = {0};
-	DsocrBackend *be = open_first_cuda(options, &why);
+	DsocrBackend *be = NULL;
 	char line[sizeof(why.message) + 64];
 
+	if (whole_weights(options, &why))
+		be = open_first_cuda(options, &why);
+	else
+		why.code = DSOCR_E_DEVICE; /* quantized weights choose the CPU */
 	if (be != NULL)
 		return be;
 	if (why.code != DSOCR_E_DEVICE)

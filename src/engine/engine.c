@@ -97,7 +97,9 @@ fill_info(DsocrEngine *e, const char *dir, DsocrError *err)
 	snprintf(info->name, sizeof(info->name), "%s", m->config.name);
 	snprintf(info->device, sizeof(info->device), "%s", e->be->description);
 	snprintf(info->weights, sizeof(info->weights), "%s",
-			 e->be->precision == DSOCR_PRECISION_FP32 ? "fp32" : "bf16");
+			 e->be->precision == DSOCR_PRECISION_FP32
+				 ? "fp32"
+				 : dsocr_quant_name(dsocr_quantized_dtype(m->weights)));
 	info->auto_mode = m->config.auto_mode;
 	info->modes = m->config.modes;
 	info->max_positions = m->config.max_positions;
@@ -124,6 +126,20 @@ image_threads(const DsocrBackendOptions *options)
 									   : n - 1;
 }
 
+static void
+log_quantized(const DsocrEngine *e, const DsocrEngineOptions *options)
+{
+	char line[200];
+
+	if (e->model->quantized == NULL || options->backend.log == NULL)
+		return;
+	snprintf(line, sizeof(line),
+			 "weights were quantized to %s in %.1f s; a folder written by \"dsocr-engine quantize\" "
+			 "is ready at once and shared by workers",
+			 dsocr_quant_name(options->backend.weights), (double) e->model->quantize_us / 1e6);
+	options->backend.log(line);
+}
+
 static bool
 open_parts(DsocrEngine *e, const DsocrEngineOptions *options, DsocrError *err)
 {
@@ -141,6 +157,7 @@ open_parts(DsocrEngine *e, const DsocrEngineOptions *options, DsocrError *err)
 	e->model = dsocr_model_open(e->be, options->model, NULL, (int) n, err);
 	if (e->model == NULL)
 		return false;
+	log_quantized(e, options);
 	e->view_pixels = options->view_pixels > 0 ? options->view_pixels : e->be->view_pixels;
 	e->work_us = e->view_pixels > 0 ? FAST_WORK_US : 0;
 	if (!reserve_memory(e, (int) n, err))

@@ -26,7 +26,7 @@ KERNEL_SRC = $(filter-out %_isa.c kernels/cpu/onednn$(if $(filter no,$(DSOCR_ONE
 KERNEL_ISA = $(wildcard kernels/cpu/*_isa.c)
 ISA_FLAGS_generic =
 ISA_FLAGS_avx2 = -mavx2 -mfma -mf16c
-ISA_FLAGS_avx512 = -mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mprefer-vector-width=512
+ISA_FLAGS_avx512 = -mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mf16c -mprefer-vector-width=512
 ISAS = generic avx2 avx512
 
 ENGINE_LIB_OBJ = $(patsubst %.c,$(BUILD)/%.o,$(ENGINE_LIB) $(KERNEL_SRC)) \
@@ -42,6 +42,9 @@ $(BUILD)/dsocr-engine: $(ENGINE_CLI_OBJ) $(BUILD)/libengine.a
 $(BUILD)/libengine.a: $(ENGINE_LIB_OBJ)
 	rm -f $@
 	ar rcs $@ $^
+
+# what a model folder is quantized by when it is opened
+$(BUILD)/src/engine/quantize.o $(BUILD)/src/engine/tensor.o: ENGINE_OPT += -O3
 
 define isa_rule
 $(BUILD)/%_isa.$(1).o: %_isa.c

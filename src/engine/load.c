@@ -7,6 +7,8 @@
  */
 #include "load.h"
 
+#include "quantize.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -48,6 +50,20 @@ load_parts(DsocrLoader *l, const DsocrTensor *const *parts, int n_parts, bool ch
 }
 
 DsocrMatrix *
+dsocr_load_table(DsocrLoader *l, const char *name, int n, int k)
+{
+	int64_t shape[2] = {n, k};
+	const DsocrTensor *t = dsocr_load_tensor(l, name, 2, shape);
+
+	if (t != NULL && dsocr_is_quantized(t->dtype))
+	{
+		dsocr_fail(l->err, DSOCR_E_MODEL, "tensor \"%s\" must not be quantized", t->name);
+		l->failed = true;
+	}
+	return load_parts(l, &t, 1, false);
+}
+
+DsocrMatrix *
 dsocr_load_matrix(DsocrLoader *l, const char *name, int n, int k)
 {
 	return dsocr_load_stack(l, &name, 1, n, k);
@@ -80,21 +96,8 @@ dsocr_tensor_floats(const DsocrTensor *t, DsocrError *err)
 
 	if (values == NULL)
 		return NULL;
-	if (t->dtype == DSOCR_BF16)
-	{
-		const char *src = t->data;
-
-		for (int64_t i = 0; i < t->count; i++)
-		{
-			uint16_t h;
-
-			memcpy(&h, src + 2 * i, 2);
-			values[i] = dsocr_bf16_to_f32(h);
-		}
-		return values;
-	}
-	for (int64_t i = 0; i < t->count; i++)
-		values[i] = dsocr_tensor_get(t, i);
+	for (int64_t n = 0; t->ndim > 0 && n < t->shape[0]; n++)
+		dsocr_tensor_row(t, n, values + n * (t->count / t->shape[0]));
 	return values;
 }
 

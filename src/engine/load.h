@@ -33,6 +33,9 @@ extern void dsocr_load_prefix(DsocrLoader *l, const char *fmt, ...) DSOCR_PRINTF
 extern const DsocrTensor *dsocr_load_tensor(DsocrLoader *l, const char *name, int ndim,
 											const int64_t *shape);
 
+/* W[n, k] that rows are taken from, or that must be exact: not quantized */
+extern DsocrMatrix *dsocr_load_table(DsocrLoader *l, const char *name, int n, int k);
+
 /* W[n, k] */
 extern DsocrMatrix *dsocr_load_matrix(DsocrLoader *l, const char *name, int n, int k);
 

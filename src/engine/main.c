@@ -34,6 +34,7 @@ static const Command commands[] = {
 	{"ocr", dsocr_cli_ocr, "read images: ocr [options] FILE..."},
 	{"check", dsocr_cli_check, "compare with reference data: check [options] DIR..."},
 	{"bench", dsocr_cli_bench, "measure speed"},
+	{"quantize", dsocr_cli_quantize, "write a model folder in 8 or 4 bits"},
 	{"synth", dsocr_cli_synth, "write a model of full size from a formula"},
 	{"info", dsocr_cli_info, "describe a model: info [--model DIR]"},
 	{"serve", dsocr_cli_serve, "answer a PostgreSQL worker (started by the server)"},
@@ -48,7 +49,7 @@ print_usage(FILE *out)
 {
 	fprintf(out, "usage: dsocr-engine COMMAND [arguments]\n\n");
 	for (size_t i = 0; i < N_COMMANDS; i++)
-		fprintf(out, "  %-9s%s\n", commands[i].name, commands[i].summary);
+		fprintf(out, "  %-10s%s\n", commands[i].name, commands[i].summary);
 	fprintf(out, "\n`dsocr-engine COMMAND --help` lists the options of a command.\n");
 }
 
@@ -161,14 +162,17 @@ dsocr_cli_name(const char *option, const char *value, const char *const *names, 
 }
 
 bool
-dsocr_cli_precision(const char *value, DsocrPrecision *precision)
+dsocr_cli_precision(const char *value, DsocrPrecision *precision, DsocrDtype *weights)
 {
-	static const char *const names[] = {"bf16", "fp32"};
-	int i = dsocr_cli_name("precision", value, names, 2);
+	static const char *const names[] = {"bf16", "fp32", "int8", "int4"};
+	static const DsocrDtype types[] = {DSOCR_BF16, DSOCR_BF16, DSOCR_INT8, DSOCR_INT4};
+	int i = dsocr_cli_name("precision", value, names, 4);
 
-	if (i >= 0)
-		*precision = i == 0 ? DSOCR_PRECISION_BF16 : DSOCR_PRECISION_FP32;
-	return i >= 0;
+	if (i < 0)
+		return false;
+	*precision = i == 1 ? DSOCR_PRECISION_FP32 : DSOCR_PRECISION_BF16;
+	*weights = types[i];
+	return true;
 }
 
 int

@@ -46,6 +46,28 @@ open_texts(DsocrModel *m, DsocrError *err)
 	return m->be->ops->texts_open(m->be, &shape, err);
 }
 
+/* Weights in the type that was asked for: the folder's own, or made now. */
+static bool
+quantize(DsocrModel *m, DsocrError *err)
+{
+	DsocrDtype wish = m->be->weights;
+	DsocrDtype have = dsocr_quantized_dtype(m->weights);
+	int64_t start = dsocr_now_us();
+
+	if (wish == DSOCR_BF16 || wish == have)
+		return true;
+	if (have != DSOCR_BF16)
+	{
+		dsocr_fail(err, DSOCR_E_MODEL, "model folder holds %s weights, asked for were %s",
+				   dsocr_quant_name(have), dsocr_quant_name(wish));
+		return dsocr_hint(err, "Set dsocr.weights to %s, or dsocr.model to the original folder.",
+						  dsocr_quant_name(have));
+	}
+	m->quantized = dsocr_quantize_weights(m->weights, wish, m->be->threads, err);
+	m->quantize_us = dsocr_now_us() - start;
+	return m->quantized != NULL;
+}
+
 static bool
 open_parts(DsocrModel *m, const char *dir, const char *tokenizer, DsocrError *err)
 {
@@ -68,6 +90,8 @@ open_parts(DsocrModel *m, const char *dir, const char *tokenizer, DsocrError *er
 	DSOCR_FAULT("load");
 	m->weights = dsocr_weights_open(dir, err);
 	if (m->weights == NULL)
+		return false;
+	if (!quantize(m, err))
 		return false;
 	m->encoder = dsocr_encoder_open(m->be, &m->config, m->weights, err);
 	if (m->encoder == NULL)
@@ -114,6 +138,7 @@ dsocr_model_close(DsocrModel *m)
 	dsocr_decoder_close(m->decoder);
 	dsocr_encoder_close(m->encoder);
 	dsocr_weights_close(m->weights);
+	dsocr_quantized_free(m->quantized);
 	dsocr_tokenizer_close(m->tokenizer);
 	dsocr_config_free(&m->config);
 	dsocr_free(m);
@@ -165,7 +190,7 @@ append_file(DsocrBuffer *b, const char *dir, const char *name, DsocrError *err)
 static bool
 append_tensor(DsocrBuffer *b, const DsocrTensor *t, DsocrError *err)
 {
-	size_t size = (size_t) t->count * dsocr_dtype_size(t->dtype);
+	size_t size = dsocr_tensor_bytes(t);
 	size_t piece = size < SAMPLE_BYTES ? size : SAMPLE_BYTES;
 
 	if (!dsocr_buffer_printf(b, err, "%s %d", t->name, (int) t->dtype))

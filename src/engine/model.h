@@ -10,6 +10,7 @@
 
 #include "decoder.h"
 #include "loop.h"
+#include "quantize.h"
 #include "tokenizer.h"
 
 /*
@@ -26,6 +27,8 @@ typedef struct DsocrModel
 	DsocrBackend *be; /* owned by the caller */
 	DsocrConfig config;
 	DsocrWeights *weights;
+	DsocrQuantized *quantized; /* matrices that were quantized at load, or NULL */
+	int64_t quantize_us;
 	DsocrTokenizer *tokenizer;
 	DsocrEncoder *encoder;
 	DsocrDecoder *decoder;

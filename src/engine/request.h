@@ -212,7 +212,7 @@ typedef struct DsocrModelInfo
 	char name[64];
 	char fingerprint[33]; /* hex; changes when config, tokenizer or weights change */
 	char device[64];	  /* "cpu (avx512_bf16, 2 threads)" */
-	char weights[16];	  /* "bf16", "fp32" */
+	char weights[16];	  /* "bf16", "fp32", "int8", "int4" */
 	char sandbox[64];	  /* "seccomp,landlock,no_new_privs,rlimits"; empty: none */
 	DsocrMode auto_mode;
 	uint32_t modes; /* that the model was trained for: bits 1 << DsocrMode */

@@ -10,10 +10,12 @@
  *-------------------------------------------------------------------------
  */
 #include "safetensors.h"
+#include "quantize.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -275,12 +277,6 @@ read_tensor(const FileContext *f, const json_t *entry, const char *data, size_t 
 	return true;
 }
 
-static size_t
-tensor_bytes(const DsocrTensor *t)
-{
-	return (size_t) t->count * dsocr_dtype_size(t->dtype);
-}
-
 /* By first byte; an empty tensor before the one that begins there too. */
 static int
 compare_places(const void *a, const void *b)
@@ -290,7 +286,42 @@ compare_places(const void *a, const void *b)
 
 	if (x->data != y->data)
 		return (const char *) x->data < (const char *) y->data ? -1 : 1;
-	return (tensor_bytes(x) > tensor_bytes(y)) - (tensor_bytes(x) < tensor_bytes(y));
+	return (dsocr_tensor_bytes(x) > dsocr_tensor_bytes(y)) - (dsocr_tensor_bytes(x) < dsocr_tensor_bytes(y));
+}
+
+/*
+ * Metadata that says a tensor's bytes are a matrix in 8 or 4 bits: under its
+ * name "int8 ROWS COLUMNS", and once the version of the layout.
+ */
+static bool
+read_quantized(const FileContext *f, const json_t *metadata, DsocrTensor *t)
+{
+	const char *text = json_string_value(json_object_get(metadata, t->name));
+	const char *version = json_string_value(json_object_get(metadata, DSOCR_QUANT_KEY));
+	long long rows = 0;
+	long long cols = 0;
+	size_t count;
+	int bits = 0;
+	int end = 0;
+	DsocrQuantShape s;
+
+	if (text == NULL || version == NULL || t->dtype != DSOCR_U8)
+		return true;
+	if (strcmp(version, DSOCR_QUANT_VERSION) != 0)
+		return fail_tensor(f, t->name, "quantized for another version of the engine");
+	if (sscanf(text, "int%1d %18lld %18lld%n", &bits, &rows, &cols, &end) != 3 ||
+		text[end] != '\0' || (bits != 8 && bits != 4) || rows < 1 || cols < 1 || rows > INT32_MAX ||
+		cols > INT32_MAX || !dsocr_mul((size_t) rows, (size_t) cols, &count))
+		return fail_tensor(f, t->name, "metadata does not describe a quantized matrix");
+	t->dtype = bits == 8 ? DSOCR_INT8 : DSOCR_INT4;
+	if (!dsocr_quant_shape(t->dtype, (size_t) rows, (size_t) cols, &s) ||
+		s.bytes != (size_t) t->count)
+		return fail_tensor(f, t->name, "quantized matrix and number of bytes do not match");
+	t->ndim = 2;
+	t->shape[0] = rows;
+	t->shape[1] = cols;
+	t->count = (int64_t) count;
+	return true;
 }
 
 static bool
@@ -302,6 +333,7 @@ read_tensors(const FileContext *f, const json_t *root, const char *data, size_t 
 	size_t name_bytes = 0;
 	char *name;
 	const char *expected = data;
+	const json_t *metadata = json_object_get(root, "__metadata__");
 
 	json_object_foreach ((json_t *) root, key, entry)
 		name_bytes += strlen(key) + 1;
@@ -322,7 +354,8 @@ read_tensors(const FileContext *f, const json_t *root, const char *data, size_t 
 		memcpy(name, key, strlen(key) + 1);
 		s->tensors[s->n].name = name;
 		name += strlen(key) + 1;
-		if (!read_tensor(f, entry, data, data_size, &s->tensors[s->n]))
+		if (!read_tensor(f, entry, data, data_size, &s->tensors[s->n]) ||
+			!read_quantized(f, metadata, &s->tensors[s->n]))
 			return false;
 		s->n++;
 	}
@@ -336,7 +369,7 @@ read_tensors(const FileContext *f, const json_t *root, const char *data, size_t 
 			return fail_tensor(f, t->name, "data overlaps another tensor");
 		if ((const char *) t->data > expected)
 			return fail_tensor(f, t->name, "unused bytes before the data");
-		expected += tensor_bytes(t);
+		expected += dsocr_tensor_bytes(t);
 	}
 	if (expected != data + data_size)
 		return fail_file(f, "unused bytes behind the last tensor");

@@ -7,7 +7,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "weights.h"
+#include "quantize.h"
 
 #include <string.h>
 
@@ -34,6 +34,81 @@ half_to_float(uint16_t h)
 		magnitude = v.f;
 	}
 	return (h & 0x8000) != 0 ? -magnitude : magnitude;
+}
+
+/* The value of row n and column k of a quantized matrix. */
+static float
+quantized_get(const DsocrTensor *t, const DsocrQuantShape *s, size_t n, size_t k)
+{
+	static const uint8_t levels[16] = DSOCR_QUANT_LEVELS;
+	size_t r = n % DSOCR_QUANT_ROWS;
+	size_t g = k / s->group;
+	const uint8_t *panel = (const uint8_t *) t->data + n / DSOCR_QUANT_ROWS * s->panel_bytes;
+	int code = panel[s->codes + g * s->group_bytes + dsocr_quant_place(s, r, k % s->group)];
+	uint16_t scale;
+
+	memcpy(&scale, panel + (g * DSOCR_QUANT_ROWS + r) * sizeof(scale), sizeof(scale));
+	if (t->dtype == DSOCR_INT4)
+		code = levels[k % s->group < DSOCR_QUANT_GROUP_4 / 2 ? code & 15 : code >> 4];
+	return half_to_float(scale) * DSOCR_QUANT_SCALE * (float) (code - DSOCR_QUANT_ZERO);
+}
+
+size_t
+dsocr_tensor_bytes(const DsocrTensor *t)
+{
+	DsocrQuantShape s;
+
+	switch (t->dtype)
+	{
+		case DSOCR_INT8:
+		case DSOCR_INT4:
+			if (!dsocr_quant_shape(t->dtype, (size_t) t->shape[0], (size_t) t->shape[1], &s))
+				return 0;
+			return s.bytes;
+		case DSOCR_F64:
+		case DSOCR_I64:
+			return (size_t) t->count * 8;
+		case DSOCR_F32:
+		case DSOCR_I32:
+			return (size_t) t->count * 4;
+		case DSOCR_BF16:
+		case DSOCR_F16:
+			return (size_t) t->count * 2;
+		case DSOCR_I8:
+		case DSOCR_U8:
+			break;
+	}
+	return (size_t) t->count;
+}
+
+void
+dsocr_tensor_row(const DsocrTensor *t, int64_t n, float *out)
+{
+	int64_t cols = t->count / t->shape[0];
+	DsocrQuantShape s;
+
+	if (dsocr_is_quantized(t->dtype) &&
+		dsocr_quant_shape(t->dtype, (size_t) t->shape[0], (size_t) cols, &s))
+	{
+		for (size_t k = 0; k < (size_t) cols; k++)
+			out[k] = quantized_get(t, &s, (size_t) n, k);
+		return;
+	}
+	if (t->dtype == DSOCR_BF16)
+	{
+		const char *from = (const char *) t->data + n * cols * (int64_t) sizeof(uint16_t);
+
+		for (int64_t k = 0; k < cols; k++)
+		{
+			uint16_t h;
+
+			memcpy(&h, from + k * (int64_t) sizeof(h), sizeof(h));
+			out[k] = dsocr_bf16_to_f32(h);
+		}
+		return;
+	}
+	for (int64_t k = 0; k < cols; k++)
+		out[k] = dsocr_tensor_get(t, n * cols + k);
 }
 
 #define LOAD(type)                                                                                 \
@@ -84,6 +159,15 @@ dsocr_tensor_get(const DsocrTensor *t, int64_t i)
 		{
 			LOAD(uint8_t);
 			return v;
+		}
+		case DSOCR_INT8:
+		case DSOCR_INT4:
+		{
+			DsocrQuantShape s;
+
+			if (!dsocr_quant_shape(t->dtype, (size_t) t->shape[0], (size_t) t->shape[1], &s))
+				return 0;
+			return quantized_get(t, &s, (size_t) (i / t->shape[1]), (size_t) (i % t->shape[1]));
 		}
 	}
 	return 0;

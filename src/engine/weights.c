@@ -6,6 +6,7 @@
  *-------------------------------------------------------------------------
  */
 #include "weights.h"
+#include "quantize.h"
 #include "safetensors.h"
 
 #include <jansson.h>
@@ -48,6 +49,9 @@ dsocr_dtype_size(DsocrDtype dtype)
 		case DSOCR_I8:
 		case DSOCR_U8:
 			return 1;
+		case DSOCR_INT8:
+		case DSOCR_INT4:
+			return 0;
 	}
 	return 0;
 }
@@ -80,7 +84,7 @@ index_tensors(DsocrWeights *w, DsocrError *err)
 
 			w->sorted[w->n] = t;
 			w->tensors[w->n++] = t;
-			w->bytes += (size_t) t->count * dsocr_dtype_size(t->dtype);
+			w->bytes += dsocr_tensor_bytes(t);
 		}
 	}
 	qsort(w->sorted, n, sizeof(*w->sorted), compare_names);
@@ -393,6 +397,8 @@ dsocr_weights_need(const DsocrWeights *w, DsocrError *err, const char *name, int
 				   print_shape(t->ndim, t->shape, found), print_shape(ndim, shape, expected));
 		return NULL;
 	}
+	if (dsocr_is_quantized(t->dtype))
+		return t;
 	if (t->dtype != DSOCR_BF16 && t->dtype != DSOCR_F16 && t->dtype != DSOCR_F32 &&
 		t->dtype != DSOCR_F64)
 	{
@@ -420,4 +426,17 @@ size_t
 dsocr_weights_bytes(const DsocrWeights *w)
 {
 	return w->bytes;
+}
+
+void
+dsocr_weights_replace(DsocrWeights *w, int i, const DsocrTensor *t)
+{
+	const DsocrTensor *old = w->tensors[i];
+	const DsocrTensor **sorted =
+		bsearch(&old, w->sorted, (size_t) w->n, sizeof(*w->sorted), compare_names);
+
+	w->bytes -= dsocr_tensor_bytes(old);
+	w->bytes += dsocr_tensor_bytes(t);
+	*sorted = t;
+	w->tensors[i] = t;
 }

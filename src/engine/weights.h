@@ -26,7 +26,9 @@ typedef enum DsocrDtype
 	DSOCR_I64,
 	DSOCR_I32,
 	DSOCR_I8,
-	DSOCR_U8
+	DSOCR_U8,
+	DSOCR_INT8, /* a matrix in panels, see quantize.h */
+	DSOCR_INT4
 } DsocrDtype;
 
 typedef struct DsocrTensor
@@ -36,11 +38,12 @@ typedef struct DsocrTensor
 	int ndim;
 	int64_t shape[DSOCR_MAX_DIMS]; /* row-major, outermost first */
 	int64_t count;				   /* number of elements */
-	const void *data;			   /* count elements, in the mapping; 1-byte aligned at worst */
+	const void *data;			   /* dsocr_tensor_bytes, in the mapping; 1-byte aligned at worst */
 } DsocrTensor;
 
 typedef struct DsocrWeights DsocrWeights;
 
+/* Bytes of an element; 0 for those of quantized matrices, which have none of their own. */
 extern size_t dsocr_dtype_size(DsocrDtype dtype);
 
 /* Open all shards of a model folder.  Errors: DSOCR_E_MODEL, DSOCR_E_MEMORY. */
@@ -66,7 +69,16 @@ extern int dsocr_weights_count(const DsocrWeights *w);
 extern const DsocrTensor *dsocr_weights_at(const DsocrWeights *w, int i); /* in file order */
 extern size_t dsocr_weights_bytes(const DsocrWeights *w);				  /* tensor bytes mapped */
 
+/* Put another tensor of the same name in the place of the i-th; it must live as long. */
+extern void dsocr_weights_replace(DsocrWeights *w, int i, const DsocrTensor *t);
+
+/* Bytes of a tensor that was checked. */
+extern size_t dsocr_tensor_bytes(const DsocrTensor *t);
+
 /* Element i as fp32, whatever the type. */
 extern float dsocr_tensor_get(const DsocrTensor *t, int64_t i);
+
+/* Row n of a tensor, taken as [shape[0], rest], as fp32. */
+extern void dsocr_tensor_row(const DsocrTensor *t, int64_t n, float *out);
 
 #endif /* DSOCR_WEIGHTS_H */

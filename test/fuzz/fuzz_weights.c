@@ -33,7 +33,7 @@ use(const DsocrWeights *w, size_t file_size)
 			abort();
 		for (int64_t k = 0; k < t->count; k++)
 			sum += dsocr_tensor_get(t, k);
-		bytes += (size_t) t->count * dsocr_dtype_size(t->dtype);
+		bytes += dsocr_tensor_bytes(t);
 	}
 	if (bytes != dsocr_weights_bytes(w) || bytes + 10 > file_size)
 		abort();

@@ -1,0 +1,6 @@
+#include "cli.h"
+int
+dsocr_cli_quantize(int argc, char **argv)
+{
+	return 1;
+}
