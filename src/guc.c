@@ -56,8 +56,11 @@ static const struct config_enum_entry mode_options[] = {
 	{"large", DSOCR_MODE_LARGE, false},		  {"gundam", DSOCR_MODE_GUNDAM, false},
 	{"gundam_m", DSOCR_MODE_GUNDAM_M, false}, {NULL, 0, false}};
 
-static const struct config_enum_entry weights_options[] = {
-	{"bf16", 0, false}, {"fp32", 1, false}, {"int8", 2, false}, {"int4", 3, false}, {NULL, 0, false}};
+static const struct config_enum_entry weights_options[] = {{"bf16", 0, false},
+														   {"fp32", 1, false},
+														   {"int8", 2, false},
+														   {"int4", 3, false},
+														   {NULL, 0, false}};
 
 static const struct config_enum_entry on_error_options[] = {
 	{"error", DSOCR_ON_ERROR_ERROR, false},
@@ -221,7 +224,8 @@ define_engine_settings(void)
 		"dsocr.model", "Folder of the model (path, default empty: the embedded model).", NULL,
 		&dsocr_model, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, check_path, NULL, NULL);
 	DefineCustomEnumVariable(
-		"dsocr.weights", "Number format of the model's weights (bf16, fp32, int8 or int4, default bf16).", NULL,
+		"dsocr.weights",
+		"Number format of the model's weights (bf16, fp32, int8 or int4, default bf16).", NULL,
 		&dsocr_weights, 0, weights_options, PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("dsocr.threads",
 							"Threads of an engine on the CPU (count, default 0: all cores).", NULL,

@@ -100,11 +100,11 @@ typedef struct DsocrCpuPart
 
 struct DsocrMatrix
 {
-	size_t rows; /* N */
-	size_t cols; /* K */
-	bool fp32;	 /* elements are fp32, else bf16 */
-	bool quant;	 /* or else panels of quantized rows, each part in panels of its own */
-	DsocrDtype dtype; /* of those */
+	size_t rows;		   /* N */
+	size_t cols;		   /* K */
+	bool fp32;			   /* elements are fp32, else bf16 */
+	bool quant;			   /* or else panels of quantized rows, each part in panels of its own */
+	DsocrDtype dtype;	   /* of those */
 	DsocrQuantShape shape; /* of the first part; groups and panels are the same in all */
 	int n_parts;
 	DsocrCpuPart *parts;

@@ -241,8 +241,7 @@ matmul_tile_task(void *arg, int task, int worker)
 	size_t rows = matmul_min(DSOCR_TILE_ROWS, o->rows - row);
 	size_t end = matmul_min(col + DSOCR_TILE_COLS, o->w->rows);
 	size_t piece = dsocr_cpu_packs(o->cpu, o->w) ? MATMUL_UNIT_PIECE : DSOCR_TILE_COLS;
-	const char *input =
-		o->input + row_tile * dsocr_cpu_rows_bytes(o->cpu, DSOCR_TILE_ROWS, o->w);
+	const char *input = o->input + row_tile * dsocr_cpu_rows_bytes(o->cpu, DSOCR_TILE_ROWS, o->w);
 	float *tile = dsocr_cpu_scratch(o->cpu, worker, DSOCR_SLOT_Y_TILE, DSOCR_TILE_ROWS,
 									DSOCR_TILE_COLS * sizeof(float));
 
@@ -325,9 +324,8 @@ matmul_mixed_task(void *arg, int task, int worker)
 		for (int r = 0; r < some; r++)
 			ys[r] = out[r];
 		if (o->packed != NULL)
-			dsocr_cpu_unit_product(o->cpu, ys,
-								   o->packed + dsocr_cpu_rows_bytes(o->cpu, r0, w), some, w,
-								   from, to);
+			dsocr_cpu_unit_product(o->cpu, ys, o->packed + dsocr_cpu_rows_bytes(o->cpu, r0, w),
+								   some, w, from, to);
 		else
 			dsocr_cpu_rows_product(o->cpu, ys, o->xs + r0, some, w, from, to);
 		for (int r = 0; r < some; r++)

@@ -228,8 +228,8 @@ moe_mixed_product(const Experts *o, float *const *ys, bool down, int e, int pair
 	const char *packed = down ? o->hs_packed : o->xs_packed;
 
 	if (packed != NULL)
-		dsocr_cpu_unit_product(o->cpu, ys, packed + dsocr_cpu_rows_bytes(o->cpu, pair, w), n,
-							   w, from, to);
+		dsocr_cpu_unit_product(o->cpu, ys, packed + dsocr_cpu_rows_bytes(o->cpu, pair, w), n, w,
+							   from, to);
 	else
 		dsocr_cpu_rows_product(o->cpu, ys, (down ? (const float *const *) o->hs : o->xs) + pair, n,
 							   w, from, to);

@@ -47,6 +47,21 @@ quant_prefetch(const char *at, size_t bytes)
 		__builtin_prefetch(at + QUANT_AHEAD + i);
 }
 
+/* Rows r .. r + count - 1 of one panel, for at most QUANT_BLOCK rows of X. */
+static inline void
+quant_edge(QuantPanel run, float *const *ys, const char *x, int m, const char *panel, size_t r,
+		   size_t count, const DsocrQuantShape *s)
+{
+	float whole[QUANT_BLOCK * DSOCR_QUANT_ROWS] = {0};
+	float *to[QUANT_BLOCK];
+
+	for (int i = 0; i < m; i++)
+		to[i] = whole + i * DSOCR_QUANT_ROWS;
+	run(to, x, m, panel, s);
+	for (int i = 0; i < m; i++)
+		memcpy(ys[i], to[i] + r, count * sizeof(float));
+}
+
 /* ys[i][0 .. n - 1] = X[i] @ W[first .. first + n - 1]^T, a panel at a time */
 VEC_INLINE void
 quant_panels(QuantPanel run, float *const *ys, const char *packed, int m, const void *w,
@@ -60,15 +75,16 @@ quant_panels(QuantPanel run, float *const *ys, const char *packed, int m, const 
 
 		for (int i = 0; i < m; i += QUANT_BLOCK)
 		{
+			const char *x = packed + (size_t) i * dsocr_quant_row_bytes(s);
 			int some = m - i < QUANT_BLOCK ? m - i : QUANT_BLOCK;
-			float edge[QUANT_BLOCK][DSOCR_QUANT_ROWS];
 			float *to[QUANT_BLOCK];
 
 			for (int j = 0; j < some; j++)
-				to[j] = count == DSOCR_QUANT_ROWS ? ys[i + j] + at : edge[j];
-			run(to, packed + (size_t) i * dsocr_quant_row_bytes(s), some, panel, s);
-			for (int j = 0; count < DSOCR_QUANT_ROWS && j < some; j++)
-				memcpy(ys[i + j] + at, edge[j] + r, count * sizeof(float));
+				to[j] = ys[i + j] + at;
+			if (count == DSOCR_QUANT_ROWS)
+				run(to, x, some, panel, s);
+			else
+				quant_edge(run, to, x, some, panel, r, count, s);
 		}
 		at += count;
 	}

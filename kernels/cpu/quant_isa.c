@@ -189,8 +189,7 @@ quant_panel_words(float *const *ys, const char *x, const char *panel, const Dsoc
 			quant_rows_sum(total, sum[r]);
 			for (int h = 0; h < 2; h++)
 			{
-				__m256 ws =
-					_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *) (scales + h * 16)));
+				__m256 ws = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *) (scales + h * 16)));
 
 				acc[r][h] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_add_epi32(total[h], zero)),
 											_mm256_mul_ps(ws, scale), acc[r][h]);
@@ -379,8 +378,8 @@ quant_panel_bytes(float *const *ys, const char *x, const char *panel, const Dsoc
 			{
 				__m512i c = _mm512_loadu_si512(codes + i * 64);
 				__m512i a = _mm512_shuffle_epi8(table, _mm512_and_si512(c, nibble));
-				__m512i b = _mm512_shuffle_epi8(
-					table, _mm512_and_si512(_mm512_srli_epi16(c, 4), nibble));
+				__m512i b =
+					_mm512_shuffle_epi8(table, _mm512_and_si512(_mm512_srli_epi16(c, 4), nibble));
 
 				quant_dot(high, low, a, at + i * 4, stride, padded, xb);
 				quant_dot(high, low, b, at + 16 + i * 4, stride, padded, xb);

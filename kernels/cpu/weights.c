@@ -84,8 +84,7 @@ weights_quantized(DsocrMatrix *m, const DsocrTensor *const *parts, int n_parts, 
 			return dsocr_fail(err, DSOCR_E_MODEL,
 							  "tensors \"%.80s\" and \"%.80s\" differ in their type",
 							  parts[0]->name, parts[i]->name);
-		m->parts[m->n_parts++] =
-			(DsocrCpuPart){parts[i]->data, first, (size_t) parts[i]->shape[0]};
+		m->parts[m->n_parts++] = (DsocrCpuPart){parts[i]->data, first, (size_t) parts[i]->shape[0]};
 		first += (size_t) parts[i]->shape[0];
 	}
 	return true;
@@ -198,8 +197,7 @@ dsocr_cpu_matrix_row(const DsocrMatrix *m, size_t n, size_t *left)
 
 	n -= part->first;
 	*left = part->rows - n;
-	return (const char *) part->data +
-		   n * m->cols * (m->fp32 ? sizeof(float) : sizeof(uint16_t));
+	return (const char *) part->data + n * m->cols * (m->fp32 ? sizeof(float) : sizeof(uint16_t));
 }
 
 DsocrVector *

@@ -97,9 +97,9 @@ typedef struct DsocrBackendOptions
 {
 	const char *device; /* "cpu", "cuda:0" */
 	DsocrPrecision precision;
-	DsocrDtype weights;				  /* DSOCR_INT8 or DSOCR_INT4: quantize the decoder; BF16: as they are */
-	int threads;					  /* 0 = all cores of the affinity mask */
-	size_t memory;					  /* most bytes of device memory; 0 = what is free */
+	DsocrDtype weights; /* DSOCR_INT8 or DSOCR_INT4: quantize the decoder; BF16: as they are */
+	int threads;		/* 0 = all cores of the affinity mask */
+	size_t memory;		/* most bytes of device memory; 0 = what is free */
 	void (*log)(const char *message); /* a line for the administrator; may be NULL */
 } DsocrBackendOptions;
 
@@ -308,7 +308,7 @@ struct DsocrBackend
 	const DsocrBackendOps *ops;
 	DsocrPrecision precision;
 	DsocrDtype weights; /* what options asked for */
-	size_t act_size; /* bytes of an activation element */
+	size_t act_size;	/* bytes of an activation element */
 	int threads;
 	size_t view_pixels;	  /* views are encoded together up to so many pixels; 0: one by one */
 	char description[64]; /* "cpu (avx512_bf16, 2 threads)" */

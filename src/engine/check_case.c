@@ -476,8 +476,10 @@ dsocr_check_open(const DsocrCheck *c, DsocrBackend *be, const char *dir, DsocrEr
 void
 dsocr_check_case(DsocrCheck *c, const char *model_dir, const char *case_json)
 {
-	DsocrBackendOptions options = {
-		.device = c->device, .precision = c->precision, .weights = c->weights, .threads = c->threads};
+	DsocrBackendOptions options = {.device = c->device,
+								   .precision = c->precision,
+								   .weights = c->weights,
+								   .threads = c->threads};
 	DsocrError err = {0};
 	DsocrBackend *be = dsocr_device_open(&options, &err);
 	DsocrModel *m = be != NULL ? dsocr_check_open(c, be, model_dir, &err) : NULL;

@@ -19,15 +19,16 @@
 
 #include "check.h"
 
-static const char usage[] = "usage: dsocr-engine check [options] DIR...\n"
-							"DIR holds reference data, or folders of it.\n"
-							"  --precision NAME   bf16, fp32, int8 or int4, for model cases (bf16 and fp32)\n"
-							"  --device NAME      cpu, cuda:N or auto (cpu)\n"
-							"  --model DIR        full-size checkpoint for synthetic cases\n"
-							"  --tokenizer FILE   tokenizer.json for folders that have none\n"
-							"  --threads N        0 = all cores (0)\n"
-							"  --json FILE        write the counts of each folder\n"
-							"  --verbose          print what passed, too\n";
+static const char usage[] =
+	"usage: dsocr-engine check [options] DIR...\n"
+	"DIR holds reference data, or folders of it.\n"
+	"  --precision NAME   bf16, fp32, int8 or int4, for model cases (bf16 and fp32)\n"
+	"  --device NAME      cpu, cuda:N or auto (cpu)\n"
+	"  --model DIR        full-size checkpoint for synthetic cases\n"
+	"  --tokenizer FILE   tokenizer.json for folders that have none\n"
+	"  --threads N        0 = all cores (0)\n"
+	"  --json FILE        write the counts of each folder\n"
+	"  --verbose          print what passed, too\n";
 
 typedef struct Options
 {

@@ -19,11 +19,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "cli_files.h"
 #include "synth.h"
 
 #define WEIGHTS_FILE "model-00001-of-000001.safetensors"
 #define CHUNK ((int64_t) 1 << 20) /* values a thread computes and writes at a time */
-#define MAX_COPY_BYTES ((size_t) 1 << 28)
 
 static const char usage[] =
 	"usage: dsocr-engine synth --spec DIR --out DIR [options]\n"
@@ -31,22 +31,6 @@ static const char usage[] =
 	"  --out DIR          folder to write, made if need be\n"
 	"  --seed N           which weights (0)\n"
 	"  --reference DIR    folder to copy configuration and tokenizer from\n";
-
-/* What a model folder has beside its weights; the first two must be there. */
-static const char *const copied_files[] = {
-	"config.json",			 "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
-	"processor_config.json",
-};
-
-#define N_REQUIRED 2
-
-/* A file that appears under its name only when it is complete. */
-typedef struct NewFile
-{
-	char path[PATH_MAX];
-	char temporary[PATH_MAX];
-	int fd;
-} NewFile;
 
 /* A run of values of one tensor and its place in the file. */
 typedef struct Chunk
@@ -56,91 +40,6 @@ typedef struct Chunk
 	int64_t n;
 	off_t place;
 } Chunk;
-
-static bool
-fail_file(const char *path, DsocrError *err)
-{
-	return dsocr_fail(err, DSOCR_E_IO, "\"%.160s\": %s", path, strerror(errno));
-}
-
-static bool
-file_begin(NewFile *f, const char *dir, const char *name, DsocrError *err)
-{
-	int a = snprintf(f->path, sizeof(f->path), "%s/%s", dir, name);
-	int b = snprintf(f->temporary, sizeof(f->temporary), "%s/%s.tmp", dir, name);
-
-	if (a < 0 || b < 0 || (size_t) b >= sizeof(f->temporary))
-		return dsocr_fail(err, DSOCR_E_ARGUMENT, "name of the folder is too long");
-	f->fd = open(f->temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-	return f->fd >= 0 || fail_file(f->temporary, err);
-}
-
-/* Put the file in its place if all went well, else remove it. */
-static bool
-file_end(NewFile *f, bool ok, DsocrError *err)
-{
-	if (ok && fsync(f->fd) != 0)
-		ok = fail_file(f->temporary, err);
-	if (close(f->fd) != 0 && ok)
-		ok = fail_file(f->temporary, err);
-	if (ok && rename(f->temporary, f->path) != 0)
-		ok = fail_file(f->path, err);
-	if (!ok)
-		unlink(f->temporary);
-	return ok;
-}
-
-/* 0, or the error number */
-static int
-write_at(int fd, const void *bytes, size_t len, off_t place)
-{
-	const char *p = bytes;
-
-	while (len > 0)
-	{
-		ssize_t n = pwrite(fd, p, len, place);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return errno;
-		p += n;
-		place += n;
-		len -= (size_t) n;
-	}
-	return 0;
-}
-
-static bool
-write_file(const char *dir, const char *name, const char *bytes, size_t len, DsocrError *err)
-{
-	NewFile f;
-	bool ok = file_begin(&f, dir, name, err);
-
-	if (!ok)
-		return false;
-	errno = write_at(f.fd, bytes, len, 0);
-	if (errno != 0)
-		ok = fail_file(f.temporary, err);
-	return file_end(&f, ok, err);
-}
-
-static bool
-copy_file(const char *from_dir, const char *to_dir, const char *name, bool required,
-		  DsocrError *err)
-{
-	char path[PATH_MAX];
-	DsocrBuffer bytes = {0};
-	bool ok;
-
-	snprintf(path, sizeof(path), "%s/%s", from_dir, name);
-	if (!required && access(path, F_OK) != 0)
-		return true;
-	ok = dsocr_read_file(path, MAX_COPY_BYTES, &bytes, err) &&
-		 write_file(to_dir, name, bytes.data, bytes.len, err);
-	dsocr_buffer_free(&bytes);
-	return ok;
-}
 
 /* Length and JSON of a safetensors file, padded so that the data is aligned. */
 static bool
@@ -228,7 +127,7 @@ write_chunks(int fd, const Chunk *chunks, long n_chunks, uint64_t seed)
 			if (mine == 0)
 			{
 				dsocr_synth_fill(c->tensor, seed, c->from, c->n, values);
-				mine = write_at(fd, values, (size_t) c->n * sizeof(*values), c->place);
+				mine = dsocr_file_write(fd, values, (size_t) c->n * sizeof(*values), c->place);
 			}
 			if (mine != 0)
 			{
@@ -247,7 +146,7 @@ write_weights(const DsocrSynthSpec *spec, const char *dir, uint64_t seed, DsocrE
 	DsocrBuffer header = {0};
 	Chunk *chunks = NULL;
 	long n_chunks = 0;
-	NewFile f;
+	DsocrNewFile f;
 	bool ok = build_header(spec, &header, err);
 
 	if (ok)
@@ -255,16 +154,16 @@ write_weights(const DsocrSynthSpec *spec, const char *dir, uint64_t seed, DsocrE
 		chunks = list_chunks(spec, (off_t) header.len, &n_chunks, err);
 		ok = chunks != NULL;
 	}
-	if (ok && file_begin(&f, dir, WEIGHTS_FILE, err))
+	if (ok && dsocr_file_begin(&f, dir, WEIGHTS_FILE, err))
 	{
-		int error = write_at(f.fd, header.data, header.len, 0);
+		int error = dsocr_file_write(f.fd, header.data, header.len, 0);
 
 		if (error == 0)
 			error = write_chunks(f.fd, chunks, n_chunks, seed);
 		errno = error;
 		if (error != 0)
-			ok = fail_file(f.temporary, err);
-		ok = file_end(&f, ok, err);
+			ok = dsocr_file_fail(f.temporary, err);
+		ok = dsocr_file_end(&f, ok, err);
 	}
 	else
 		ok = false;
@@ -286,7 +185,7 @@ write_index(const DsocrSynthSpec *spec, const char *dir, DsocrError *err)
 		ok = dsocr_buffer_printf(&index, err, "%s\n\"%s\": \"" WEIGHTS_FILE "\"", i > 0 ? "," : "",
 								 spec->tensors[i].name);
 	ok = ok && dsocr_buffer_printf(&index, err, "}}\n") &&
-		 write_file(dir, "model.safetensors.index.json", index.data, index.len, err);
+		 dsocr_file_put(dir, "model.safetensors.index.json", index.data, index.len, err);
 	dsocr_buffer_free(&index);
 	return ok;
 }
@@ -298,27 +197,17 @@ write_folder(const char *spec_dir, const char *out, const char *reference, uint6
 	int64_t start = dsocr_now_us();
 	char path[PATH_MAX];
 	DsocrSynthSpec spec;
-	int dir_fd;
 	bool ok = true;
 
 	snprintf(path, sizeof(path), "%s/tensors.json", spec_dir);
 	if (!dsocr_synth_read(path, &spec, err))
 		return false;
 	if (mkdir(out, 0755) != 0 && errno != EEXIST)
-		ok = fail_file(out, err);
-	for (int i = 0;
-		 ok && reference != NULL && i < (int) (sizeof(copied_files) / sizeof(copied_files[0])); i++)
-		ok = copy_file(reference, out, copied_files[i], i < N_REQUIRED, err);
+		ok = dsocr_file_fail(out, err);
+	if (ok && reference != NULL)
+		ok = dsocr_model_files_copy(reference, out, err);
 	ok = ok && write_weights(&spec, out, seed, err) && write_index(&spec, out, err);
-	if (ok)
-	{
-		/* the new names, too, must survive a crash */
-		dir_fd = open(out, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		if (dir_fd < 0 || fsync(dir_fd) != 0)
-			ok = fail_file(out, err);
-		if (dir_fd >= 0)
-			close(dir_fd);
-	}
+	ok = ok && dsocr_folder_sync(out, err);
 	if (ok)
 		printf("wrote %d tensors, %zu bytes, to %s in %.1f s\n", spec.n, spec.bytes, out,
 			   (double) (dsocr_now_us() - start) / 1e6);

@@ -133,10 +133,11 @@ log_quantized(const DsocrEngine *e, const DsocrEngineOptions *options)
 
 	if (e->model->quantized == NULL || options->backend.log == NULL)
 		return;
-	snprintf(line, sizeof(line),
-			 "weights were quantized to %s in %.1f s; a folder written by \"dsocr-engine quantize\" "
-			 "is ready at once and shared by workers",
-			 dsocr_quant_name(options->backend.weights), (double) e->model->quantize_us / 1e6);
+	snprintf(
+		line, sizeof(line),
+		"weights were quantized to %s in %.1f s; a folder written by \"dsocr-engine quantize\" "
+		"is ready at once and shared by workers",
+		dsocr_quant_name(options->backend.weights), (double) e->model->quantize_us / 1e6);
 	options->backend.log(line);
 }
 

@@ -89,8 +89,8 @@ to_half(float f)
 	u = (u & 0x7fffff) | 0x800000;
 	lost = u & ((1u << shift) - 1);
 	u >>= shift;
-	return (uint16_t) (sign | (u + (lost > 1u << (shift - 1) ||
-									(lost == 1u << (shift - 1) && (u & 1)))));
+	return (uint16_t) (sign |
+					   (u + (lost > 1u << (shift - 1) || (lost == 1u << (shift - 1) && (u & 1)))));
 }
 
 static float
@@ -265,8 +265,8 @@ put_codes(char *group, size_t r, const uint8_t *codes, DsocrDtype dtype)
 /* ---- matrices ---- */
 
 static bool
-encode_panel(const DsocrTensor *t, DsocrDtype dtype, const DsocrQuantShape *s,
-			 const Lookup *lookup, float *row, size_t panel, char *out)
+encode_panel(const DsocrTensor *t, DsocrDtype dtype, const DsocrQuantShape *s, const Lookup *lookup,
+			 float *row, size_t panel, char *out)
 {
 	size_t rows = (size_t) t->shape[0];
 	size_t cols = (size_t) t->shape[1];
@@ -362,11 +362,8 @@ bool
 dsocr_quantize_tensor(const DsocrTensor *t, DsocrDtype dtype, void *out, int threads,
 					  DsocrError *err)
 {
-	Team team = {.from = t,
-				 .dtype = dtype,
-				 .out = out,
-				 .lock = PTHREAD_MUTEX_INITIALIZER,
-				 .err = err};
+	Team team = {
+		.from = t, .dtype = dtype, .out = out, .lock = PTHREAD_MUTEX_INITIALIZER, .err = err};
 	pthread_t others[MAX_THREADS];
 	int n = 0;
 

@@ -26,7 +26,7 @@
 #include "weights.h"
 
 #define DSOCR_QUANT_KEY "dsocr.quantized" /* metadata of a file, its value: */
-#define DSOCR_QUANT_VERSION "1"		 /* of this layout */
+#define DSOCR_QUANT_VERSION "1"			  /* of this layout */
 #define DSOCR_QUANT_ROWS 16
 #define DSOCR_QUANT_SCALE 0x1p-10f
 #define DSOCR_QUANT_ZERO 128 /* what is taken off a byte before it is multiplied */

@@ -286,7 +286,8 @@ compare_places(const void *a, const void *b)
 
 	if (x->data != y->data)
 		return (const char *) x->data < (const char *) y->data ? -1 : 1;
-	return (dsocr_tensor_bytes(x) > dsocr_tensor_bytes(y)) - (dsocr_tensor_bytes(x) < dsocr_tensor_bytes(y));
+	return (dsocr_tensor_bytes(x) > dsocr_tensor_bytes(y)) -
+		   (dsocr_tensor_bytes(x) < dsocr_tensor_bytes(y));
 }
 
 /*

@@ -17,9 +17,11 @@
 
 #include "fixture.h"
 #include "isa.h"
+#include "quantize.h"
 
 DsocrBackend *fx_both[2];
 DsocrPrecision fx_precision;
+DsocrDtype fx_weights = DSOCR_BF16;
 uint64_t fx_seed;
 
 /* ---- inputs ---- */
@@ -113,6 +115,46 @@ fx_matrix_of(int rows, int cols, const float *values)
 	return w;
 }
 
+/* The parts in 8 or 4 bits: backends see these instead. */
+static void
+fx_quantize(FxMatrix *w, int n_parts)
+{
+	size_t sizes[FX_MAX_PARTS];
+	size_t all = 1;
+	char *at;
+
+	for (int p = 0; p < n_parts; p++)
+	{
+		DsocrTensor to = w->tensors[p];
+
+		to.dtype = fx_weights;
+		sizes[p] = dsocr_tensor_bytes(&to);
+		all += sizes[p];
+	}
+	at = w->panels = dsocr_alloc(all, 1, NULL);
+	assert_non_null(w->panels);
+	at++;
+	for (int p = 0; p < n_parts; p++)
+	{
+		assert_true(dsocr_quantize_tensor(&w->tensors[p], fx_weights, at, 1, NULL));
+		w->tensors[p].dtype = fx_weights;
+		w->tensors[p].data = at;
+		at += sizes[p];
+	}
+}
+
+FxMatrix
+fx_table(int rows, int cols, float scale)
+{
+	DsocrDtype weights = fx_weights;
+	FxMatrix w;
+
+	fx_weights = DSOCR_BF16;
+	w = fx_matrix(rows, cols, 1, false, scale);
+	fx_weights = weights;
+	return w;
+}
+
 /* W[rows, cols] in parts; 4-D [rows, cols / 9, 3, 3] when channel_last. */
 FxMatrix
 fx_matrix(int rows, int cols, int n_parts, bool channel_last, float scale)
@@ -149,6 +191,8 @@ fx_matrix(int rows, int cols, int n_parts, bool channel_last, float scale)
 		w.parts[p] = t;
 		first = last;
 	}
+	if (dsocr_is_quantized(fx_weights) && !channel_last)
+		fx_quantize(&w, n_parts);
 	fx_matrix_open(&w, n_parts, channel_last);
 	return w;
 }
@@ -159,6 +203,7 @@ fx_matrix_free(FxMatrix *w)
 	for (int b = 0; b < 2; b++)
 		fx_both[b]->ops->matrix_free(fx_both[b], w->m[b]);
 	dsocr_free(w->bytes);
+	dsocr_free(w->panels);
 }
 
 FxVector

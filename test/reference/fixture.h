@@ -14,6 +14,7 @@
 #include "backend.h"
 
 #define FX_TIGHT 2e-5	/* fp32 sums in another order, relative to the rms */
+#define FX_GROUPED 5e-4 /* operands rounded to 15 bits in groups */
 #define FX_ROUNDED 3e-2 /* values rounded to bf16 on the way */
 #define FX_MAX_PARTS 4
 
@@ -26,6 +27,7 @@
 
 extern DsocrBackend *fx_both[2]; /* reference, and cpu or cuda */
 extern DsocrPrecision fx_precision;
+extern DsocrDtype fx_weights; /* of matrices: DSOCR_BF16, or quantized to this; the test sets it */
 extern uint64_t fx_seed;
 
 extern uint64_t fx_next(void);
@@ -38,7 +40,8 @@ extern void *fx_act(DsocrBackend *be, const float *values, size_t n);
 
 typedef struct FxMatrix
 {
-	char *bytes; /* bf16 at an odd address */
+	char *bytes;  /* bf16 at an odd address */
+	char *panels; /* or quantized */
 	DsocrTensor tensors[FX_MAX_PARTS];
 	const DsocrTensor *parts[FX_MAX_PARTS];
 	DsocrMatrix *m[2];
@@ -46,6 +49,9 @@ typedef struct FxMatrix
 
 /* W[rows, cols] in parts; 4-D [rows, cols / 9, 3, 3] when channel_last */
 extern FxMatrix fx_matrix(int rows, int cols, int n_parts, bool channel_last, float scale);
+
+/* One that is not quantized whatever fx_weights says. */
+extern FxMatrix fx_table(int rows, int cols, float scale);
 
 /* The same in one part with these values, rounded to bf16. */
 extern FxMatrix fx_matrix_of(int rows, int cols, const float *values);

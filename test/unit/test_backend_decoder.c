@@ -154,7 +154,7 @@ check_moe(int rows, int hidden, int inter, int experts, int k, bool residual, bo
 {
 	int32_t slots[512];
 	const DsocrRows run = {rows, slots, 0, mixed};
-	FxMatrix gate = fx_matrix(experts, hidden, 1, false, 2.0f / sqrtf((float) hidden));
+	FxMatrix gate = fx_table(experts, hidden, 2.0f / sqrtf((float) hidden));
 	FxMatrix *up = calloc((size_t) experts, sizeof(*up));
 	FxMatrix *down = calloc((size_t) experts, sizeof(*down));
 	size_t n = (size_t) rows * (size_t) hidden;
@@ -297,7 +297,7 @@ test_router_ties(void **state)
 static void
 test_embed(void **state)
 {
-	FxMatrix table = fx_matrix(50, 37, 1, false, 1);
+	FxMatrix table = fx_table(50, 37, 1);
 	int32_t ids[] = {0, 49, 7, 7, 31};
 	void *y[2];
 
@@ -502,7 +502,7 @@ test_embed_last(void **state)
 	const int32_t again[] = {31, 7};
 	const DsocrRows rows = {3, slots, 0, true};
 	const DsocrRows one = {1, slots, 0, true};
-	FxMatrix table = fx_matrix(50, 37, 1, false, 1);
+	FxMatrix table = fx_table(50, 37, 1);
 	float *logits[2];
 	float *want = fx_numbers(3 * 37, 0);
 	float *got = fx_numbers(3 * 37, 0);

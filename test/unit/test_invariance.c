@@ -21,6 +21,7 @@
 #include <cmocka.h>
 
 #include "../reference/fixture.h"
+#include "quantize.h"
 
 #define MAX_ROWS 32
 #define ROUNDS 40
@@ -216,7 +217,7 @@ step_open(void)
 
 	s.qkv = fx_matrix(3 * DIM, DIM, 3, false, 0.1f);
 	s.wide = fx_matrix(2 * INTER, DIM, 2, false, 0.1f);
-	s.gate = fx_matrix(EXPERTS, DIM, 1, false, 0.3f);
+	s.gate = fx_table(EXPERTS, DIM, 0.3f);
 	for (int e = 0; e < EXPERTS; e++)
 	{
 		s.up[e] = fx_matrix(2 * INTER, DIM, 2, false, 0.2f);
@@ -315,7 +316,7 @@ image_open(void)
 	const DsocrMatrix *up[EXPERTS];
 	const DsocrMatrix *down[EXPERTS];
 
-	m.gate = fx_matrix(EXPERTS, DIM, 1, false, 0.3f);
+	m.gate = fx_table(EXPERTS, DIM, 0.3f);
 	m.rel = fx_vector((2 * SIDE - 1) * HEAD_DIM, 0.3f, 0);
 	m.bias = fx_vector(3 * DIM, 0.3f, 0);
 	for (int e = 0; e < EXPERTS; e++)
@@ -485,7 +486,7 @@ run_all(const char *isa, DsocrPrecision precision)
 	isa_in_test = isa;
 	precision_in_test = precision;
 	snprintf(name, sizeof(name), "invariance %s %s", isa,
-			 precision == DSOCR_PRECISION_FP32 ? "fp32" : "bf16");
+			 precision == DSOCR_PRECISION_FP32 ? "fp32" : dsocr_quant_name(fx_weights));
 	failed = _cmocka_run_group_tests(name, tests, sizeof(tests) / sizeof(tests[0]), NULL, NULL);
 	fx_close();
 	return failed;
@@ -494,13 +495,18 @@ run_all(const char *isa, DsocrPrecision precision)
 int
 main(void)
 {
-	static const char *const sets[] = {"generic", "avx2", "avx512", "amx"};
+	static const char *const sets[] = {"generic", "avx2", "avx512", "vnni", "amx"};
 	int failed = 0;
 
-	for (int i = 0; i < 4; i++)
+	for (int i = 0; i < 5; i++)
 	{
+		fx_weights = DSOCR_BF16;
 		failed += run_all(sets[i], DSOCR_PRECISION_BF16);
 		failed += run_all(sets[i], DSOCR_PRECISION_FP32);
+		fx_weights = DSOCR_INT8;
+		failed += run_all(sets[i], DSOCR_PRECISION_BF16);
+		fx_weights = DSOCR_INT4;
+		failed += run_all(sets[i], DSOCR_PRECISION_BF16);
 	}
 	return failed != 0;
 }
