@@ -35,31 +35,45 @@
 #define LOG_LINES_A_MINUTE 30 /* of one engine */
 #define OOM_SCORE "500"		  /* the kernel takes the engine before the server */
 #define EXEC_FAILED 127		  /* exit status when exec did not work */
+#define MAX_ARGUMENTS 20	  /* the program and NULL included */
 
 DSOCR_WAIT_EVENT(wait_event_main, "DsocrWorkerMain")
 
 void
-dsocr_process_init(DsocrEngineProcess *p, const char *device)
+dsocr_process_init(DsocrEngineProcess *p, const char *device, bool of_pages)
 {
 	memset(p, 0, sizeof(*p));
 	p->device = device;
+	p->of_pages = of_pages;
 	p->log_fd = -1;
 	dsocr_link_open(&p->link, -1);
 }
 
 /* ---- start ---- */
 
-static void
-engine_program(char *path)
+const char *
+dsocr_process_noun(const DsocrEngineProcess *p)
 {
-	if (dsocr_engine_path != NULL && dsocr_engine_path[0] != '\0')
+	return p->of_pages ? "page server" : "engine";
+}
+
+/* The engine by its setting or beside the server's programs, the page server likewise. */
+static void
+find_program(const DsocrEngineProcess *p, char *path)
+{
+	const char *setting = p->of_pages ? dsocr_pages_path : dsocr_engine_path;
+	const char *beside = my_exec_path;
+
+	if (setting != NULL && setting[0] != '\0')
 	{
-		strlcpy(path, dsocr_engine_path, MAXPGPATH);
+		strlcpy(path, setting, MAXPGPATH);
 		return;
 	}
-	strlcpy(path, my_exec_path, MAXPGPATH);
+	if (dsocr_engine_path != NULL && dsocr_engine_path[0] != '\0')
+		beside = dsocr_engine_path;
+	strlcpy(path, beside, MAXPGPATH);
 	get_parent_directory(path);
-	join_path_components(path, path, "dsocr-engine");
+	join_path_components(path, path, p->of_pages ? "dsocr-pages" : "dsocr-engine");
 }
 
 /* Close all descriptors from first on.  Async-signal-safe. */
@@ -140,46 +154,70 @@ close_pair(int *fds)
 	close(fds[1]);
 }
 
+/* Its arguments behind the program, up to NULL; texts has room for numbers. */
+static void
+make_arguments(const DsocrEngineProcess *p, const DsocrEngineCommand *command, char **argv,
+			   char texts[][32])
+{
+	char *engine[] = {"--model",
+					  (char *) command->model,
+					  "--device",
+					  (char *) p->device,
+					  "--precision",
+					  (char *) command->precision,
+					  "--threads",
+					  texts[1],
+					  "--device-memory",
+					  texts[2],
+					  "--max-sequences",
+					  texts[3],
+					  NULL};
+	int n = 1;
+
+	snprintf(texts[0], sizeof(texts[0]), "%d", ENGINE_FD);
+	snprintf(texts[1], sizeof(texts[1]), "%d", command->threads);
+	snprintf(texts[2], sizeof(texts[2]), "%lld", (long long) command->gpu_memory * 1024 * 1024);
+	snprintf(texts[3], sizeof(texts[3]), "%d", command->max_sequences);
+	argv[n++] = "serve";
+	argv[n++] = "--fd";
+	argv[n++] = texts[0];
+	if (!p->of_pages)
+		memcpy(argv + n, engine, sizeof(engine));
+	else
+		argv[n] = NULL;
+}
+
+/* Is there a program to run? */
+static bool
+check_program(const DsocrEngineProcess *p, const char *program, DsocrError *err)
+{
+	if (access(program, X_OK) == 0)
+		return true;
+	if (p->of_pages)
+	{
+		/* shown to everybody who reads documents: not where the server lies */
+		dsocr_fail(err, DSOCR_E_DEVICE, "could not run the page server: %s", strerror(errno));
+		return dsocr_hint(err, "Install dsocr-pages beside the server's programs.");
+	}
+	dsocr_fail(err, DSOCR_E_MODEL, "could not run the engine \"%.150s\": %s", program,
+			   strerror(errno));
+	return dsocr_hint(err, "Install dsocr-engine beside the server's programs.");
+}
+
 bool
 dsocr_process_start(DsocrEngineProcess *p, const DsocrEngineCommand *command, DsocrError *err)
 {
 	char program[MAXPGPATH];
-	char threads[16];
-	char fd_name[16];
-	char memory[32];
-	char sequences[16];
-	char *argv[] = {program,
-					"serve",
-					"--fd",
-					fd_name,
-					"--model",
-					(char *) command->model,
-					"--device",
-					(char *) p->device,
-					"--precision",
-					(char *) command->precision,
-					"--threads",
-					threads,
-					"--device-memory",
-					memory,
-					"--max-sequences",
-					sequences,
-					NULL};
+	char texts[4][32];
+	char *argv[MAX_ARGUMENTS] = {program};
 	int sockets[2];
 	int logs[2];
 
 	Assert(p->state == DSOCR_ENGINE_STOPPED);
-	engine_program(program);
-	snprintf(threads, sizeof(threads), "%d", command->threads);
-	snprintf(fd_name, sizeof(fd_name), "%d", ENGINE_FD);
-	snprintf(memory, sizeof(memory), "%lld", (long long) command->gpu_memory * 1024 * 1024);
-	snprintf(sequences, sizeof(sequences), "%d", command->max_sequences);
-	if (access(program, X_OK) != 0)
-	{
-		dsocr_fail(err, DSOCR_E_MODEL, "could not run the engine \"%.150s\": %s", program,
-				   strerror(errno));
-		return dsocr_hint(err, "Install dsocr-engine beside the server's programs.");
-	}
+	find_program(p, program);
+	make_arguments(p, command, argv, texts);
+	if (!check_program(p, program, err))
+		return false;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets) != 0)
 		return dsocr_fail(err, DSOCR_E_IO, "could not create a socket: %s", strerror(errno));
 	if (pipe2(logs, O_CLOEXEC | O_NONBLOCK) != 0)
@@ -196,7 +234,8 @@ dsocr_process_start(DsocrEngineProcess *p, const DsocrEngineCommand *command, Ds
 		p->pid = 0;
 		close_pair(sockets);
 		close_pair(logs);
-		return dsocr_fail(err, DSOCR_E_IO, "could not fork the engine: %s", strerror(errno));
+		return dsocr_fail(err, DSOCR_E_IO, "could not fork the %s: %s", dsocr_process_noun(p),
+						  strerror(errno));
 	}
 	close(sockets[1]);
 	close(logs[1]);
@@ -322,8 +361,8 @@ log_line(DsocrEngineProcess *p)
 	if (TimestampDifferenceExceeds(p->log_minute, now, 60 * 1000))
 	{
 		if (p->log_left_out > 0)
-			ereport(LOG,
-					(errmsg("dsocr engine on %s: %d lines left out", p->device, p->log_left_out)));
+			ereport(LOG, (errmsg("dsocr %s on %s: %d lines left out", dsocr_process_noun(p),
+								 p->device, p->log_left_out)));
 		p->log_minute = now;
 		p->log_lines = p->log_left_out = 0;
 	}
@@ -333,7 +372,7 @@ log_line(DsocrEngineProcess *p)
 		return;
 	}
 	p->log_lines++;
-	ereport(LOG, (errmsg("dsocr engine on %s: %s", p->device, p->line)));
+	ereport(LOG, (errmsg("dsocr %s on %s: %s", dsocr_process_noun(p), p->device, p->line)));
 }
 
 void

@@ -30,6 +30,7 @@ typedef enum DsocrEngineState
 typedef struct DsocrEngineProcess
 {
 	const char *device;
+	bool of_pages; /* the page server */
 	DsocrEngineState state;
 	pid_t pid; /* 0 = none */
 	DsocrLink link;
@@ -47,6 +48,7 @@ typedef struct DsocrEngineProcess
 	int log_left_out;		/* not logged in it */
 } DsocrEngineProcess;
 
+/* What an engine is started with; the page server takes none of it. */
 typedef struct DsocrEngineCommand
 {
 	const char *model;
@@ -56,7 +58,10 @@ typedef struct DsocrEngineCommand
 	int max_sequences; /* 0 = as suits the device */
 } DsocrEngineCommand;
 
-extern void dsocr_process_init(DsocrEngineProcess *p, const char *device);
+extern void dsocr_process_init(DsocrEngineProcess *p, const char *device, bool of_pages);
+
+/* What to call it in messages. */
+extern const char *dsocr_process_noun(const DsocrEngineProcess *p);
 
 /* Start an engine: STARTING, or false and err when there can be none. */
 extern bool dsocr_process_start(DsocrEngineProcess *p, const DsocrEngineCommand *command,

@@ -42,6 +42,12 @@ dsocr_pump_clean(char *text)
 
 /* ---- what is inside the engine ---- */
 
+int
+dsocr_pump_busy(const DsocrPump *p)
+{
+	return p->n_flight - p->n_open;
+}
+
 static int
 find_flight(const DsocrPump *p, uint64 id)
 {
@@ -66,6 +72,7 @@ end_sending(DsocrPump *p)
 static void
 forget_flight(DsocrPump *p, int i)
 {
+	p->n_open -= p->flight[i].open;
 	p->flight[i] = p->flight[--p->n_flight];
 	if (p->sending == i)
 		end_sending(p);
@@ -151,8 +158,16 @@ take_progress(DsocrPump *p, const DsocrFrameHeader *h, const void *body, DsocrEr
 		return false;
 	if (i >= 0)
 	{
-		note_tokens(p, &p->flight[i], progress.text_tokens);
-		dsocr_dispatch_progress(p->flight[i].handle, &progress);
+		DsocrInFlight *f = &p->flight[i];
+
+		note_tokens(p, f, progress.text_tokens);
+		if (f->document && !f->open && progress.pages > 0)
+		{
+			f->open = true;
+			p->n_open++;
+			p->answered = true;
+		}
+		dsocr_dispatch_progress(f->handle, &progress);
 	}
 	return true;
 }
@@ -192,8 +207,8 @@ dsocr_pump_in(DsocrPump *p)
 		if (got < 0 || !take_frame(p, &header, body, &err))
 		{
 			dsocr_pump_clean(err.message);
-			ereport(LOG, (errmsg("dsocr worker %s: engine does not keep to the protocol: %s",
-								 p->engine->device, err.message)));
+			ereport(LOG, (errmsg("dsocr worker %s: %s does not keep to the protocol: %s",
+								 p->engine->device, dsocr_process_noun(p->engine), err.message)));
 			return DSOCR_PUMP_BROKEN;
 		}
 	}
@@ -232,7 +247,8 @@ take_work(DsocrPump *p)
 	DsocrError err = {0};
 	DsocrInFlight *f;
 
-	if (p->sending >= 0 || p->n_flight >= p->most || (p->n_flight > 0 && p->flight[0].suspect) ||
+	if (p->sending >= 0 || dsocr_pump_busy(p) >= p->most || p->n_flight >= DSOCR_MAX_IN_FLIGHT ||
+		(p->n_flight > 0 && p->flight[0].suspect) ||
 		!dsocr_dispatch_take(p->device, p->n_flight, &work))
 		return;
 	if (!dsocr_link_send_request(&p->engine->link, &work.request, &err))
@@ -245,7 +261,7 @@ take_work(DsocrPump *p)
 	}
 
 	/* Silence counts from here when it had nothing to do. */
-	if (p->n_flight == 0)
+	if (dsocr_pump_busy(p) == 0)
 		p->engine->heard = GetCurrentTimestamp();
 	p->sending = p->n_flight++;
 	p->payload = work.payload;
@@ -254,6 +270,7 @@ take_work(DsocrPump *p)
 	f->handle = work.handle;
 	f->id = work.request.id;
 	f->suspect = work.suspect;
+	f->document = work.request.kind == DSOCR_DOCUMENT;
 }
 
 DsocrPumpState
@@ -269,6 +286,7 @@ dsocr_pump_out(DsocrPump *p, bool take)
 			return DSOCR_PUMP_CLOSED;
 		if (p->sending < 0 || dsocr_link_sending(&p->engine->link))
 			break;
+		dsocr_dispatch_sent(p->flight[p->sending].handle);
 		end_sending(p);
 	}
 	return DSOCR_PUMP_OPEN;
@@ -281,7 +299,7 @@ dsocr_pump_late(const DsocrPump *p, int timeout_ms)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
-	if (p->n_flight > 0 && TimestampDifferenceExceeds(p->engine->heard, now, timeout_ms))
+	if (dsocr_pump_busy(p) > 0 && TimestampDifferenceExceeds(p->engine->heard, now, timeout_ms))
 		return true;
 	for (int i = 0; i < p->n_flight; i++)
 	{
@@ -299,6 +317,6 @@ dsocr_pump_return(DsocrPump *p, bool blame)
 
 	for (int i = 0; i < p->n_flight; i++)
 		dsocr_dispatch_return(p->flight[i].handle, blame && !(unsent && i == p->sending));
-	p->n_flight = 0;
+	p->n_flight = p->n_open = 0;
 	end_sending(p);
 }

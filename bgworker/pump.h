@@ -14,7 +14,8 @@
 #include "dispatch.h"
 #include "engine_process.h"
 
-#define DSOCR_MAX_IN_FLIGHT 576 /* requests inside an engine: 512 that write, and more to read */
+/* Requests inside an engine.  A page server may have every slot there is. */
+#define DSOCR_MAX_IN_FLIGHT DSOCR_MAX_SLOTS
 
 /* A request inside the engine. */
 typedef struct DsocrInFlight
@@ -22,6 +23,8 @@ typedef struct DsocrInFlight
 	DsocrHandle handle;
 	uint64 id;			   /* on the wire */
 	bool suspect;		   /* runs alone */
+	bool document;		   /* stays when it is open */
+	bool open;			   /* it is: nothing to do for it */
 	TimestampTz cancelled; /* when the engine was told to stop it, 0 = it was not */
 	int32 tokens;		   /* of its last progress report */
 } DsocrInFlight;
@@ -32,6 +35,7 @@ typedef struct DsocrPump
 	DsocrEngineProcess *engine;
 	DsocrInFlight flight[DSOCR_MAX_IN_FLIGHT];
 	int n_flight;
+	int n_open;			  /* of them: documents that are open */
 	int sending;		  /* index in flight of the request being written, -1 none */
 	dsm_segment *payload; /* its bytes, NULL = none */
 	int most;			  /* requests it is given at once, by what it said of itself */
@@ -59,6 +63,9 @@ extern DsocrPumpState dsocr_pump_in(DsocrPump *p);
 
 /* Cancel what nobody wants, take new requests if allowed, write what goes. */
 extern DsocrPumpState dsocr_pump_out(DsocrPump *p, bool take);
+
+/* Requests that the engine has to do something for. */
+extern int dsocr_pump_busy(const DsocrPump *p);
 
 /* Has the engine been silent, or sat on a cancelled request, for so long? */
 extern bool dsocr_pump_late(const DsocrPump *p, int timeout_ms);

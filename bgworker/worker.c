@@ -88,7 +88,7 @@ show(Worker *w)
 	d->refuses = w->wait_for_reload ||
 				 (w->failures >= REFUSE_AFTER && w->engine.state != DSOCR_ENGINE_READY);
 	d->engine_pid = w->engine.pid;
-	d->running = w->pump.n_flight;
+	d->running = dsocr_pump_busy(&w->pump);
 	d->started_at = w->engine.pid != 0 ? w->engine.started : 0;
 	if (memcmp(&w->shown, d, sizeof(DsocrDevice)) == 0)
 		return;
@@ -173,7 +173,7 @@ start_engine(Worker *w)
 	if (!dsocr_process_start(&w->engine, &command, &err))
 	{
 		/* Waiting for a program that is not there helps nobody. */
-		if (err.code == DSOCR_E_MODEL)
+		if (err.code == DSOCR_E_MODEL || err.code == DSOCR_E_DEVICE)
 			w->failures = Max(w->failures, REFUSE_AFTER);
 		note_failure(w, &err, false);
 		return;
@@ -188,8 +188,8 @@ static void
 lose_engine(Worker *w, bool now, const char *why)
 {
 	if (why != NULL)
-		ereport(LOG, (errmsg("dsocr worker %s: engine (PID %d) %s", w->engine.device,
-							 (int) w->engine.pid, why)));
+		ereport(LOG, (errmsg("dsocr worker %s: %s (PID %d) %s", w->engine.device,
+							 dsocr_process_noun(&w->engine), (int) w->engine.pid, why)));
 	dsocr_pump_return(&w->pump, !w->expected);
 	dsocr_process_lose(&w->engine, now);
 }
@@ -209,21 +209,30 @@ engine_ended(Worker *w, const char *how)
 	}
 	if (w->gave_reason)
 		return; /* the reason was noted when it came */
-	snprintf(why.message, sizeof(why.message), "the engine %s", how);
+	snprintf(why.message, sizeof(why.message), "the %s %s", dsocr_process_noun(&w->engine), how);
 	snprintf(why.hint, sizeof(why.hint), "Look for more in the server log.");
 	note_failure(w, &why, false);
+}
+
+/* Would an engine be started otherwise than the present one was? */
+static bool
+settings_changed(const Worker *w)
+{
+	char *model = dsocr_model_path();
+	bool changed = strcmp(model, w->model) != 0 || w->weights != dsocr_weights ||
+				   w->threads != dsocr_threads || w->gpu_memory != dsocr_gpu_memory ||
+				   w->max_sequences != dsocr_max_sequences;
+
+	pfree(model);
+	return changed && !w->engine.of_pages;
 }
 
 /* A reload was asked for, or a setting has changed: start anew when idle. */
 static void
 reconsider(Worker *w, bool forced)
 {
-	char *model = dsocr_model_path();
-	bool changed = forced || strcmp(model, w->model) != 0 || w->weights != dsocr_weights ||
-				   w->threads != dsocr_threads || w->gpu_memory != dsocr_gpu_memory ||
-				   w->max_sequences != dsocr_max_sequences;
+	bool changed = forced || settings_changed(w);
 
-	pfree(model);
 	w->reloads = dsocr_dispatch_reloads(w->device);
 	if (w->engine.state != DSOCR_ENGINE_STARTING && w->engine.state != DSOCR_ENGINE_READY)
 	{
@@ -236,6 +245,10 @@ reconsider(Worker *w, bool forced)
 		w->drain = true;
 }
 
+/*
+ * A page server takes requests meanwhile: documents are open until all of
+ * their pages were asked for, so it would never be idle.
+ */
 static void
 drain_engine(Worker *w)
 {
@@ -258,7 +271,12 @@ note_ready(Worker *w)
 	w->now.info = w->pump.info;
 	memset(&w->now.error, 0, sizeof(w->now.error));
 	w->engine.state = DSOCR_ENGINE_READY;
-	if (worth_logging(w))
+	if (!worth_logging(w))
+		return;
+	if (w->engine.of_pages)
+		ereport(LOG, (errmsg("dsocr worker %s: page server (PID %d) is ready", w->engine.device,
+							 (int) w->engine.pid)));
+	else
 		ereport(LOG, (errmsg("dsocr worker %s: engine (PID %d) is ready with model \"%s\"",
 							 w->engine.device, (int) w->engine.pid, w->now.info.name)));
 }
@@ -315,7 +333,7 @@ work_with(Worker *w)
 	if (!listen_to(w))
 		return;
 	if (w->engine.state == DSOCR_ENGINE_READY &&
-		dsocr_pump_out(&w->pump, !w->drain) != DSOCR_PUMP_OPEN)
+		dsocr_pump_out(&w->pump, !w->drain || w->engine.of_pages) != DSOCR_PUMP_OPEN)
 	{
 		/* It may have left an answer behind. */
 		if (listen_to(w))
@@ -415,7 +433,8 @@ dsocr_worker_main(Datum arg)
 
 	w->device = DatumGetInt32(arg);
 	w->last_sweep = w->rate_since = GetCurrentTimestamp();
-	dsocr_process_init(&w->engine, dsocr_shared->devices[w->device].name);
+	dsocr_process_init(&w->engine, dsocr_shared->devices[w->device].name,
+					   dsocr_shared->devices[w->device].of_pages);
 	dsocr_pump_init(&w->pump, w->device, &w->engine);
 	this_worker = w;
 	before_shmem_exit(worker_exit, (Datum) 0);
@@ -442,24 +461,31 @@ dsocr_worker_main(Datum arg)
 	}
 }
 
+static void
+register_worker(int device, const char *name)
+{
+	BackgroundWorker worker = {0};
+
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_ConsistentState;
+	worker.bgw_restart_time = WORKER_RESTART_S;
+	worker.bgw_main_arg = Int32GetDatum(device);
+	strlcpy(worker.bgw_library_name, "dsocr", BGW_MAXLEN);
+	strlcpy(worker.bgw_function_name, "dsocr_worker_main", BGW_MAXLEN);
+	snprintf(worker.bgw_name, BGW_MAXLEN, "dsocr worker %s", name);
+	snprintf(worker.bgw_type, BGW_MAXLEN, "dsocr worker %s", name);
+	RegisterBackgroundWorker(&worker);
+}
+
 void
 dsocr_worker_init(void)
 {
 	char names[DSOCR_MAX_DEVICES][DSOCR_DEVICE_NAME_MAX];
 	int n = dsocr_device_list(dsocr_devices, names);
 
+	/* The numbers are those of the devices in shared memory. */
 	for (int i = 0; i < n; i++)
-	{
-		BackgroundWorker worker = {0};
-
-		worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-		worker.bgw_start_time = BgWorkerStart_ConsistentState;
-		worker.bgw_restart_time = WORKER_RESTART_S;
-		worker.bgw_main_arg = Int32GetDatum(i);
-		strlcpy(worker.bgw_library_name, "dsocr", BGW_MAXLEN);
-		strlcpy(worker.bgw_function_name, "dsocr_worker_main", BGW_MAXLEN);
-		snprintf(worker.bgw_name, BGW_MAXLEN, "dsocr worker %s", names[i]);
-		snprintf(worker.bgw_type, BGW_MAXLEN, "dsocr worker %s", names[i]);
-		RegisterBackgroundWorker(&worker);
-	}
+		register_worker(i, names[i]);
+	if (dsocr_page_server)
+		register_worker(n, DSOCR_PAGES_DEVICE);
 }

@@ -38,6 +38,8 @@ CREATE FUNCTION @extschema@.dsocr_requests(
 	OUT state pg_catalog.text,
 	OUT task pg_catalog.text,
 	OUT mode pg_catalog.text,
+	OUT page pg_catalog.int4,
+	OUT pages pg_catalog.int4,
 	OUT device pg_catalog.text,
 	OUT views_done pg_catalog.int4,
 	OUT views pg_catalog.int4,
@@ -121,17 +123,17 @@ CREATE VIEW dsocr.workers AS
 	FROM @extschema@.dsocr_workers() AS w;
 
 COMMENT ON VIEW dsocr.workers IS
-'devices and their engines: state, model, memory, requests, speed, last trouble';
+'devices and their engines: state, model, memory, requests, speed, last trouble; device pages is the page server';
 
 CREATE VIEW dsocr.requests AS
 	SELECT r.slot, r.pid, pg_catalog.pg_get_userbyid(r.role) AS role, d.datname AS database,
-		r.state, r.task, r.mode, r.device, r.views_done, r.views, r.image_tokens, r.text_tokens,
+		r.state, r.task, r.mode, r.page, r.pages, r.device, r.views_done, r.views, r.image_tokens, r.text_tokens,
 		r.age, r.attempts
 	FROM @extschema@.dsocr_requests() AS r
 		LEFT JOIN pg_catalog.pg_database AS d ON d.oid OPERATOR(pg_catalog.=) r.database;
 
 COMMENT ON VIEW dsocr.requests IS
-'requests in flight: whose, what, how far';
+'requests in flight: whose, what, how far; documents that are open';
 
 CREATE VIEW dsocr.stats AS
 	SELECT s.device, s.completed, s.failed, s.cancelled, s.retried, s.image_tokens,

@@ -58,6 +58,25 @@ fail_slot(DsocrSlot *slot, const DsocrError *why)
 	end_slot(slot, DSOCR_SLOT_FAILED);
 }
 
+/* Why a slot whose engine has gone cannot be handed back; false: it can. */
+static bool
+is_lost(const DsocrSlot *slot, DsocrError *why)
+{
+	bool sent = slot->payload == DSM_HANDLE_INVALID;
+
+	if (slot->request.kind == DSOCR_PAGE || (slot->request.kind == DSOCR_DOCUMENT && sent))
+		dsocr_fail(why, DSOCR_E_ENGINE_LOST, "the page server died");
+	else if (slot->attempts > 1)
+		dsocr_fail(why, DSOCR_E_ENGINE_LOST,
+				   slot->request.kind == DSOCR_DOCUMENT ? "the page server died twice"
+														: "the engine died twice on this request");
+	else
+		return false;
+	dsocr_hint(why, "Look for the reason in the server log; the image may be damaged, or memory "
+					"may be short.");
+	return true;
+}
+
 /*
  * Hand back a slot whose engine has gone; queue lock held on entry, released
  * on return.
@@ -68,6 +87,7 @@ return_slot(DsocrSlot *slot, bool blame)
 	int device = slot->device;
 	bool cancelled = slot->state == DSOCR_SLOT_CANCELLED;
 	bool failed = false;
+	DsocrError lost = {0};
 
 	if (cancelled)
 		dsocr_slot_release(slot);
@@ -75,17 +95,9 @@ return_slot(DsocrSlot *slot, bool blame)
 	{
 		if (blame)
 			slot->attempts++;
-		failed = slot->attempts > 1;
+		failed = is_lost(slot, &lost);
 		if (failed)
-		{
-			DsocrError lost = {.code = DSOCR_E_ENGINE_LOST};
-
-			snprintf(lost.message, sizeof(lost.message), "the engine died twice on this request");
-			snprintf(lost.hint, sizeof(lost.hint),
-					 "Look for the reason in the server log; the image may be damaged, or memory "
-					 "may be short.");
 			fail_slot(slot, &lost);
-		}
 		else
 		{
 			slot->state = DSOCR_SLOT_QUEUED;
@@ -165,10 +177,15 @@ goes_before(const DsocrSlot *a, const DsocrSlot *b, bool fair)
 	return a->sequence < b->sequence;
 }
 
-/* The request to be served next, NULL if there is none; queue lock held. */
+/*
+ * The request that a device serves next, NULL if there is none; queue lock
+ * held.  The page server has a process for each document that can die in its
+ * place, so it has no suspects.
+ */
 static DsocrSlot *
-next_slot(int in_flight)
+next_slot(int device, int in_flight)
 {
+	bool of_pages = dsocr_shared->devices[device].of_pages;
 	DsocrSlot *suspect = NULL;
 	DsocrSlot *next = NULL;
 	bool fair = picks % FAIR_PICK == FAIR_PICK - 1;
@@ -177,9 +194,10 @@ next_slot(int in_flight)
 	{
 		DsocrSlot *slot = &dsocr_slots[i];
 
-		if (slot->state != DSOCR_SLOT_QUEUED)
+		if (slot->state != DSOCR_SLOT_QUEUED ||
+			dsocr_kind_is_of_pages(slot->request.kind) != of_pages)
 			continue;
-		if (slot->attempts > 0)
+		if (slot->attempts > 0 && !of_pages)
 		{
 			if (goes_before(slot, suspect, true))
 				suspect = slot;
@@ -264,7 +282,7 @@ dsocr_dispatch_take(int device, int in_flight, DsocrWork *work)
 
 	memset(work, 0, sizeof(*work));
 	LWLockAcquire(dsocr_queue_lock, LW_EXCLUSIVE);
-	next = next_slot(in_flight);
+	next = next_slot(device, in_flight);
 	if (next == NULL)
 	{
 		LWLockRelease(dsocr_queue_lock);
@@ -276,7 +294,7 @@ dsocr_dispatch_take(int device, int in_flight, DsocrWork *work)
 	work->handle.slot = next - dsocr_slots;
 	work->handle.generation = next->generation;
 	work->request = next->request;
-	work->suspect = next->attempts > 0;
+	work->suspect = next->attempts > 0 && !dsocr_kind_is_of_pages(next->request.kind);
 	LWLockRelease(dsocr_queue_lock);
 
 	picks++;
@@ -297,6 +315,33 @@ dsocr_dispatch_take(int device, int in_flight, DsocrWork *work)
 	return true;
 }
 
+void
+dsocr_dispatch_sent(DsocrHandle h)
+{
+	DsocrSlot *slot;
+	dsm_handle payload = DSM_HANDLE_INVALID;
+
+	LWLockAcquire(dsocr_queue_lock, LW_EXCLUSIVE);
+	slot = working_slot(h);
+	if (slot != NULL && dsocr_kind_is_of_pages(slot->request.kind))
+	{
+		payload = slot->payload;
+		slot->payload = DSM_HANDLE_INVALID;
+	}
+	LWLockRelease(dsocr_queue_lock);
+	if (payload == DSM_HANDLE_INVALID)
+		return;
+	dsocr_payload_free(payload);
+
+	/* The slot stays with this worker: its owner can only mark it. */
+	LWLockAcquire(dsocr_queue_lock, LW_EXCLUSIVE);
+	dsocr_shared->memory_used -= slot->memory - slot->request.room;
+	slot->memory = slot->request.room;
+	dsocr_shared->releases++;
+	dsocr_line_wake();
+	LWLockRelease(dsocr_queue_lock);
+}
+
 bool
 dsocr_dispatch_wanted(DsocrHandle h)
 {
@@ -313,13 +358,33 @@ dsocr_dispatch_wanted(DsocrHandle h)
 void
 dsocr_dispatch_progress(DsocrHandle h, const DsocrProgress *p)
 {
+	static const DsocrResult nothing = {0};
 	DsocrSlot *slot;
+	bool opened = false;
+	int device = 0;
+	int64 waited = 0;
+	int64 total = 0;
 
 	LWLockAcquire(dsocr_queue_lock, LW_EXCLUSIVE);
 	slot = working_slot(h);
 	if (slot != NULL)
+	{
+		opened = slot->state == DSOCR_SLOT_RUNNING && slot->request.kind == DSOCR_DOCUMENT &&
+				 slot->progress.pages == 0 && p->pages > 0;
 		slot->progress = *p;
+	}
+	if (opened)
+	{
+		device = slot->device;
+		waited = slot->started - slot->submitted;
+		total = GetCurrentTimestamp() - slot->submitted;
+		dsocr_slot_wake(slot->owner_procno);
+	}
 	LWLockRelease(dsocr_queue_lock);
+
+	/* What there was to do for a document is done when it is open. */
+	if (opened)
+		dsocr_stats_completed(device, &nothing, waited, total);
 }
 
 /*
@@ -428,6 +493,7 @@ dsocr_dispatch_drop(DsocrHandle h)
 {
 	DsocrSlot *slot;
 	int device;
+	bool opened; /* a document that was open, and counted then */
 
 	LWLockAcquire(dsocr_queue_lock, LW_EXCLUSIVE);
 	slot = working_slot(h);
@@ -437,8 +503,10 @@ dsocr_dispatch_drop(DsocrHandle h)
 		return;
 	}
 	device = slot->device;
+	opened = slot->request.kind == DSOCR_DOCUMENT && slot->progress.pages > 0;
 	dsocr_slot_release(slot);
-	dsocr_stats_cancelled(device);
+	if (!opened)
+		dsocr_stats_cancelled(device);
 }
 
 void
@@ -463,11 +531,13 @@ dsocr_dispatch_refuse(int device)
 
 	LWLockAcquire(dsocr_queue_lock, LW_EXCLUSIVE);
 	for (int i = 0; i < dsocr_shared->n_devices; i++)
-		all = all && (dsocr_shared->devices[i].refuses ||
+		all = all && (dsocr_shared->devices[i].of_pages != d->of_pages ||
+					  dsocr_shared->devices[i].refuses ||
 					  dsocr_slot_abandoned(&dsocr_shared->devices[i], d->worker_changed));
 	for (int i = 0; all && i < dsocr_shared->n_slots; i++)
 	{
-		if (dsocr_slots[i].state != DSOCR_SLOT_QUEUED)
+		if (dsocr_slots[i].state != DSOCR_SLOT_QUEUED ||
+			dsocr_kind_is_of_pages(dsocr_slots[i].request.kind) != d->of_pages)
 			continue;
 		fail_slot(&dsocr_slots[i], &d->error);
 		failed++;

@@ -25,10 +25,17 @@ extern void dsocr_dispatch_attach(int device);
 extern void dsocr_dispatch_detach(int device, bool blame);
 
 /*
- * Take the next request: interactive before bulk, oldest first.  Suspects are
- * given only to a worker that has nothing in flight.  false: nothing to do.
+ * Take the next request that the device serves: interactive before bulk,
+ * oldest first.  Suspects are given only to a worker that has nothing in
+ * flight.  false: nothing to do.
  */
 extern bool dsocr_dispatch_take(int device, int in_flight, DsocrWork *work);
+
+/*
+ * All of it is with the page server: its memory is not needed any more, for
+ * requests of pages are not repeated by the queue.
+ */
+extern void dsocr_dispatch_sent(DsocrHandle h);
 
 /* false once the owner has given up; then dsocr_dispatch_drop. */
 extern bool dsocr_dispatch_wanted(DsocrHandle h);
@@ -45,7 +52,8 @@ extern void dsocr_dispatch_drop(DsocrHandle h);
 
 /*
  * The engine died.  With blame the request may be the reason: it runs once
- * more, alone, and fails the second time.
+ * more, alone, and fails the second time.  A document that was open, and what
+ * was asked of it, fail at once: who has the bytes opens it again.
  */
 extern void dsocr_dispatch_return(DsocrHandle h, bool blame);
 

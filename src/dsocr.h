@@ -14,24 +14,31 @@
 
 #define DSOCR_VERSION "0.1.0"
 #define DSOCR_MAX_DEVICES 16
+#define DSOCR_MAX_WORKERS (DSOCR_MAX_DEVICES + 1) /* and the page server */
+#define DSOCR_PAGES_DEVICE "pages"				  /* its name among the devices */
 #define DSOCR_MAX_SLOTS 1024
 #define DSOCR_DEVICE_NAME_MAX 32 /* bytes, with NUL */
 
 /* settings (guc.c) */
-extern char *dsocr_model;			/* empty: the embedded one */
-extern char *dsocr_devices;			/* comma-separated list: "cpu" */
-extern int dsocr_mode;				/* DsocrMode */
-extern int dsocr_weights;			/* dsocr_weights_name() */
-extern int dsocr_max_requests;		/* slots */
-extern int dsocr_queue_memory;		/* kB */
-extern int dsocr_queue_timeout;		/* ms, 0 = wait forever */
-extern int dsocr_timeout;			/* ms, 0 = none */
-extern int dsocr_max_tokens;		/* 0 = as many as the context holds */
-extern int dsocr_max_image_bytes;	/* kB */
-extern int dsocr_max_pixels;		/* pixels */
-extern int dsocr_on_error;			/* DsocrOnError */
-extern char *dsocr_no_repeat_ngram; /* "size, window" */
-extern int dsocr_ngram_size;		/* parsed from it */
+extern char *dsocr_model;			 /* empty: the embedded one */
+extern char *dsocr_devices;			 /* comma-separated list: "cpu" */
+extern int dsocr_mode;				 /* DsocrMode */
+extern int dsocr_weights;			 /* dsocr_weights_name() */
+extern int dsocr_max_requests;		 /* slots */
+extern int dsocr_queue_memory;		 /* kB */
+extern int dsocr_queue_timeout;		 /* ms, 0 = wait forever */
+extern int dsocr_timeout;			 /* ms, 0 = none */
+extern int dsocr_max_tokens;		 /* 0 = as many as the context holds */
+extern int dsocr_max_image_bytes;	 /* kB */
+extern int dsocr_max_pixels;		 /* pixels */
+extern int dsocr_max_document_bytes; /* kB */
+extern int dsocr_max_pages;			 /* of a document */
+extern int dsocr_auto_rotate;		 /* DsocrAutoRotate */
+extern bool dsocr_page_server;		 /* documents of several pages can be read */
+extern char *dsocr_pages_path;		 /* empty: beside the engine */
+extern int dsocr_on_error;			 /* DsocrOnError */
+extern char *dsocr_no_repeat_ngram;	 /* "size, window" */
+extern int dsocr_ngram_size;		 /* parsed from it */
 extern int dsocr_ngram_window;
 extern int dsocr_max_requests_per_role; /* 0 = no limit */
 extern int dsocr_threads;				/* of the engine, 0 = all cores */
@@ -49,6 +56,13 @@ typedef enum DsocrOnError
 	DSOCR_ON_ERROR_NULL,
 	DSOCR_ON_ERROR_WARNING
 } DsocrOnError;
+
+typedef enum DsocrAutoRotate
+{
+	DSOCR_ROTATE_OFF,
+	DSOCR_ROTATE_ARCHIVE, /* functions that store: hOCR, PDF, attached columns */
+	DSOCR_ROTATE_ON
+} DsocrAutoRotate;
 
 extern void dsocr_guc_init(void);
 extern void dsocr_guc_reserve(void); /* after the last setting was defined */

@@ -36,6 +36,11 @@ int dsocr_timeout = 0;
 int dsocr_max_tokens = 0;
 int dsocr_max_image_bytes = 64 * 1024;
 int dsocr_max_pixels = 100 * 1000 * 1000;
+int dsocr_max_document_bytes = 256 * 1024;
+int dsocr_max_pages = 10000;
+int dsocr_auto_rotate = DSOCR_ROTATE_ARCHIVE;
+bool dsocr_page_server = true;
+char *dsocr_pages_path = NULL;
 int dsocr_on_error = DSOCR_ON_ERROR_ERROR;
 char *dsocr_no_repeat_ngram = NULL;
 int dsocr_ngram_size = 30;
@@ -67,6 +72,11 @@ static const struct config_enum_entry on_error_options[] = {
 	{"null", DSOCR_ON_ERROR_NULL, false},
 	{"warning", DSOCR_ON_ERROR_WARNING, false},
 	{NULL, 0, false}};
+
+static const struct config_enum_entry rotate_options[] = {{"off", DSOCR_ROTATE_OFF, false},
+														  {"archive", DSOCR_ROTATE_ARCHIVE, false},
+														  {"on", DSOCR_ROTATE_ON, false},
+														  {NULL, 0, false}};
 
 const char *
 dsocr_weights_name(int weights)
@@ -214,6 +224,15 @@ define_startup_settings(void)
 		"Program to run as the engine (path, default empty: beside the server's programs).",
 		"For tests and packaging.", &dsocr_engine_path, "", PGC_POSTMASTER, GUC_SUPERUSER_ONLY,
 		check_path, NULL, NULL);
+	DefineCustomBoolVariable(
+		"dsocr.page_server",
+		"Runs the page server, which opens PDF and TIFF of several pages (boolean, default on).",
+		NULL, &dsocr_page_server, true, PGC_POSTMASTER, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable(
+		"dsocr.pages_path",
+		"Program to run as the page server (path, default empty: dsocr-pages beside the engine).",
+		"For tests and packaging.", &dsocr_pages_path, "", PGC_POSTMASTER, GUC_SUPERUSER_ONLY,
+		check_path, NULL, NULL);
 }
 
 /* What the workers use; a reload lets them start the engine anew. */
@@ -255,6 +274,15 @@ define_limit_settings(void)
 	DefineCustomIntVariable(
 		"dsocr.max_pixels", "Largest image that is decoded (pixels, default 100000000).", NULL,
 		&dsocr_max_pixels, 100 * 1000 * 1000, 1, INT_MAX, PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("dsocr.max_document_bytes",
+							"Largest PDF or TIFF of several pages that is accepted (kB, default "
+							"256MB).",
+							NULL, &dsocr_max_document_bytes, 256 * 1024, 1, 1024 * 1024 - 1,
+							PGC_SUSET, GUC_UNIT_KB, NULL, NULL, NULL);
+	DefineCustomIntVariable("dsocr.max_pages",
+							"Longest document that is opened (pages, default 10000).",
+							"It does not matter how many of them are to be read.", &dsocr_max_pages,
+							10000, 1, INT_MAX, PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("dsocr.max_requests_per_role",
 							"Requests one role can have in flight (count, default 0: no limit).",
 							NULL, &dsocr_max_requests_per_role, 0, 0, DSOCR_MAX_SLOTS, PGC_SUSET, 0,
@@ -285,6 +313,11 @@ define_user_settings(void)
 							 "default error).",
 							 NULL, &dsocr_on_error, DSOCR_ON_ERROR_ERROR, on_error_options,
 							 PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomEnumVariable(
+		"dsocr.auto_rotate",
+		"Turns and straightens pages before they are read (off, archive or on, default archive).",
+		"archive: where the result is stored, as hOCR, searchable PDF or an attached column.",
+		&dsocr_auto_rotate, DSOCR_ROTATE_ARCHIVE, rotate_options, PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable(
 		"dsocr.queue_timeout",
 		"Longest wait for a place in the queue (ms, default 1min, 0: no limit).", NULL,
@@ -292,8 +325,9 @@ define_user_settings(void)
 	DefineCustomIntVariable("dsocr.timeout",
 							"Longest time for one request, waiting included (ms, default 0: no "
 							"limit).",
-							NULL, &dsocr_timeout, 0, 0, DAY_MS, PGC_USERSET, GUC_UNIT_MS, NULL,
-							NULL, NULL);
+							"Where a session has several in flight, since the last of them ended.",
+							&dsocr_timeout, 0, 0, DAY_MS, PGC_USERSET, GUC_UNIT_MS, NULL, NULL,
+							NULL);
 }
 
 /* How far queries and documents are read ahead. */

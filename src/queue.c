@@ -500,6 +500,15 @@ dsocr_queue_has_room(DsocrRequestKind kind, Size bytes)
 	return room;
 }
 
+Size
+dsocr_queue_memory_for(const DsocrRequest *request)
+{
+	Size bytes = payload_size(request) + request->room;
+
+	prepare_backend();
+	return dsocr_shared->memory_limit - Min(bytes, dsocr_shared->memory_limit);
+}
+
 void
 dsocr_queue_on_wait(void (*function)(void))
 {
@@ -630,7 +639,11 @@ log_request(const DsocrSlot *slot, const DsocrError *status, const DsocrResult *
 {
 	double ms = (GetCurrentTimestamp() - slot->submitted) / 1000.0;
 
-	if (status->code == DSOCR_OK)
+	if (status->code == DSOCR_OK && slot->request.kind == DSOCR_PAGE)
+		ereport(LOG, (errmsg("dsocr request: %.0f ms, image of page %d, %dx%d pixels", ms,
+							 slot->request.page, result->width, result->height),
+					  errhidestmt(true)));
+	else if (status->code == DSOCR_OK)
 		ereport(LOG, (errmsg("dsocr request: %.0f ms, %dx%d pixels, %d views, %d image tokens, "
 							 "%d text tokens, %d retries",
 							 ms, result->width, result->height, result->views, result->image_tokens,

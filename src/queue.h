@@ -46,6 +46,9 @@ extern bool dsocr_queue_try_submit(DsocrRequest *request, DsocrHandle *h);
  */
 extern bool dsocr_queue_has_room(DsocrRequestKind kind, Size bytes);
 
+/* Bytes that the queue has for a request beyond those that it has already. */
+extern Size dsocr_queue_memory_for(const DsocrRequest *request);
+
 /*
  * A function to call after each wake-up of a backend that stands in line while
  * requests of its own are in flight: it fetches what has ended, so that nobody

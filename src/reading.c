@@ -21,15 +21,41 @@
 #include "reading.h"
 
 #include "access/detoast.h"
-#include "lib/ilist.h"
 #include "miscadmin.h"
-#include "utils/guc.h"
 #include "utils/memutils.h"
-#include "queue.h"
+#include "engine/image_sniff.h"
+#include "opening.h"
+
+#define MAX_WINDOW 256
+
+/* Pages of a document that are being rendered, or are and wait for an engine. */
+#define MAX_RENDERED 6
+
+/* The same of all documents of this backend, in bytes. */
+#define MAX_RENDERED_BYTES ((Size) 64 << 20)
+
+/* A page that was in work when so many page servers died is given up. */
+#define MAX_LOSSES 2
+
+/* Enough of a document to see what it is. */
+#define SNIFF_BYTES 2048
+
+/* An A4 page in colour as a first guess: square inches, bytes of a pixel. */
+#define PAGE_SQUARE_INCHES 97
+#define PAGE_PIXEL_BYTES 3
+#define DEFAULT_DPI 144
+
+typedef enum Kind
+{
+	KIND_UNKNOWN,
+	KIND_IMAGE, /* one request to an engine */
+	KIND_PAGES	/* for the page server */
+} Kind;
 
 typedef enum EntryState
 {
-	ENTRY_NONE, /* outside of the window */
+	ENTRY_WANTED,
+	ENTRY_ASKED,
 	ENTRY_RENDERED,
 	ENTRY_READING,
 	ENTRY_ENDED
@@ -45,28 +71,34 @@ typedef struct PageBox
 typedef struct Entry
 {
 	EntryState state;
-	DsocrHandle handle; /* READING */
+	int losses;			/* page servers that died while it was ASKED */
+	bool cramped;		/* there was no memory for its image: ask with all room there is */
+	DsocrHandle handle; /* ASKED, READING */
+	DsocrResult image;	/* RENDERED; of an image, nothing */
 	PageBox *box;		/* ENDED */
 } Entry;
 
 struct DsocrReading
 {
 	MemoryContext context;
-	dlist_node node; /* in readings */
 	DsocrReadOptions options;
 	Datum document;
+	Kind kind;
+	DsocrOpening opening; /* KIND_PAGES */
 	DsocrError status;
-	int pages;	  /* of the document, 0 = not known */
-	int last;	  /* last page to read; valid when pages are known */
-	int next_out; /* number of the page to be given out next */
-	int next_in;  /* number of the next page to enter the window */
-	int window;	  /* length of entries */
+	DsocrError broken; /* no more pages can be rendered: why, else DSOCR_OK */
+	int pages;		   /* of the document, 0 = not known */
+	int last;		   /* last page to read; valid when pages are known */
+	int next_out;	   /* number of the page to be given out next */
+	int next_in;	   /* number of the next page to enter the window */
+	int window;		   /* length of entries */
 	Entry *entries;
+	Size largest;	/* bytes of an image of a page so far */
 	PageBox *given; /* the page that the caller has, or NULL */
 };
 
-/* All of this process: what stands in line fetches for all of them. */
-static dlist_head readings = DLIST_STATIC_INIT(readings);
+/* Images of pages that wait in this process. */
+static Size rendered_bytes = 0;
 
 /* ---- pages ---- */
 
@@ -97,6 +129,36 @@ entry_of(DsocrReading *r, int number)
 	return &r->entries[number % r->window];
 }
 
+static void
+drop_image(Entry *e)
+{
+	rendered_bytes -= e->image.image_len;
+	dsocr_result_free(&e->image);
+	memset(&e->image, 0, sizeof(e->image));
+}
+
+static void
+end_entry(DsocrReading *r, int number, const DsocrError *status)
+{
+	Entry *e = entry_of(r, number);
+
+	e->box = page_create(r, number);
+	e->box->page.status = *status;
+	e->state = ENTRY_ENDED;
+}
+
+static int
+count_entries(DsocrReading *r, EntryState state)
+{
+	int n = 0;
+
+	for (int number = r->next_out; number < r->next_in; number++)
+		n += entry_of(r, number)->state == state;
+	return n;
+}
+
+/* ---- the document ---- */
+
 void
 dsocr_read_options_init(DsocrReadOptions *options)
 {
@@ -106,9 +168,9 @@ dsocr_read_options_init(DsocrReadOptions *options)
 	options->max_tokens = dsocr_max_tokens;
 	options->first_page = 1;
 	options->last_page = PG_INT32_MAX;
+	options->auto_rotate = dsocr_auto_rotate == DSOCR_ROTATE_ON;
 }
 
-/* It is known how many pages there are: the window begins at the first one. */
 static void
 set_pages(DsocrReading *r, int pages)
 {
@@ -122,37 +184,50 @@ no_more_pages(const DsocrReading *r)
 	return r->pages > 0 && r->next_out > r->last;
 }
 
-/*
- * Is it a document that can be read at all?  Its size is known before it is
- * fetched and decompressed, so what is too large costs nothing.
- */
-static bool
-check_document(DsocrReading *r)
+/* An image that was asked for will not come: ask again, but not for ever. */
+static void
+note_loss(DsocrReading *r, int number, bool died)
 {
-	Size size = toast_raw_datum_size(r->document) - VARHDRSZ;
+	static const DsocrError lost = {.code = DSOCR_E_ENGINE_LOST,
+									.message = "the page server died twice on this page",
+									.hint = "Look for the reason in the server log."};
+	Entry *e = entry_of(r, number);
 
-	if (size == 0)
-		return dsocr_fail(&r->status, DSOCR_E_IMAGE, "document is empty");
-	if (size > (Size) dsocr_max_image_bytes * 1024)
+	e->state = ENTRY_WANTED;
+	e->losses += died;
+	if (e->losses >= MAX_LOSSES)
+		end_entry(r, number, &lost);
+}
+
+/* The page server has gone, or the document was closed. */
+static void
+lose_asked(void *arg, bool died)
+{
+	DsocrReading *r = arg;
+
+	for (int number = r->next_out; number < r->next_in; number++)
 	{
-		dsocr_fail(&r->status, DSOCR_E_IMAGE,
-				   "document has %zu bytes, more than dsocr.max_image_bytes (%s)", (size_t) size,
-				   GetConfigOptionByName("dsocr.max_image_bytes", NULL, false));
-		return dsocr_hint(
-			&r->status,
-			"Store a smaller image, or ask an administrator to raise dsocr.max_image_bytes.");
+		Entry *e = entry_of(r, number);
+
+		if (e->state != ENTRY_ASKED)
+			continue;
+		if (dsocr_queue_holds(e->handle))
+			dsocr_queue_cancel(e->handle);
+		note_loss(r, number, died);
 	}
-	set_pages(r, 1);
-	return true;
 }
 
 static void
 forget_reading(void *arg)
 {
-	dlist_delete(&((DsocrReading *) arg)->node);
+	DsocrReading *r = arg;
+
+	for (int i = 0; i < r->window; i++)
+		drop_image(&r->entries[i]);
+	dsocr_opening_end(&r->opening);
 }
 
-static void fetch_for_all(void);
+static void fetch_ended(void *arg);
 
 DsocrReading *
 dsocr_reading_create(const DsocrReadOptions *options, Datum document)
@@ -170,20 +245,76 @@ dsocr_reading_create(const DsocrReadOptions *options, Datum document)
 		r->options.password = MemoryContextStrdup(context, options->password);
 	r->document = document;
 	r->next_out = r->next_in = Max(options->first_page, 1);
-	r->window = 1;
+	r->window = Min(dsocr_prefetch, MAX_WINDOW);
 	r->entries = MemoryContextAllocZero(context, sizeof(Entry) * r->window);
+	r->opening.document = document;
+	r->opening.password = r->options.password;
+	r->opening.priority = options->priority;
+	r->opening.dpi = options->dpi;
+	r->opening.fetch = fetch_ended;
+	r->opening.lost = lose_asked;
+	r->opening.owner = r;
 
-	dlist_push_tail(&readings, &r->node);
+	dsocr_opening_init(&r->opening);
 	callback->func = forget_reading;
 	callback->arg = r;
 	MemoryContextRegisterResetCallback(context, callback);
-	dsocr_queue_on_wait(fetch_for_all);
-	check_document(r);
 	return r;
+}
+
+/* Is there anything in a document of this kind and size?  Sets status if not. */
+static bool
+check_kind(DsocrReading *r, Size size)
+{
+	if (r->kind == KIND_IMAGE && size > (Size) dsocr_max_image_bytes * 1024)
+		return dsocr_opening_too_large(&r->status, size, "dsocr.max_image_bytes", "image");
+	if (r->kind == KIND_PAGES && size > (Size) dsocr_max_document_bytes * 1024)
+		return dsocr_opening_too_large(&r->status, size, "dsocr.max_document_bytes", "document");
+	if (r->kind == KIND_IMAGE)
+		set_pages(r, 1);
+	else
+		return dsocr_opening_possible(&r->status);
+	return true;
+}
+
+/*
+ * Find out what the document is.  Its size is known before it is fetched and
+ * decompressed, and its beginning tells most formats: what is too large costs
+ * nothing.  Only a TIFF has to be looked through.
+ */
+static bool
+identify(DsocrReading *r)
+{
+	Size size = toast_raw_datum_size(r->document) - VARHDRSZ;
+	MemoryContext caller;
+	struct varlena *bytes;
+	DsocrFormat format;
+
+	if (r->kind != KIND_UNKNOWN)
+		return true;
+	if (size == 0)
+		return dsocr_fail(&r->status, DSOCR_E_IMAGE, "document is empty");
+
+	caller = MemoryContextSwitchTo(r->context);
+	bytes = PG_DETOAST_DATUM_SLICE(r->document, 0, SNIFF_BYTES);
+	format = dsocr_image_sniff((const uint8_t *) VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes));
+	pfree(bytes);
+	r->kind = format == DSOCR_FORMAT_PDF ? KIND_PAGES : KIND_IMAGE;
+	if (format == DSOCR_FORMAT_TIFF && size <= (Size) dsocr_max_document_bytes * 1024)
+	{
+		bytes = PG_DETOAST_DATUM_PACKED(r->document);
+		if (dsocr_tiff_has_pages((const uint8_t *) VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes)))
+			r->kind = KIND_PAGES;
+		if ((Pointer) bytes != DatumGetPointer(r->document))
+			pfree(bytes);
+	}
+	MemoryContextSwitchTo(caller);
+	return check_kind(r, size);
 }
 
 /* ---- fetch ---- */
 
+/* An engine has ended with a page. */
 static void
 fetch_page(DsocrReading *r, int number)
 {
@@ -196,27 +327,68 @@ fetch_page(DsocrReading *r, int number)
 	e->state = ENTRY_ENDED;
 }
 
+/* The page server has ended with a page. */
+static void
+fetch_image(DsocrReading *r, int number)
+{
+	Entry *e = entry_of(r, number);
+	DsocrError status;
+	char model[64];
+
+	dsocr_queue_fetch(e->handle, &status, &e->image, model);
+	rendered_bytes += e->image.image_len;
+	r->largest = Max(r->largest, e->image.image_len);
+	if (status.code == DSOCR_OK)
+		e->state = ENTRY_RENDERED;
+	else if (dsocr_opening_is_loss(status.code))
+	{
+		note_loss(r, number, true);
+		dsocr_opening_note_lost(&r->opening, true);
+	}
+	else if (status.code == DSOCR_E_MEMORY && !e->cramped)
+	{
+		e->state = ENTRY_WANTED;
+		e->cramped = true;
+	}
+	else
+		end_entry(r, number, &status);
+}
+
 /* Take what has ended. */
 static void
-fetch_ended(DsocrReading *r)
+fetch_ended(void *arg)
 {
+	DsocrReading *r = arg;
+
 	for (int number = r->next_out; number < r->next_in; number++)
 	{
 		Entry *e = entry_of(r, number);
 
-		if (e->state == ENTRY_READING && dsocr_queue_holds(e->handle) &&
-			dsocr_queue_poll(e->handle))
+		if ((e->state != ENTRY_READING && e->state != ENTRY_ASKED) ||
+			!dsocr_queue_holds(e->handle) || !dsocr_queue_poll(e->handle))
+			continue;
+		if (e->state == ENTRY_READING)
 			fetch_page(r, number);
+		else
+			fetch_image(r, number);
 	}
 }
 
+/* Take the news of the document. */
 static void
-fetch_for_all(void)
+look_at_document(DsocrReading *r)
 {
-	dlist_iter iter;
-
-	dlist_foreach (iter, &readings)
-		fetch_ended(dlist_container(DsocrReading, node, iter.cur));
+	if (r->kind != KIND_PAGES)
+		return;
+	dsocr_opening_look(&r->opening);
+	if (r->pages == 0 && r->opening.pages > 0)
+		set_pages(r, r->opening.pages);
+	if (r->opening.status.code == DSOCR_OK)
+		return;
+	if (r->pages > 0)
+		r->broken = r->opening.status;
+	else
+		r->status = r->opening.status;
 }
 
 /* ---- submit ---- */
@@ -249,18 +421,16 @@ submit(DsocrRequest *request, DsocrHandle *h, bool wait)
 
 /* The image itself as its only page; the document is detoasted for as long as it takes. */
 static bool
-submit_image(DsocrReading *r, Entry *e, bool wait)
+read_image(DsocrReading *r, Entry *e, bool wait)
 {
 	DsocrRequest request = read_request(r);
-	MemoryContext caller = MemoryContextSwitchTo(r->context);
+	MemoryContext caller;
 	struct varlena *bytes;
 	bool done;
 
 	if (!wait && !dsocr_queue_has_room(DSOCR_READ, toast_raw_datum_size(r->document)))
-	{
-		MemoryContextSwitchTo(caller);
 		return false;
-	}
+	caller = MemoryContextSwitchTo(r->context);
 	bytes = PG_DETOAST_DATUM_PACKED(r->document);
 	request.image = (const uint8_t *) VARDATA_ANY(bytes);
 	request.image_len = VARSIZE_ANY_EXHDR(bytes);
@@ -268,38 +438,183 @@ submit_image(DsocrReading *r, Entry *e, bool wait)
 	if ((Pointer) bytes != DatumGetPointer(r->document))
 		pfree(bytes);
 	MemoryContextSwitchTo(caller);
+	if (done)
+		e->state = ENTRY_READING;
 	return done;
 }
 
-/* Let pages enter the window. */
+/* Hand the image of a page to an engine. */
+static bool
+read_page(DsocrReading *r, int number, bool wait)
+{
+	Entry *e = entry_of(r, number);
+	DsocrRequest request = read_request(r);
+
+	if (e->image.image_len > dsocr_queue_memory_for(&request))
+	{
+		DsocrError err;
+
+		dsocr_fail(&err, DSOCR_E_MEMORY,
+				   "image of the page has %zu bytes, more than "
+				   "dsocr.queue_memory has room for",
+				   e->image.image_len);
+		drop_image(e);
+		end_entry(r, number, &err);
+		return true;
+	}
+	request.document = r->opening.id;
+	request.page = number;
+	request.max_pages = r->pages;
+	request.image = e->image.image;
+	request.image_len = e->image.image_len;
+	if (!submit(&request, &e->handle, wait))
+		return false;
+	drop_image(e);
+	e->state = ENTRY_READING;
+	return true;
+}
+
+/* Bytes that the image of a page will need, by those that were there already. */
+static Size
+expected_bytes(const DsocrReading *r)
+{
+	Size dpi = r->options.dpi > 0 ? r->options.dpi : DEFAULT_DPI;
+	Size most = (Size) dsocr_queue_memory * 1024 / 2;
+	Size bytes = r->largest;
+
+	if (bytes == 0)
+		bytes = PAGE_SQUARE_INCHES * PAGE_PIXEL_BYTES * dpi * dpi;
+	return Min(bytes, most);
+}
+
+/* Ask for the image of a page. */
+static bool
+ask_page(DsocrReading *r, int number, bool wait)
+{
+	Entry *e = entry_of(r, number);
+	DsocrRequest request = {.kind = DSOCR_PAGE,
+							.priority = r->options.priority,
+							.max_pixels = dsocr_max_pixels,
+							.document = r->opening.id,
+							.page = number,
+							.max_pages = r->pages,
+							.output = DSOCR_PAGE_RAW};
+
+	request.room = e->cramped ? dsocr_queue_memory_for(&request) : expected_bytes(r);
+	if (!submit(&request, &e->handle, wait))
+		return false;
+	e->state = ENTRY_ASKED;
+	return true;
+}
+
+/* Let pages enter the window; where no more can be rendered, as failures. */
 static void
 fill_window(DsocrReading *r)
 {
 	while (r->pages > 0 && r->next_in <= r->last && r->next_in < r->next_out + r->window)
-		entry_of(r, r->next_in++)->state = ENTRY_RENDERED;
+	{
+		Entry *e = entry_of(r, r->next_in++);
+
+		memset(e, 0, sizeof(*e));
+		e->state = r->kind == KIND_IMAGE ? ENTRY_RENDERED : ENTRY_WANTED;
+	}
+	for (int number = r->next_out; r->broken.code != DSOCR_OK && number < r->next_in; number++)
+	{
+		if (entry_of(r, number)->state == ENTRY_WANTED)
+			end_entry(r, number, &r->broken);
+	}
 }
 
-/*
- * Submit what there is to submit, as far as that goes at once; with wait, one
- * request at least.  false: there was nothing to submit.
- */
-static bool
-submit_some(DsocrReading *r, bool wait)
+/* The first entry in a state, 0 if there is none. */
+static int
+find_entry(DsocrReading *r, EntryState state)
 {
-	fill_window(r);
+	for (int number = r->next_out; number < r->next_in; number++)
+	{
+		if (entry_of(r, number)->state == state)
+			return number;
+	}
+	return 0;
+}
+
+/* The page to be asked for next: one that is suspected goes first, and alone. */
+static int
+find_wanted(DsocrReading *r, bool *alone)
+{
+	*alone = false;
 	for (int number = r->next_out; number < r->next_in; number++)
 	{
 		Entry *e = entry_of(r, number);
 
-		if (e->state != ENTRY_RENDERED)
+		if (e->losses == 0 || (e->state != ENTRY_WANTED && e->state != ENTRY_ASKED))
 			continue;
-		if (!submit_image(r, e, wait))
-			return true;
-		e->state = ENTRY_READING;
-		if (wait)
-			return true;
+		*alone = true;
+		return e->state == ENTRY_WANTED ? number : 0;
 	}
-	return false;
+	return find_entry(r, ENTRY_WANTED);
+}
+
+/* Is it time to ask for another page, before those that there are have been read? */
+static bool
+may_ask_ahead(DsocrReading *r, int number, bool alone)
+{
+	int asked = count_entries(r, ENTRY_ASKED);
+
+	if (entry_of(r, number)->cramped)
+		return false; /* only standing in line, for all the memory */
+	if (asked == 0 && find_entry(r, ENTRY_RENDERED) == 0)
+		return true;
+	return !alone && asked + count_entries(r, ENTRY_RENDERED) < MAX_RENDERED &&
+		   rendered_bytes + (asked + 1) * expected_bytes(r) < MAX_RENDERED_BYTES;
+}
+
+/* Submit what can be submitted at once. */
+static void
+submit_at_once(DsocrReading *r)
+{
+	bool alone;
+	int number;
+
+	while ((number = find_entry(r, ENTRY_RENDERED)) > 0)
+	{
+		if (!(r->kind == KIND_IMAGE ? read_image(r, entry_of(r, number), false)
+									: read_page(r, number, false)))
+			return;
+	}
+	if (r->kind != KIND_PAGES || (r->pages > 0 && (number = find_wanted(r, &alone)) == 0))
+		return;
+	if (!dsocr_opening_begun(&r->opening))
+		(void) dsocr_opening_submit(&r->opening, false);
+	while (r->opening.open && (number = find_wanted(r, &alone)) > 0 &&
+		   may_ask_ahead(r, number, alone) && ask_page(r, number, false))
+		;
+}
+
+/* Stand in line for one request; false when there is nothing to submit. */
+static bool
+submit_in_line(DsocrReading *r)
+{
+	int number = find_entry(r, ENTRY_RENDERED);
+	bool alone;
+
+	if (number > 0)
+		return r->kind == KIND_IMAGE ? read_image(r, entry_of(r, number), true)
+									 : read_page(r, number, true);
+	if (r->kind != KIND_PAGES)
+		return false;
+	if (!dsocr_opening_begun(&r->opening))
+		return dsocr_opening_submit(&r->opening, true);
+	number = find_wanted(r, &alone);
+	return r->opening.open && number > 0 && ask_page(r, number, true);
+}
+
+/* All pages have been rendered: the place of the document is for others. */
+static void
+close_early(DsocrReading *r)
+{
+	if (r->pages > 0 && r->next_in > r->last && find_entry(r, ENTRY_WANTED) == 0 &&
+		find_entry(r, ENTRY_ASKED) == 0)
+		dsocr_opening_close(&r->opening);
 }
 
 /* ---- the public face ---- */
@@ -307,10 +622,15 @@ submit_some(DsocrReading *r, bool wait)
 void
 dsocr_reading_advance(DsocrReading *r)
 {
+	if (dsocr_reading_ended(r) || !identify(r))
+		return;
+	look_at_document(r);
+	fetch_ended(r);
 	if (dsocr_reading_ended(r))
 		return;
-	fetch_ended(r);
-	submit_some(r, false);
+	fill_window(r);
+	submit_at_once(r);
+	close_early(r);
 }
 
 DsocrPage *
@@ -350,20 +670,35 @@ dsocr_reading_pages(const DsocrReading *r)
 	return r->pages;
 }
 
-/* Add what is in flight; false when there is no need to wait at all. */
-static bool
-add_handles(DsocrReading *r, DsocrHandle *handles, int *n)
+/* What is in flight of readings. */
+typedef struct Waiting
 {
-	if (dsocr_reading_ended(r))
+	DsocrHandle *handles;
+	int n;
+	int will_end; /* of them; a document that is open does not end by itself */
+} Waiting;
+
+/* Add a reading; false when there is no need to wait at all. */
+static bool
+add_handles(DsocrReading *r, Waiting *w)
+{
+	if (dsocr_reading_ended(r) || r->kind == KIND_UNKNOWN)
 		return false;
+	if (dsocr_opening_begun(&r->opening))
+	{
+		w->handles[w->n++] = r->opening.handle;
+		w->will_end += !r->opening.open;
+	}
 	for (int number = r->next_out; number < r->next_in; number++)
 	{
 		Entry *e = entry_of(r, number);
 
 		if (e->state == ENTRY_ENDED && number == r->next_out)
 			return false;
-		if (e->state == ENTRY_READING)
-			handles[(*n)++] = e->handle;
+		if (e->state != ENTRY_ASKED && e->state != ENTRY_READING)
+			continue;
+		w->handles[w->n++] = e->handle;
+		w->will_end++;
 	}
 	return true;
 }
@@ -371,31 +706,25 @@ add_handles(DsocrReading *r, DsocrHandle *handles, int *n)
 void
 dsocr_reading_wait(DsocrReading *const *waiting, int n)
 {
-	DsocrHandle *handles;
+	Waiting w = {NULL};
+	bool wait = true;
 	int most = 0;
-	int in_flight = 0;
 
 	for (int i = 0; i < n; i++)
-		most += waiting[i]->window;
-	handles = palloc(sizeof(DsocrHandle) * Max(most, 1));
-	for (int i = 0; i < n; i++)
-	{
-		if (!add_handles(waiting[i], handles, &in_flight))
-		{
-			pfree(handles);
-			return;
-		}
-	}
-	if (in_flight > 0)
-		(void) dsocr_queue_wait_any(handles, in_flight);
-	else
+		most += waiting[i]->window + 1;
+	w.handles = palloc(sizeof(DsocrHandle) * Max(most, 1));
+	for (int i = 0; i < n && wait; i++)
+		wait = add_handles(waiting[i], &w);
+	if (wait && w.will_end > 0)
+		(void) dsocr_queue_wait_any(w.handles, w.n);
+	else if (wait)
 	{
 		bool submitted = false;
 
 		for (int i = 0; i < n && !submitted; i++)
-			submitted = submit_some(waiting[i], true);
+			submitted = submit_in_line(waiting[i]);
 	}
-	pfree(handles);
+	pfree(w.handles);
 }
 
 void
@@ -405,7 +734,7 @@ dsocr_reading_delete(DsocrReading *r)
 	{
 		Entry *e = entry_of(r, number);
 
-		if (e->state == ENTRY_READING && dsocr_queue_holds(e->handle))
+		if ((e->state == ENTRY_READING || e->state == ENTRY_ASKED) && dsocr_queue_holds(e->handle))
 			dsocr_queue_cancel(e->handle);
 	}
 	MemoryContextDelete(r->context);

@@ -41,6 +41,16 @@ dsocr_outcome_create(void)
 }
 
 void
+dsocr_outcome_move(DsocrOutcome *to, DsocrOutcome *from)
+{
+	dsocr_result_free(&to->result);
+	to->status = from->status;
+	to->result = from->result;
+	memcpy(to->model, from->model, sizeof(to->model));
+	memset(&from->result, 0, sizeof(from->result));
+}
+
+void
 dsocr_outcome_delete(DsocrOutcome *outcome)
 {
 	MemoryContextDelete(outcome->context);

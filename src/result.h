@@ -24,6 +24,9 @@ typedef struct DsocrOutcome
 
 /* A zeroed outcome in a new context below the current one. */
 extern DsocrOutcome *dsocr_outcome_create(void);
+
+/* Take over what another one holds, which is empty then. */
+extern void dsocr_outcome_move(DsocrOutcome *to, DsocrOutcome *from);
 extern void dsocr_outcome_delete(DsocrOutcome *outcome);
 
 /* SQLSTATE (as ereport takes it) of an error of the engine. */

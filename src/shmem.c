@@ -62,6 +62,13 @@ shared_init(void)
 	dsocr_shared->n_devices = dsocr_device_list(dsocr_devices, names);
 	for (int i = 0; i < dsocr_shared->n_devices; i++)
 		strlcpy(dsocr_shared->devices[i].name, names[i], DSOCR_DEVICE_NAME_MAX);
+	if (dsocr_page_server)
+	{
+		DsocrDevice *d = &dsocr_shared->devices[dsocr_shared->n_devices++];
+
+		strlcpy(d->name, DSOCR_PAGES_DEVICE, DSOCR_DEVICE_NAME_MAX);
+		d->of_pages = true;
+	}
 	dsocr_shared->stats_since = GetCurrentTimestamp();
 }
 

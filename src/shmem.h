@@ -122,7 +122,7 @@ typedef struct DsocrStats
 typedef struct DsocrShared
 {
 	int n_slots;							 /* constant after start-up */
-	int n_devices;							 /* constant after start-up */
+	int n_devices;							 /* constant after start-up; with the page server */
 	int n_waiters;							 /* constant after start-up: length of that array */
 	Size memory_limit;						 /* constant after start-up */
 	Size memory_used;						 /* queue; bytes of payloads and results */
@@ -132,12 +132,12 @@ typedef struct DsocrShared
 	uint64 next_sequence;					 /* queue */
 	uint64 releases;						 /* queue; slots freed so far */
 	uint64 next_ticket;						 /* queue */
-	DsocrDevice devices[DSOCR_MAX_DEVICES];	 /* see there */
+	DsocrDevice devices[DSOCR_MAX_WORKERS];	 /* see there; the page server is the last */
 	TimestampTz stats_since;				 /* stats */
-	DsocrStats stats[DSOCR_MAX_DEVICES + 1]; /* stats; the last: never reached a device */
+	DsocrStats stats[DSOCR_MAX_WORKERS + 1]; /* stats; the last: never reached a device */
 } DsocrShared;
 
-#define DSOCR_STATS_NOWHERE DSOCR_MAX_DEVICES
+#define DSOCR_STATS_NOWHERE DSOCR_MAX_WORKERS
 
 /* Of this process; all NULL when the library was not preloaded. */
 extern DsocrShared *dsocr_shared;

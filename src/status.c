@@ -33,7 +33,7 @@ PG_FUNCTION_INFO_V1(dsocr_status);
 PG_FUNCTION_INFO_V1(dsocr_reload);
 
 #define WORKERS_COLUMNS 17
-#define REQUESTS_COLUMNS 14
+#define REQUESTS_COLUMNS 16
 #define STATS_COLUMNS 17
 #define STATUS_COLUMNS 9
 
@@ -76,12 +76,12 @@ put_text(Row *row, const char *text)
 
 /* 0 is NULL. */
 static void
-put_pid(Row *row, int pid)
+put_number(Row *row, int number)
 {
-	if (pid == 0)
+	if (number == 0)
 		put_null(row);
 	else
-		put(row, Int32GetDatum(pid));
+		put(row, Int32GetDatum(number));
 }
 
 /* Negative is NULL. */
@@ -139,13 +139,15 @@ resident_bytes(int pid)
 	return kb < 0 ? -1 : kb * 1024;
 }
 
+/* Requests that wait for a device of this kind. */
 static int
-count_slots(DsocrSlotState state)
+count_queued(bool of_pages)
 {
 	int n = 0;
 
 	for (int i = 0; i < dsocr_shared->n_slots; i++)
-		n += dsocr_slots[i].state == state;
+		n += dsocr_slots[i].state == DSOCR_SLOT_QUEUED &&
+			 dsocr_kind_is_of_pages(dsocr_slots[i].request.kind) == of_pages;
 	return n;
 }
 
@@ -170,14 +172,14 @@ dsocr_workers(PG_FUNCTION_ARGS)
 
 		LWLockAcquire(dsocr_queue_lock, LW_SHARED);
 		d = dsocr_shared->devices[i];
-		queued = count_slots(DSOCR_SLOT_QUEUED);
+		queued = count_queued(d.of_pages);
 		LWLockRelease(dsocr_queue_lock);
 
 		dsocr_error_redact(&d.error);
 		put_text(&row, d.name);
 		put_text(&row, device_states[d.state]);
-		put_pid(&row, d.worker_pid);
-		put_pid(&row, d.engine_pid);
+		put_number(&row, d.worker_pid);
+		put_number(&row, d.engine_pid);
 		put_text(&row, d.info.name);
 		put_text(&row, d.info.fingerprint);
 		put_text(&row, d.info.weights);
@@ -203,6 +205,50 @@ dsocr_workers(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
+static const char *
+state_name(const DsocrSlot *slot)
+{
+	if (slot->state == DSOCR_SLOT_RUNNING && slot->request.kind == DSOCR_DOCUMENT &&
+		slot->progress.pages > 0)
+		return "open";
+	return slot_states[slot->state];
+}
+
+static const char *
+task_name(const DsocrRequest *r)
+{
+	switch (r->kind)
+	{
+		case DSOCR_READ:
+			break;
+		case DSOCR_PROBE:
+			return "probe";
+		case DSOCR_DOCUMENT:
+			return "document";
+		case DSOCR_PAGE:
+			return "page";
+	}
+	return dsocr_task_names[r->task];
+}
+
+static const char *
+mode_name(const DsocrRequest *r)
+{
+	if (dsocr_kind_is_of_pages(r->kind))
+		return "";
+	return r->mode < DSOCR_N_MODES ? dsocr_mode_names[r->mode] : "custom";
+}
+
+/* Number of the page, and how many the document has; NULL for images by themselves. */
+static void
+put_pages(Row *row, const DsocrSlot *slot)
+{
+	const DsocrRequest *r = &slot->request;
+
+	put_number(row, r->kind == DSOCR_DOCUMENT ? 0 : r->page);
+	put_number(row, r->kind == DSOCR_DOCUMENT ? slot->progress.pages : r->max_pages);
+}
+
 static void
 put_request(Row *row, int index, const DsocrSlot *slot, bool visible)
 {
@@ -210,7 +256,7 @@ put_request(Row *row, int index, const DsocrSlot *slot, bool visible)
 
 	age->time = Max(GetCurrentTimestamp() - slot->submitted, 0);
 	put(row, Int32GetDatum(index));
-	put_pid(row, visible ? slot->owner_pid : 0);
+	put_number(row, visible ? slot->owner_pid : 0);
 	if (visible)
 	{
 		put(row, ObjectIdGetDatum(slot->role));
@@ -221,18 +267,17 @@ put_request(Row *row, int index, const DsocrSlot *slot, bool visible)
 		put_null(row);
 		put_null(row);
 	}
-	put_text(row, slot_states[slot->state]);
+	put_text(row, state_name(slot));
 	if (visible && slot->state != DSOCR_SLOT_FILLING)
 	{
-		put_text(row, slot->request.kind == DSOCR_PROBE ? "probe"
-														: dsocr_task_names[slot->request.task]);
-		put_text(row, slot->request.mode < DSOCR_N_MODES ? dsocr_mode_names[slot->request.mode]
-														 : "custom");
+		put_text(row, task_name(&slot->request));
+		put_text(row, mode_name(&slot->request));
+		put_pages(row, slot);
 	}
 	else
 	{
-		put_null(row);
-		put_null(row);
+		for (int i = 0; i < 4; i++)
+			put_null(row);
 	}
 	put_text(row, slot->device >= 0 ? dsocr_shared->devices[slot->device].name : "");
 	put(row, Int32GetDatum(slot->progress.views_done));
@@ -245,8 +290,8 @@ put_request(Row *row, int index, const DsocrSlot *slot, bool visible)
 
 /*
  * dsocr_requests(slot int4, pid int4, role oid, database oid, state text,
- *   task text, mode text, device text, views_done int4, views int4,
- *   image_tokens int4, text_tokens int4, age interval, attempts int4)
+ *   task text, mode text, page int4, pages int4, device text,
+ *   views_done int4, views int4, image_tokens int4, text_tokens int4, age interval, attempts int4)
  */
 Datum
 dsocr_requests(PG_FUNCTION_ARGS)

@@ -65,7 +65,7 @@ CREATE FUNCTION t.workers(OUT device text, OUT state text, OUT pid int4, OUT eng
 	OUT description text)
 	RETURNS SETOF record LANGUAGE c AS 'dsocr', 'dsocr_workers';
 CREATE FUNCTION t.requests(OUT slot int4, OUT pid int4, OUT role oid, OUT database oid,
-	OUT state text, OUT task text, OUT mode text, OUT device text, OUT views_done int4,
+	OUT state text, OUT task text, OUT mode text, OUT page int4, OUT pages int4, OUT device text, OUT views_done int4,
 	OUT views int4, OUT image_tokens int4, OUT text_tokens int4, OUT age interval,
 	OUT attempts int4) RETURNS SETOF record LANGUAGE c AS 'dsocr', 'dsocr_requests';
 CREATE FUNCTION t.stats(OUT device text, OUT completed int8, OUT failed int8,
