@@ -15,8 +15,10 @@
 
 #include "access/detoast.h"
 #include "utils/guc.h"
-#include "shmem.h"
-#include "slots.h"
+#include "engine/image_sniff.h"
+
+/* Enough of a document to see what it is. */
+#define SNIFF_BYTES 2048
 
 /* A document that was being opened when so many page servers died is refused. */
 #define MAX_DEATHS 2
@@ -24,31 +26,10 @@
 /* All of this process. */
 static dlist_head openings = DLIST_STATIC_INIT(openings);
 
-bool
-dsocr_opening_possible(DsocrError *err)
-{
-	bool served = false;
+/* ---- what it is ---- */
 
-	dsocr_require_preload();
-	for (int i = 0; i < dsocr_shared->n_devices; i++)
-		served = served || dsocr_shared->devices[i].of_pages;
-	if (!served)
-	{
-		dsocr_fail(err, DSOCR_E_DEVICE, "the page server, which opens documents, is switched off");
-		return dsocr_hint(err, "An administrator can set dsocr.page_server to on and restart the "
-							   "server.");
-	}
-	if (dsocr_slot_documents_max() < 1)
-	{
-		dsocr_fail(err, DSOCR_E_DEVICE, "dsocr.max_requests leaves no room for documents");
-		return dsocr_hint(err, "An administrator can set dsocr.max_requests to 2 or more and "
-							   "restart the server.");
-	}
-	return true;
-}
-
-bool
-dsocr_opening_too_large(DsocrError *err, Size size, const char *setting, const char *what)
+static bool
+fail_size(DsocrError *err, Size size, const char *setting, const char *what)
 {
 	dsocr_fail(err, DSOCR_E_IMAGE, "document has %zu bytes, more than %s (%s)", (size_t) size,
 			   setting, GetConfigOptionByName(setting, NULL, false));
@@ -56,17 +37,66 @@ dsocr_opening_too_large(DsocrError *err, Size size, const char *setting, const c
 					  setting);
 }
 
+static Size
+document_bytes(Datum document)
+{
+	return toast_raw_datum_size(document) - VARHDRSZ;
+}
+
 bool
 dsocr_opening_check(Datum document, DsocrError *err)
 {
-	Size size = toast_raw_datum_size(document) - VARHDRSZ;
+	Size size = document_bytes(document);
 
 	if (size == 0)
 		return dsocr_fail(err, DSOCR_E_IMAGE, "document is empty");
 	if (size > (Size) dsocr_max_document_bytes * 1024)
-		return dsocr_opening_too_large(err, size, "dsocr.max_document_bytes", "document");
+		return fail_size(err, size, "dsocr.max_document_bytes", "document");
+	return dsocr_queue_opens_documents(err);
+}
+
+/* A TIFF has to be looked through: its pages are a chain. */
+static bool
+tiff_has_pages(Datum document)
+{
+	struct varlena *bytes = PG_DETOAST_DATUM_PACKED(document);
+	bool several =
+		dsocr_tiff_has_pages((const uint8_t *) VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes));
+
+	if ((Pointer) bytes != DatumGetPointer(document))
+		pfree(bytes);
+	return several;
+}
+
+/*
+ * Its size is known before a document is fetched and decompressed, and its
+ * beginning tells most formats: what is too large costs nothing.
+ */
+bool
+dsocr_opening_identify(Datum document, bool *of_pages, DsocrError *err)
+{
+	Size size = document_bytes(document);
+	struct varlena *bytes;
+	DsocrFormat format;
+
+	*of_pages = false;
+	if (size == 0)
+		return dsocr_fail(err, DSOCR_E_IMAGE, "document is empty");
+	bytes = PG_DETOAST_DATUM_SLICE(document, 0, SNIFF_BYTES);
+	format = dsocr_image_sniff((const uint8_t *) VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes));
+	pfree(bytes);
+	if (format == DSOCR_FORMAT_TIFF && size <= (Size) dsocr_max_document_bytes * 1024)
+		*of_pages = tiff_has_pages(document);
+	else
+		*of_pages = format == DSOCR_FORMAT_PDF;
+	if (*of_pages)
+		return dsocr_opening_check(document, err);
+	if (size > (Size) dsocr_max_image_bytes * 1024)
+		return fail_size(err, size, "dsocr.max_image_bytes", "image");
 	return true;
 }
+
+/* ---- open and closed ---- */
 
 static void
 fetch_for_all(void)
@@ -150,8 +180,7 @@ dsocr_opening_submit(DsocrOpening *o, bool wait)
 	struct varlena *bytes;
 	bool done;
 
-	if (!wait &&
-		!dsocr_queue_has_room(DSOCR_DOCUMENT, toast_raw_datum_size(o->document) - VARHDRSZ))
+	if (!wait && !dsocr_queue_has_room(DSOCR_DOCUMENT, document_bytes(o->document)))
 		return false;
 	bytes = PG_DETOAST_DATUM_PACKED(o->document);
 	request.image = (const uint8_t *) VARDATA_ANY(bytes);

@@ -41,17 +41,13 @@ typedef struct DsocrOpening
 } DsocrOpening;
 
 /*
- * Is there a page server at all?  false and err when its requests would never
- * be served.
+ * Is the document for the page server, or an image with one page?  false and
+ * err when it is too large, empty, or no page server is there.
  */
-extern bool dsocr_opening_possible(DsocrError *err);
+extern bool dsocr_opening_identify(Datum document, bool *of_pages, DsocrError *err);
 
-/* Is there something to open, and not too much of it?  Else false and err. */
+/* The same for any document that is to be opened, images included. */
 extern bool dsocr_opening_check(Datum document, DsocrError *err);
-
-/* The error for a document of a size over a setting; what is "image" or "document". */
-extern bool dsocr_opening_too_large(DsocrError *err, Size size, const char *setting,
-									const char *what);
 
 /*
  * The owner calls end before its memory goes, whatever happens.  In between

@@ -117,7 +117,7 @@ dsocr_document_open(Datum document, const char *password, int32 dpi, DsocrError 
 	callback->func = forget_document;
 	callback->arg = d;
 	MemoryContextRegisterResetCallback(context, callback);
-	if (!dsocr_opening_check(document, status) || !dsocr_opening_possible(status))
+	if (!dsocr_opening_check(document, status))
 		return d;
 	wait_until_open(d);
 	*status = d->opening.status;

@@ -226,25 +226,6 @@ raise_not_admitted(const Admission *a)
 							dsocr_queue_timeout)));
 }
 
-/* Open documents are counted by themselves: a limit of 1 lets a role read one. */
-static bool
-role_limit_reached(Oid role, DsocrRequestKind kind)
-{
-	int used = 0;
-
-	if (dsocr_max_requests_per_role == 0)
-		return false;
-	for (int i = 0; i < dsocr_shared->n_slots; i++)
-	{
-		const DsocrSlot *slot = &dsocr_slots[i];
-
-		if (slot->state != DSOCR_SLOT_FREE && slot->role == role &&
-			(slot->request.kind == DSOCR_DOCUMENT) == (kind == DSOCR_DOCUMENT))
-			used++;
-	}
-	return used >= dsocr_max_requests_per_role;
-}
-
 /*
  * May this request have a slot now?  Sets no_memory.  What is read ahead
  * leaves an eighth of slots, documents and memory to those who need one to go
@@ -337,7 +318,7 @@ admit(Admission *a)
 		bool limited;
 
 		LWLockAcquire(dsocr_queue_lock, LW_EXCLUSIVE);
-		limited = role_limit_reached(GetUserId(), a->kind);
+		limited = dsocr_slot_role_is_full(GetUserId(), a->kind);
 		slot = limited ? NULL : take_slot(a);
 		in_line = slot == NULL && !limited;
 		if (in_line)
@@ -480,7 +461,7 @@ dsocr_queue_try_submit(DsocrRequest *request, DsocrHandle *h)
 	a = admission_of(request);
 	a.ahead = is_ahead(a.kind);
 	LWLockAcquire(dsocr_queue_lock, LW_EXCLUSIVE);
-	if (!role_limit_reached(GetUserId(), a.kind))
+	if (!dsocr_slot_role_is_full(GetUserId(), a.kind))
 		slot = take_slot(&a);
 	LWLockRelease(dsocr_queue_lock);
 	return slot != NULL && enter(slot, request, h);
@@ -495,9 +476,26 @@ dsocr_queue_has_room(DsocrRequestKind kind, Size bytes)
 	prepare_backend();
 	a.ahead = is_ahead(kind);
 	LWLockAcquire(dsocr_queue_lock, LW_SHARED);
-	room = !role_limit_reached(GetUserId(), kind) && has_room(&a);
+	room = !dsocr_slot_role_is_full(GetUserId(), kind) && has_room(&a);
 	LWLockRelease(dsocr_queue_lock);
 	return room;
+}
+
+bool
+dsocr_queue_opens_documents(DsocrError *err)
+{
+	bool served = false;
+
+	prepare_backend();
+	for (int i = 0; i < dsocr_shared->n_devices; i++)
+		served = served || dsocr_shared->devices[i].of_pages;
+	if (served && dsocr_slot_documents_max() > 0)
+		return true;
+	dsocr_fail(err, DSOCR_E_DEVICE,
+			   served ? "dsocr.max_requests leaves no room for documents"
+					  : "the page server, which opens documents, is switched off");
+	return dsocr_hint(err, "An administrator can set %s and restart the server.",
+					  served ? "dsocr.max_requests to 2 or more" : "dsocr.page_server to on");
 }
 
 Size

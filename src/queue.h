@@ -46,6 +46,9 @@ extern bool dsocr_queue_try_submit(DsocrRequest *request, DsocrHandle *h);
  */
 extern bool dsocr_queue_has_room(DsocrRequestKind kind, Size bytes);
 
+/* Can documents be opened on this server?  false and err if never. */
+extern bool dsocr_queue_opens_documents(DsocrError *err);
+
 /* Bytes that the queue has for a request beyond those that it has already. */
 extern Size dsocr_queue_memory_for(const DsocrRequest *request);
 

@@ -23,7 +23,6 @@
 #include "access/detoast.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
-#include "engine/image_sniff.h"
 #include "opening.h"
 
 #define MAX_WINDOW 256
@@ -36,9 +35,6 @@
 
 /* A page that was in work when so many page servers died is given up. */
 #define MAX_LOSSES 2
-
-/* Enough of a document to see what it is. */
-#define SNIFF_BYTES 2048
 
 /* An A4 page in colour as a first guess: square inches, bytes of a pixel. */
 #define PAGE_SQUARE_INCHES 97
@@ -262,54 +258,20 @@ dsocr_reading_create(const DsocrReadOptions *options, Datum document)
 	return r;
 }
 
-/* Is there anything in a document of this kind and size?  Sets status if not. */
-static bool
-check_kind(DsocrReading *r, Size size)
-{
-	if (r->kind == KIND_IMAGE && size > (Size) dsocr_max_image_bytes * 1024)
-		return dsocr_opening_too_large(&r->status, size, "dsocr.max_image_bytes", "image");
-	if (r->kind == KIND_PAGES && size > (Size) dsocr_max_document_bytes * 1024)
-		return dsocr_opening_too_large(&r->status, size, "dsocr.max_document_bytes", "document");
-	if (r->kind == KIND_IMAGE)
-		set_pages(r, 1);
-	else
-		return dsocr_opening_possible(&r->status);
-	return true;
-}
-
-/*
- * Find out what the document is.  Its size is known before it is fetched and
- * decompressed, and its beginning tells most formats: what is too large costs
- * nothing.  Only a TIFF has to be looked through.
- */
+/* Find out what the document is; false with status set when it is nothing to read. */
 static bool
 identify(DsocrReading *r)
 {
-	Size size = toast_raw_datum_size(r->document) - VARHDRSZ;
-	MemoryContext caller;
-	struct varlena *bytes;
-	DsocrFormat format;
+	bool of_pages;
 
 	if (r->kind != KIND_UNKNOWN)
 		return true;
-	if (size == 0)
-		return dsocr_fail(&r->status, DSOCR_E_IMAGE, "document is empty");
-
-	caller = MemoryContextSwitchTo(r->context);
-	bytes = PG_DETOAST_DATUM_SLICE(r->document, 0, SNIFF_BYTES);
-	format = dsocr_image_sniff((const uint8_t *) VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes));
-	pfree(bytes);
-	r->kind = format == DSOCR_FORMAT_PDF ? KIND_PAGES : KIND_IMAGE;
-	if (format == DSOCR_FORMAT_TIFF && size <= (Size) dsocr_max_document_bytes * 1024)
-	{
-		bytes = PG_DETOAST_DATUM_PACKED(r->document);
-		if (dsocr_tiff_has_pages((const uint8_t *) VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes)))
-			r->kind = KIND_PAGES;
-		if ((Pointer) bytes != DatumGetPointer(r->document))
-			pfree(bytes);
-	}
-	MemoryContextSwitchTo(caller);
-	return check_kind(r, size);
+	if (!dsocr_opening_identify(r->document, &of_pages, &r->status))
+		return false;
+	r->kind = of_pages ? KIND_PAGES : KIND_IMAGE;
+	if (!of_pages)
+		set_pages(r, 1);
+	return true;
 }
 
 /* ---- fetch ---- */
@@ -385,10 +347,7 @@ look_at_document(DsocrReading *r)
 		set_pages(r, r->opening.pages);
 	if (r->opening.status.code == DSOCR_OK)
 		return;
-	if (r->pages > 0)
-		r->broken = r->opening.status;
-	else
-		r->status = r->opening.status;
+	*(r->pages > 0 ? &r->broken : &r->status) = r->opening.status;
 }
 
 /* ---- submit ---- */
@@ -554,7 +513,6 @@ find_wanted(DsocrReading *r, bool *alone)
 	return find_entry(r, ENTRY_WANTED);
 }
 
-/* Is it time to ask for another page, before those that there are have been read? */
 static bool
 may_ask_ahead(DsocrReading *r, int number, bool alone)
 {
@@ -670,7 +628,7 @@ dsocr_reading_pages(const DsocrReading *r)
 	return r->pages;
 }
 
-/* What is in flight of readings. */
+/* In flight. */
 typedef struct Waiting
 {
 	DsocrHandle *handles;

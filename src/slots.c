@@ -94,6 +94,24 @@ dsocr_slot_documents_max(void)
 	return dsocr_shared->n_slots / 2;
 }
 
+bool
+dsocr_slot_role_is_full(Oid role, DsocrRequestKind kind)
+{
+	int used = 0;
+
+	if (dsocr_max_requests_per_role == 0)
+		return false;
+	for (int i = 0; i < dsocr_shared->n_slots; i++)
+	{
+		const DsocrSlot *slot = &dsocr_slots[i];
+
+		if (slot->state != DSOCR_SLOT_FREE && slot->role == role &&
+			(slot->request.kind == DSOCR_DOCUMENT) == (kind == DSOCR_DOCUMENT))
+			used++;
+	}
+	return used >= dsocr_max_requests_per_role;
+}
+
 void
 dsocr_line_enter(int procno, int pid, bool document)
 {

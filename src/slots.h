@@ -41,6 +41,12 @@ extern bool dsocr_slot_alive(int procno, int pid);
 extern int dsocr_slot_documents_max(void);
 
 /*
+ * Has a role reached dsocr.max_requests_per_role?  Queue lock held.  Open
+ * documents are counted by themselves, so that a limit of 1 lets it read one.
+ */
+extern bool dsocr_slot_role_is_full(Oid role, DsocrRequestKind kind);
+
+/*
  * The line for a free slot; the queue lock is held exclusively.  Who waits to
  * open a document while no more may be open lets the others go before.
  */

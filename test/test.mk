@@ -69,6 +69,12 @@ $(BUILD)/stub_engine: test/stub/stub_engine.c $(STUB_OBJ)
 	@mkdir -p $(@D)
 	$(ENGINE_CC) $(ENGINE_CFLAGS) -o $@ $(filter %.c %.o,$^) -lm
 
+# Stands in for the page server, beside the other.
+STUB_PAGES_OBJ = $(patsubst %,$(BUILD)/src/engine/%.o,base request utf8 protocol protocol_read channel)
+$(BUILD)/stub_pages: test/stub/stub_pages.c $(STUB_PAGES_OBJ)
+	@mkdir -p $(@D)
+	$(ENGINE_CC) $(ENGINE_CFLAGS) -o $@ $(filter %.c %.o,$^)
+
 # A stand-in for cuBLASLt, which the emulated backend finds in the program itself.
 FAKE_BLAS = $(patsubst %,$(BUILD)/cuda_emu/%/test_blas,plain asan race)
 $(BUILD)/cuda_emu/%/fake_cublaslt.o: test/cuda_emu/fake_cublaslt.cu
@@ -79,7 +85,7 @@ $(FAKE_BLAS): %/test_blas: %/fake_cublaslt.o
 $(foreach build,plain asan race,$(eval $$(FAKE_BLAS): EMU_LINK_$(build) += -rdynamic))
 
 # What several parts of tools/check use.
-build-shared: $(BUILD)/dsocr-engine $(BUILD)/stub_engine $(BUILD)/cuda_emu/dsocr_cuda.so golden
+build-shared: $(BUILD)/dsocr-engine $(BUILD)/stub_engine $(BUILD)/stub_pages $(BUILD)/cuda_emu/dsocr_cuda.so golden
 build-unit: $(UNIT_BIN)
 build-fuzz: $(FUZZ_BIN)
 
@@ -92,7 +98,7 @@ check-fuzz: $(FUZZ_BIN)
 TAP = $(sort $(wildcard test/t/*.pl))
 PROVE_FLAGS ?= -v
 SERVER_COPY = $(abspath $(BUILD))/server
-check-tap: server-copy $(BUILD)/stub_engine golden $(BUILD)/cuda_emu/dsocr_cuda.so
+check-tap: server-copy $(BUILD)/stub_engine $(BUILD)/stub_pages golden $(BUILD)/cuda_emu/dsocr_cuda.so
 	@PG_CONFIG='$(PG_CONFIG)' DSOCR_SERVER_COPY='$(SERVER_COPY)' \
 		DSOCR_EMULATED='$(abspath $(BUILD))/cuda_emu/dsocr_cuda.so' \
 		DSOCR_PROVE_FLAGS='$(PROVE_FLAGS)' test/t/run $(BUILD)/stub_engine $(TAP)

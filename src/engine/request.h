@@ -105,8 +105,8 @@ typedef struct DsocrRequest
 	uint64_t document;	 /* PAGE: id of the open document; READ: that it is from, or 0 */
 	int32_t page;		 /* PAGE: number from 1; READ: of the document, or 0 */
 	int32_t dpi;		 /* DOCUMENT: of PDF pages, 0 = 144 */
-	int32_t max_pages;	 /* DOCUMENT: refuse documents of more, 0 = no limit; PAGE, READ: there are */
-	size_t room;		 /* memory kept for the answer; not sent, for the queue alone */
+	int32_t max_pages; /* DOCUMENT: refuse documents of more, 0 = no limit; PAGE, READ: there are */
+	size_t room;	   /* memory kept for the answer; not sent, for the queue alone */
 	DsocrPageOutput output; /* PAGE */
 	int32_t crop[4];		/* PAGE, DSOCR_PAGE_CROP: x1, y1, x2, y2 in pixels of the page */
 	const char *prompt;		/* GENERATE: the prompt; LOCATE: what; DOCUMENT: password; else NULL */

@@ -51,7 +51,7 @@ is(sql($node, "SELECT finish_reason, image_tokens, valid_image_tokens, text_toke
 	FROM dsocr_read('STUB:text=abcdefgh')"), 'stop|273|256|3|t|-0.125|model-a||', 'result');
 is(sql($node, "SELECT pages #- '{0,timings,decode}' #- '{0,timings,queued}' FROM dsocr_read('STUB:text=abcdefgh', mode => 'gundam')"),
 	'[{"grid": "1x1", "mode": "gundam", "page": 1, "skew": 0, "views": 1, "width": 1000, "height": 1000, "status": "ok", ' .
-	'"timings": {"encode": 2.000, "prefill": 3.000, "preprocess": 1.000}, "attempts": [], "rotation": 0, "confidence": 0.8825, "text_tokens": 3, "image_tokens": 903, ' .
+	'"timings": {"encode": 2.000, "prefill": 3.000, "preprocess": 1.000}, "attempts": [{"mode": "gundam", "text_tokens": 3, "finish_reason": "stop"}], "rotation": 0, "confidence": 0.8825, "text_tokens": 3, "image_tokens": 903, ' .
 	'"finish_reason": "stop", "prompt_tokens": 908, "valid_image_tokens": 856}]', 'pages');
 
 # swapped corners, huge coordinates, many blocks

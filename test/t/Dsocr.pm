@@ -22,7 +22,21 @@ sub stub_environment
 	return;
 }
 
+# Where the page server is, or its stand-in beside that of the engine.
+sub pages_program
+{
+	my ($which) = @_;
+
+	return $ENV{DSOCR_STUB_ENGINE} =~ s/stub_engine$/stub_pages/r if $which eq 'stub';
+	for my $folder (split /:/, $ENV{PATH})
+	{
+		return "$folder/dsocr-pages" if -x "$folder/dsocr-pages";
+	}
+	die 'dsocr-pages was not found';
+}
+
 # A running server with the extension; conf is appended to its configuration.
+# It has a page server if pages says so: "stub" or "real".
 sub new_server
 {
 	my ($name, %option) = @_;
@@ -31,6 +45,10 @@ sub new_server
 
 	$node->init(%{ $option{init} // {} });
 	mkdir $model or die "mkdir $model: $!";
+	$node->append_conf('postgresql.conf',
+		"dsocr.page_server = on\ndsocr.pages_path = '" . pages_program($option{pages}) . "'\n")
+	  if $option{pages};
+	$node->append_conf('postgresql.conf', "dsocr.page_server = off\n") unless $option{pages};
 	$node->append_conf('postgresql.conf', <<"END");
 shared_preload_libraries = 'dsocr'
 dsocr.engine_path = '$ENV{DSOCR_STUB_ENGINE}'
