@@ -65,26 +65,40 @@ end_job(DsocrEngine *e, const DsocrEvents *events, DsocrJob *job, const DsocrRes
 }
 
 static void
-fail_job(DsocrEngine *e, const DsocrEvents *events, DsocrJob *job, const DsocrError *why)
-{
-	if (why->code == DSOCR_E_DEVICE)
-		e->broken = true;
-	end_job(e, events, job, NULL, why);
-}
-
-static void
-finish_job(DsocrEngine *e, const DsocrEvents *events, DsocrJob *job)
+answer_job(DsocrEngine *e, const DsocrEvents *events, DsocrJob *job)
 {
 	DsocrResult result;
 	DsocrError err = {0};
 
-	if (!dsocr_job_result(job, e->model, &result, &err))
-	{
-		fail_job(e, events, job, &err);
-		return;
-	}
+	dsocr_job_answer(job, &result);
 	end_job(e, events, job, &result, &err);
 	dsocr_result_free(&result);
+}
+
+/* A later reading that fails leaves the result of an earlier one. */
+static void
+fail_job(DsocrEngine *e, const DsocrEvents *events, DsocrJob *job, const DsocrError *why)
+{
+	if (why->code == DSOCR_E_DEVICE)
+		e->broken = true;
+	if (job->has_best && why->code != DSOCR_E_DEVICE && why->code != DSOCR_E_CANCELLED)
+		answer_job(e, events, job);
+	else
+		end_job(e, events, job, NULL, why);
+}
+
+/* Answer, or read the page again from the head of the queue, holding nothing meanwhile. */
+static void
+finish_job(DsocrEngine *e, const DsocrEvents *events, DsocrJob *job)
+{
+	DsocrError err = {0};
+
+	if (!dsocr_job_keep(job, e->model, &err))
+		fail_job(e, events, job, &err);
+	else if (dsocr_job_again(job, e->model))
+		dsocr_scheduler_again(&e->scheduler, job);
+	else
+		answer_job(e, events, job);
 }
 
 static void
@@ -148,7 +162,7 @@ admit_waiting(DsocrEngine *e, const DsocrEvents *events)
 			fail_job(e, events, job, &err);
 		else if (dsocr_sequence_reserve(&job->sequence, e->model, e->kv))
 		{
-			job->timings.queued = dsocr_now_us() - job->arrived;
+			job->timings.queued += dsocr_now_us() - job->arrived;
 			dsocr_scheduler_admit(&e->scheduler, job);
 		}
 		else if (e->scheduler.active > 0)

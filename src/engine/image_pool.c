@@ -11,6 +11,8 @@
  */
 #include "image_pool.h"
 
+#include "page_look.h"
+
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -84,6 +86,25 @@ make_upright(DsocrImageTask *task, DsocrImage *image, const DsocrPoll *poll)
 		   dsocr_plan(image->width, image->height, &task->work.plan.spec, plan, &task->err);
 }
 
+/* The mode that suits the page, and its plan. */
+static bool
+choose_mode(DsocrImageTask *task, const DsocrImage *image)
+{
+	DsocrImageOutcome *outcome = &task->outcome;
+	DsocrPageLook look;
+	DsocrViewSpec spec;
+
+	outcome->mode = task->work.mode;
+	if (task->work.modes == 0)
+		return true;
+	if (!dsocr_page_look(image, &look, &task->err))
+		return false;
+	outcome->mode =
+		dsocr_mode_choose(&look, image->width, image->height, task->work.modes, task->work.mode);
+	spec = dsocr_mode_spec(outcome->mode);
+	return dsocr_plan(image->width, image->height, &spec, &outcome->plan, &task->err);
+}
+
 static void
 task_run(DsocrImageTask *task)
 {
@@ -98,7 +119,7 @@ task_run(DsocrImageTask *task)
 		ok = dsocr_fail(&task->err, DSOCR_E_IMAGE, "image is %d x %d, its header says %d x %d",
 						image.width, image.height, work->width, work->height);
 	task->outcome.plan = work->plan;
-	ok = ok && make_upright(task, &image, &poll);
+	ok = ok && make_upright(task, &image, &poll) && choose_mode(task, &image);
 	task->outcome.width = image.width;
 	task->outcome.height = image.height;
 	task->ok =

@@ -35,14 +35,17 @@ typedef struct DsocrImageWork
 	int page;  /* of a TIFF, from 1; 0 = the first */
 	int width; /* as its header said */
 	int height;
-	bool orient; /* make it upright and level; then the plan is made anew from plan.spec */
+	bool orient;	/* make it upright and level; then the plan is made anew from plan.spec */
+	uint32_t modes; /* choose one of them by a look at the page; 0: as planned */
+	DsocrMode mode; /* planned; the usual one where there is a choice */
 	DsocrPlan plan;
 } DsocrImageWork;
 
 /* What became of it. */
 typedef struct DsocrImageOutcome
 {
-	DsocrViews views;			  /* the caller's */
+	DsocrViews views; /* the caller's */
+	DsocrMode mode;
 	DsocrPlan plan;				  /* that they were made by */
 	DsocrOrientation orientation; /* zero where nothing was done */
 	int width;					  /* of the upright image, which the views show */

@@ -9,7 +9,6 @@
 
 #include "fault.h"
 #include "prompt.h"
-#include "transcript.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -150,6 +149,7 @@ dsocr_job_free(DsocrJob *job, DsocrModel *m)
 	dsocr_views_free(&job->views);
 	dsocr_loop_free(job->loop);
 	dsocr_free(job->logprobs);
+	dsocr_result_free(&job->best);
 	dsocr_free(job->prompt);
 	dsocr_free(job->image);
 	dsocr_free(job);
@@ -162,7 +162,8 @@ make_plan(DsocrJob *job, const DsocrModel *m, DsocrError *err)
 	const DsocrRequest *r = &job->request;
 	DsocrViewSpec spec = r->spec;
 
-	job->mode = r->mode == DSOCR_MODE_AUTO ? m->config.auto_mode : r->mode;
+	if (job->n_attempts == 0)
+		job->mode = r->mode == DSOCR_MODE_AUTO ? m->config.auto_mode : r->mode;
 	if (job->mode != DSOCR_MODE_CUSTOM)
 		spec = dsocr_mode_spec(job->mode);
 	if (r->kind == DSOCR_PROBE && r->image == NULL)
@@ -224,25 +225,75 @@ make_ids(const DsocrJob *job, const DsocrModel *m, int32_t **ids, size_t *n, siz
 						  : "Use a mode with fewer image tokens, for example small.");
 }
 
+/* Most image tokens that a mode can take for the page, whichever way up it is. */
+static int
+most_tokens(const DsocrJob *job, const DsocrViewSpec *spec)
+{
+	int most = 0;
+	DsocrPlan plan;
+
+	if (dsocr_plan(job->width, job->height, spec, &plan, NULL))
+		most = plan.image_tokens;
+	if (!job->request.auto_rotate)
+		return most;
+	for (int columns = 1; columns <= spec->max_tiles; columns++)
+		for (int rows = 1; columns * rows <= spec->max_tiles; rows++)
+			if (dsocr_plan(columns * SHAPE_UNIT, rows * SHAPE_UNIT, spec, &plan, NULL) &&
+				plan.image_tokens > most)
+				most = plan.image_tokens;
+	return most;
+}
+
+/*
+ * Modes to choose from when the page has been looked at.  What would fill the
+ * context with the image is not chosen.
+ */
+static uint32_t
+choices_of(const DsocrJob *job, const DsocrModel *m)
+{
+	uint32_t modes = m->config.modes;
+
+	if (job->request.mode != DSOCR_MODE_AUTO || job->n_attempts > 0 ||
+		job->request.kind != DSOCR_READ)
+		return 0;
+	for (int mode = DSOCR_MODE_TINY; mode < DSOCR_N_MODES; mode++)
+	{
+		DsocrViewSpec spec = dsocr_mode_spec((DsocrMode) mode);
+
+		if (mode != (int) job->mode && most_tokens(job, &spec) > m->config.max_positions / 2)
+			modes &= ~(1U << mode);
+	}
+	return (modes & (modes - 1)) != 0 ? modes : 0;
+}
+
 /*
  * Image tokens by which another plan may exceed this one, once the page has
- * been turned and straightened: the grid follows from its shape.
+ * been turned and straightened and a mode been chosen.
  */
 static int
 spare_tokens(const DsocrJob *job)
 {
-	const DsocrPlan *plan = &job->plan;
-	int most = plan->image_tokens;
-	DsocrPlan other;
+	int most = most_tokens(job, &job->plan.spec);
 
-	if (!job->request.auto_rotate)
-		return 0;
-	for (int columns = 1; columns <= plan->spec.max_tiles; columns++)
-		for (int rows = 1; columns * rows <= plan->spec.max_tiles; rows++)
-			if (dsocr_plan(columns * SHAPE_UNIT, rows * SHAPE_UNIT, &plan->spec, &other, NULL) &&
-				other.image_tokens > most)
-				most = other.image_tokens;
-	return most - plan->image_tokens;
+	for (int mode = DSOCR_MODE_TINY; mode < DSOCR_N_MODES; mode++)
+		if (job->choices >> mode & 1)
+		{
+			DsocrViewSpec spec = dsocr_mode_spec((DsocrMode) mode);
+			int tokens = most_tokens(job, &spec);
+
+			most = tokens > most ? tokens : most;
+		}
+	return most > job->plan.image_tokens ? most - job->plan.image_tokens : 0;
+}
+
+/* Tokens that may be written behind a prompt of n. */
+static int
+most_output(const DsocrJob *job, const DsocrModel *m, size_t n)
+{
+	int left = m->config.max_positions - (int) n;
+	int wanted = job->request.max_tokens;
+
+	return wanted > 0 && wanted < left ? wanted : left;
 }
 
 /* Input ids and how far the sequence may grow. */
@@ -259,9 +310,7 @@ make_sequence(DsocrJob *job, const DsocrModel *m, DsocrError *err)
 	{
 		int cap;
 
-		job->max_output = limit - (int) n;
-		if (job->request.max_tokens > 0 && job->request.max_tokens < job->max_output)
-			job->max_output = job->request.max_tokens;
+		job->max_output = most_output(job, m, n);
 		cap = (int) n + job->max_output + spare_tokens(job);
 		ok = dsocr_sequence_start(&job->sequence, m, ids, (int) n, cap < limit ? cap : limit,
 								  (int) at, &job->plan, err);
@@ -287,6 +336,7 @@ dsocr_job_prepare(DsocrJob *job, const DsocrModel *m, const DsocrKvCache *kv, Ds
 	job->prepared = true;
 	if (job->request.kind == DSOCR_PROBE)
 		return true;
+	job->choices = choices_of(job, m);
 	if (!make_sequence(job, m, err))
 		return false;
 	need = dsocr_kv_pages(job->sequence.cap);
@@ -313,6 +363,21 @@ dsocr_job_pixel_bytes(const DsocrJob *job)
 	return job->state > DSOCR_JOB_VIEWS ? 0 : views;
 }
 
+/* The encoded image for another reading; NULL when there will be none, or no memory for it. */
+static uint8_t *
+copy_for_later(const DsocrJob *job)
+{
+	size_t len = job->request.image_len;
+	uint8_t *copy;
+
+	if (!job->request.ladder || job->n_attempts + 1 >= DSOCR_MAX_ATTEMPTS)
+		return NULL;
+	copy = dsocr_alloc(len, 1, NULL);
+	if (copy != NULL)
+		memcpy(copy, job->image, len);
+	return copy;
+}
+
 bool
 dsocr_job_submit(DsocrJob *job, DsocrImagePool *pool, DsocrError *err)
 {
@@ -321,20 +386,26 @@ dsocr_job_submit(DsocrJob *job, DsocrImagePool *pool, DsocrError *err)
 								 .width = job->width,
 								 .height = job->height,
 								 .orient = job->request.auto_rotate,
+								 .modes = job->choices,
+								 .mode = job->mode,
 								 .plan = job->plan};
+	uint8_t *copy = copy_for_later(job);
 
 	job->task = dsocr_image_pool_submit(pool, job->image, job->request.image_len, &work, err);
 	if (job->task == NULL)
+	{
+		dsocr_free(copy);
 		return false;
-	job->image = NULL;
-	job->request.image = NULL;
+	}
+	job->image = copy;
+	job->request.image = copy;
 	job->state = DSOCR_JOB_PIXELS;
 	return true;
 }
 
-/* The page has another shape than was planned for: another prompt in the same pages. */
+/* The page has another shape or mode than was planned for: another prompt in the same pages. */
 static bool
-plan_again(DsocrJob *job, DsocrModel *m, const DsocrPlan *plan, DsocrError *err)
+plan_again(DsocrJob *job, DsocrModel *m, DsocrMode mode, const DsocrPlan *plan, DsocrError *err)
 {
 	DsocrSequence *s = &job->sequence;
 	int32_t *ids = NULL;
@@ -343,13 +414,15 @@ plan_again(DsocrJob *job, DsocrModel *m, const DsocrPlan *plan, DsocrError *err)
 	int left;
 	bool ok;
 
+	job->mode = mode;
 	job->plan = *plan;
 	if (!make_ids(job, m, &ids, &n, &at, err))
 		return false;
 	left = s->cap - (int) n;
 	ok = left >= 1 ||
 		 dsocr_fail(err, DSOCR_E_INTERNAL, "%d tokens reserved, prompt takes %zu", s->cap, n);
-	if (ok && left < job->max_output)
+	job->max_output = most_output(job, m, n);
+	if (left < job->max_output)
 		job->max_output = left;
 	ok = ok && dsocr_sequence_restart(s, m, ids, (int) n, (int) at, plan, err);
 	dsocr_free(ids);
@@ -369,12 +442,13 @@ take_image(DsocrJob *job, DsocrModel *m, DsocrImageTask *task, DsocrError *err)
 	job->orientation = image.orientation;
 	job->upright_width = image.width;
 	job->upright_height = image.height;
-	if (image.plan.columns == job->plan.columns && image.plan.rows == job->plan.rows)
+	if (image.mode == job->mode && image.plan.columns == job->plan.columns &&
+		image.plan.rows == job->plan.rows)
 	{
 		job->plan = image.plan;
 		return true;
 	}
-	return plan_again(job, m, &image.plan, err);
+	return plan_again(job, m, image.mode, &image.plan, err);
 }
 
 bool
@@ -464,6 +538,7 @@ dsocr_job_token(DsocrJob *job, const DsocrModel *m, int32_t id, float logprob)
 	}
 	job->logprobs[s->n - s->prompt_len] = logprob;
 	dsocr_sequence_push(s, id);
+	job->written++;
 	keep = dsocr_loop_push(job->loop, id);
 	if (keep >= 0)
 	{
@@ -474,52 +549,13 @@ dsocr_job_token(DsocrJob *job, const DsocrModel *m, int32_t id, float logprob)
 		finish(job, DSOCR_FINISH_LENGTH);
 }
 
+/* Views and tokens of earlier readings count, so that no number goes back. */
 DsocrProgress
 dsocr_job_progress(const DsocrJob *job)
 {
 	return (DsocrProgress){.id = job->request.id,
-						   .views_done = job->views_done,
-						   .views = job->plan.views,
+						   .views_done = job->views_before + job->views_done,
+						   .views = job->views_before + job->plan.views,
 						   .image_tokens = job->plan.image_tokens,
-						   .text_tokens = job->sequence.n - job->sequence.prompt_len};
-}
-
-bool
-dsocr_job_result(const DsocrJob *job, const DsocrModel *m, DsocrResult *result, DsocrError *err)
-{
-	const DsocrSequence *s = &job->sequence;
-	const DsocrTranscript transcript = {.ids = s->ids != NULL ? s->ids + s->prompt_len : NULL,
-										.logprobs = job->logprobs,
-										.n = s->n - s->prompt_len,
-										.loop = job->finish == DSOCR_FINISH_LOOP,
-										.width = job->upright_width,
-										.height = job->upright_height};
-
-	memset(result, 0, sizeof(*result));
-	if (!dsocr_transcript_fill(m->tokenizer, &transcript, result, err))
-		return false;
-	for (int i = 0; i < result->n_blocks; i++)
-		for (int k = 0; k < result->blocks[i].n_boxes; k++)
-			dsocr_orient_unmap_box(&job->orientation, job->width, job->height,
-								   result->blocks[i].boxes[k]);
-	result->rotation = job->orientation.rotation;
-	result->skew = job->orientation.skew;
-	result->finish = job->finish;
-	result->mode = job->mode;
-	result->width = job->width;
-	result->height = job->height;
-	result->grid_columns = job->plan.columns;
-	result->grid_rows = job->plan.rows;
-	result->views = job->plan.views;
-	result->image_tokens = job->plan.image_tokens;
-	result->valid_image_tokens = job->plan.valid_image_tokens;
-	result->prompt_tokens = s->prompt_len;
-	if (job->request.kind == DSOCR_READ)
-	{
-		result->n_attempts = 1;
-		result->attempts[0] = (DsocrAttempt){job->mode, job->finish, result->text_tokens};
-	}
-	result->pages = 1;
-	result->timings = job->timings;
-	return true;
+						   .text_tokens = job->written};
 }

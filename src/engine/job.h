@@ -17,7 +17,7 @@
 
 typedef enum DsocrJobState
 {
-	DSOCR_JOB_WAITING,	/* not admitted; nothing but the request is held */
+	DSOCR_JOB_WAITING,	/* not admitted; nothing is held but the request and what was read before */
 	DSOCR_JOB_IMAGE,	/* admitted, pages reserved; image to be decoded */
 	DSOCR_JOB_PIXELS,	/* the image is with the pool, or its views wait for embeddings */
 	DSOCR_JOB_VIEWS,	/* views to be encoded */
@@ -36,9 +36,18 @@ struct DsocrJob
 	DsocrJobState state;
 	bool cancelled;
 
+	/* readings that have ended; the best one's result while has_best */
+	int n_attempts;
+	DsocrAttempt attempts[DSOCR_MAX_ATTEMPTS];
+	bool has_best;
+	DsocrResult best;
+	int views_before; /* in those readings */
+	int written;	  /* tokens, in those and this one */
+
 	/* after prepare */
 	bool prepared;
 	DsocrMode mode;
+	uint32_t choices; /* of the mode, by a look at the page; 0: none */
 	DsocrPlan plan;
 	int width; /* page as stored, its orientation tag applied, pixels */
 	int height;
@@ -97,8 +106,21 @@ extern void dsocr_job_token(DsocrJob *job, const DsocrModel *m, int32_t id, floa
 
 extern DsocrProgress dsocr_job_progress(const DsocrJob *job);
 
-/* Fill *result; for a probe only what is known without the model. */
-extern bool dsocr_job_result(const DsocrJob *job, const DsocrModel *m, DsocrResult *result,
-							 DsocrError *err);
+/*
+ * The job has finished a reading: keep its result if it is the best one so
+ * far.  What stops by itself is better than what was cut, else the longer text
+ * is.  Errors: DSOCR_E_MEMORY.
+ */
+extern bool dsocr_job_keep(DsocrJob *job, const DsocrModel *m, DsocrError *err);
+
+/*
+ * Start again in the next mode up: gives back all that is held and goes to
+ * DSOCR_JOB_WAITING.  False when the result stands: it was not cut, the
+ * request does not want it, there is no such mode, or the image is gone.
+ */
+extern bool dsocr_job_again(DsocrJob *job, DsocrModel *m);
+
+/* The best result; the caller's then.  Only where there is one. */
+extern void dsocr_job_answer(DsocrJob *job, DsocrResult *result);
 
 #endif /* DSOCR_JOB_H */

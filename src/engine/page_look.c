@@ -191,9 +191,9 @@ static const struct
 	float line;
 	int characters;
 } enough[DSOCR_N_MODES] = {
-	[DSOCR_MODE_SMALL] = {12, 1000},
-	[DSOCR_MODE_BASE] = {11, 3000},
-	[DSOCR_MODE_LARGE] = {10, 4500},
+	[DSOCR_MODE_SMALL] = {13, 1000},
+	[DSOCR_MODE_BASE] = {12, 3000},
+	[DSOCR_MODE_LARGE] = {11, 4500},
 };
 
 /* Lines lower than this are lost in the views. */

@@ -145,7 +145,7 @@ typedef struct DsocrBlock
 
 #define DSOCR_MAX_ATTEMPTS 3
 
-/* One reading of a page; the last one gave the result. */
+/* One reading of a page, in their order; the result is that of the best one, see its mode. */
 typedef struct DsocrAttempt
 {
 	DsocrMode mode;

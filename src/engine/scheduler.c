@@ -134,6 +134,19 @@ dsocr_scheduler_admit(DsocrScheduler *s, DsocrJob *job)
 	s->active++;
 }
 
+void
+dsocr_scheduler_again(DsocrScheduler *s, DsocrJob *job)
+{
+	DsocrQueue *q = &s->queues[job->request.priority];
+
+	dsocr_scheduler_remove(s, job);
+	job->next = q->first;
+	if (q->first == NULL)
+		q->last = &job->next;
+	q->first = job;
+	s->waiting++;
+}
+
 /* The oldest admitted job of each priority in these states. */
 static void
 first_in(const DsocrScheduler *s, DsocrJobState from, DsocrJobState to, DsocrJob *first[2])

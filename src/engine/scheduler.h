@@ -57,6 +57,9 @@ extern DsocrJob *dsocr_scheduler_next(const DsocrScheduler *s);
 /* Admit the job that dsocr_scheduler_next gave. */
 extern void dsocr_scheduler_admit(DsocrScheduler *s, DsocrJob *job);
 
+/* An admitted job waits again, before all others of its priority. */
+extern void dsocr_scheduler_again(DsocrScheduler *s, DsocrJob *job);
+
 /* Whose image is next, NULL if none; it is that job's turn when taken is called. */
 extern DsocrJob *dsocr_scheduler_image(const DsocrScheduler *s);
 extern void dsocr_scheduler_image_taken(DsocrScheduler *s, const DsocrJob *job);

@@ -75,6 +75,10 @@ on_progress(void *arg, const DsocrProgress *p)
 
 	assert_true(p->id < 64 && !d->outcomes[p->id].done);
 	assert_in_range(p->views_done, 0, p->views);
+	/* no number goes back, whatever is read again */
+	assert_true(p->views_done >= d->outcomes[p->id].last.views_done);
+	assert_true(p->text_tokens >= d->outcomes[p->id].last.text_tokens);
+	d->outcomes[p->id].last = *p;
 	d->outcomes[p->id].progress++;
 }
 
@@ -94,13 +98,16 @@ on_done(void *arg, uint64_t id, const DsocrResult *result, const DsocrError *err
 		return;
 	}
 	assert_in_range(result->n_attempts, 1, DSOCR_MAX_ATTEMPTS);
-	assert_int_equal(result->attempts[result->n_attempts - 1].mode, result->mode);
+	assert_int_equal(result->attempts[0].finish == DSOCR_FINISH_STOP && result->n_attempts > 1, 0);
 	assert_true(result->confidence == (result->text_tokens > 0 ? exp(result->mean_logprob) : 0));
 	o->raw = strdup(result->raw);
 	o->tokens = result->text_tokens;
 	o->prompt_tokens = result->prompt_tokens;
 	o->logprob = result->mean_logprob;
 	o->finish = result->finish;
+	o->mode = result->mode;
+	o->n_attempts = result->n_attempts;
+	memcpy(o->attempts, result->attempts, sizeof(o->attempts));
 }
 
 static void

@@ -33,7 +33,11 @@ typedef struct EdOutcome
 	int32_t prompt_tokens;
 	double logprob;
 	DsocrFinish finish;
+	DsocrMode mode;
+	int n_attempts;
+	DsocrAttempt attempts[DSOCR_MAX_ATTEMPTS];
 	int progress; /* reports */
+	DsocrProgress last;
 } EdOutcome;
 
 typedef struct EdDriver
