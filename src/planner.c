@@ -178,6 +178,26 @@ rewrite_list(List *plans, Place place, Rewrite *r)
 		lfirst(cell) = rewrite(lfirst(cell), place, r);
 }
 
+/*
+ * Batch scans in parallel workers share nothing but what they count, and get
+ * the memory for it only as nodes that are aware of others.
+ */
+static void
+count_together(Plan *plan)
+{
+	ListCell *cell;
+
+	if (plan == NULL)
+		return;
+	check_stack_depth();
+	if (dsocr_batch_scan_calls(plan) != NIL)
+		plan->parallel_aware = true;
+	count_together(plan->lefttree);
+	count_together(plan->righttree);
+	foreach (cell, children_of(plan))
+		count_together(lfirst(cell));
+}
+
 static void
 rewrite_children(Plan *plan, Place place, Rewrite *r)
 {
@@ -204,6 +224,8 @@ rewrite_children(Plan *plan, Place place, Rewrite *r)
 			plan->lefttree = rewrite(plan->lefttree, outer, r);
 			plan->righttree = rewrite(plan->righttree, inner, r);
 	}
+	if (IsA(plan, Gather) || IsA(plan, GatherMerge))
+		count_together(plan->lefttree);
 }
 
 /* Can what the node evaluates last be evaluated above it? */
