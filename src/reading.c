@@ -316,7 +316,7 @@ fetch_image(DsocrReading *r, int number)
 		end_entry(r, number, &status);
 }
 
-/* Take what has ended. */
+/* Take what has ended; what an aborted subtransaction took away begins once more. */
 static void
 fetch_ended(void *arg)
 {
@@ -326,10 +326,13 @@ fetch_ended(void *arg)
 	{
 		Entry *e = entry_of(r, number);
 
-		if ((e->state != ENTRY_READING && e->state != ENTRY_ASKED) ||
-			!dsocr_queue_holds(e->handle) || !dsocr_queue_poll(e->handle))
+		if (e->state != ENTRY_READING && e->state != ENTRY_ASKED)
 			continue;
-		if (e->state == ENTRY_READING)
+		if (!dsocr_queue_holds(e->handle))
+			e->state = r->kind == KIND_IMAGE ? ENTRY_RENDERED : ENTRY_WANTED;
+		else if (!dsocr_queue_poll(e->handle))
+			continue;
+		else if (e->state == ENTRY_READING)
 			fetch_page(r, number);
 		else
 			fetch_image(r, number);
