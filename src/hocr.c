@@ -11,17 +11,20 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "hocr.h"
+#include "dsocr.h"
 
 #include <math.h>
 
 #include "fmgr.h"
+#include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "documents.h"
 #include "encoding.h"
 #include "html_text.h"
 #include "text_runs.h"
 
+PG_FUNCTION_INFO_V1(dsocr_hocr_document);
 PG_FUNCTION_INFO_V1(dsocr_hocr_layout);
 
 static const char head[] =
@@ -190,8 +193,8 @@ put_page(StringInfo out, const DsocrLayoutPage *page)
 	appendStringInfoString(out, "</div>\n");
 }
 
-void
-dsocr_hocr_write(const DsocrLayoutPages *pages, StringInfo out)
+static void
+write_file(const DsocrLayoutPages *pages, StringInfo out)
 {
 	MemoryContext work =
 		AllocSetContextCreate(CurrentMemoryContext, "dsocr hOCR page", ALLOCSET_DEFAULT_SIZES);
@@ -209,18 +212,34 @@ dsocr_hocr_write(const DsocrLayoutPages *pages, StringInfo out)
 	MemoryContextDelete(work);
 }
 
-Datum
-dsocr_hocr_layout(PG_FUNCTION_ARGS)
+static Datum
+hocr_text(const DsocrLayoutPages *pages)
 {
 	StringInfoData out;
 	int replaced = 0;
-	char *text;
+	char *converted;
 
+	initStringInfo(&out);
+	write_file(pages, &out);
+	converted = dsocr_encoding_to_server(out.data, &replaced);
+	dsocr_encoding_notice(replaced);
+	return PointerGetDatum(cstring_to_text(converted));
+}
+
+Datum
+dsocr_hocr_document(PG_FUNCTION_ARGS)
+{
+	DsocrLayoutPages *pages = dsocr_layout_read(fcinfo, 1);
+
+	if (pages == NULL)
+		PG_RETURN_NULL();
+	return hocr_text(pages);
+}
+
+Datum
+dsocr_hocr_layout(PG_FUNCTION_ARGS)
+{
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();
-	initStringInfo(&out);
-	dsocr_hocr_write(dsocr_layout_pages_parse(PG_GETARG_JSONB_P(0)), &out);
-	text = dsocr_encoding_to_server(out.data, &replaced);
-	dsocr_encoding_notice(replaced);
-	PG_RETURN_TEXT_P(cstring_to_text(text));
+	return hocr_text(dsocr_layout_pages_parse(PG_GETARG_JSONB_P(0)));
 }

@@ -121,9 +121,7 @@ look_at_jpeg(const uint8 *bytes, size_t len, DsocrPdfImage *image, const char **
 		size = big16(p + 2);
 		if (size < 2 || size > (size_t) (end - p) - 2)
 			return false;
-		if (marker == 0xe0 && image->dpi == 0)
-			image->dpi = jfif_dpi(p + 4, size - 2);
-		else if (marker == 0xe1 && image->orientation == 1)
+		if (marker == 0xe1 && image->orientation == 1)
 			image->orientation = exif_orientation(p + 4, size - 2);
 		else if (marker == 0xee && size >= 14 && memcmp(p + 4, "Adobe", 5) == 0)
 			adobe = true;
@@ -192,9 +190,6 @@ look_at_png(const uint8 *bytes, size_t len, DsocrPdfImage *image, const char **w
 			return false;
 		else if (memcmp(p + 4, "PLTE", 4) == 0 && palette && size % 3 == 0 && size <= 768)
 			image->palette = (DsocrPdfPart){data, size};
-		else if (memcmp(p + 4, "pHYs", 4) == 0 && size == 9 && data[8] == 1 &&
-				 big32(data) == big32(data + 4))
-			image->dpi = big32(data) * 0.0254;
 		else if (memcmp(p + 4, "IDAT", 4) == 0)
 		{
 			if (image->n_parts == MAX_PNG_PARTS)
@@ -213,6 +208,90 @@ look_at_png(const uint8 *bytes, size_t len, DsocrPdfImage *image, const char **w
 	return false;
 }
 
+/* ---- resolution ---- */
+
+static double
+sensible(double dpi)
+{
+	/* outside: what programs write without having asked anybody */
+	return dpi >= 50 && dpi <= 4800 ? dpi : 0;
+}
+
+static double
+png_dpi(const uint8 *bytes, size_t len)
+{
+	size_t at = 8;
+
+	while (len - at >= 12)
+	{
+		size_t size = big32(bytes + at);
+
+		if (size > len - at - 12)
+			return 0;
+		if (memcmp(bytes + at + 4, "pHYs", 4) == 0 && size == 9 && bytes[at + 16] == 1 &&
+			big32(bytes + at + 8) == big32(bytes + at + 12))
+			return big32(bytes + at + 8) * 0.0254;
+		at += 12 + size;
+	}
+	return 0;
+}
+
+static double
+jpeg_dpi(const uint8 *bytes, size_t len)
+{
+	/* JFIF comes first or not at all */
+	return len > 20 && bytes[3] == 0xe0 ? jfif_dpi(bytes + 6, len - 6) : 0;
+}
+
+static double
+tiff_dpi(const uint8 *bytes, size_t len)
+{
+	bool big = bytes[0] == 'M';
+	uint32 at = tiff_number(bytes + 4, 4, big);
+	double dots[2] = {0, 0};
+	double per_inch = 1; /* where no unit is named, it is the inch */
+	uint32 n;
+
+	if (at > len - 2)
+		return 0;
+	n = tiff_number(bytes + at, 2, big);
+	at += 2;
+	for (uint32 i = 0; i < n && at + 12 <= len; i++, at += 12)
+	{
+		uint32 tag = tiff_number(bytes + at, 2, big);
+
+		if (tag == 282 || tag == 283)
+		{
+			uint32 value = tiff_number(bytes + at + 8, 4, big);
+
+			if (value <= len - 8)
+				dots[tag - 282] = (double) tiff_number(bytes + value, 4, big) /
+								  Max(tiff_number(bytes + value + 4, 4, big), 1);
+		}
+		else if (tag == 296)
+		{
+			uint32 unit = tiff_number(bytes + at + 8, 2, big);
+
+			per_inch = unit == 2 ? 1 : unit == 3 ? 2.54 : 0;
+		}
+	}
+	return dots[0] == dots[1] ? dots[0] * per_inch : 0;
+}
+
+double
+dsocr_pdf_image_dpi(const uint8 *bytes, size_t len)
+{
+	if (len < 32)
+		return 0;
+	if (memcmp(bytes, "\x89PNG\r\n\x1a\n", 8) == 0)
+		return sensible(png_dpi(bytes, len));
+	if (memcmp(bytes, "\xff\xd8\xff", 3) == 0)
+		return sensible(jpeg_dpi(bytes, len));
+	if (memcmp(bytes, "II*\0", 4) == 0 || memcmp(bytes, "MM\0*", 4) == 0)
+		return sensible(tiff_dpi(bytes, len));
+	return 0;
+}
+
 bool
 dsocr_pdf_image_look(const uint8 *bytes, size_t len, DsocrPdfImage *image, const char **why)
 {
@@ -226,8 +305,5 @@ dsocr_pdf_image_look(const uint8 *bytes, size_t len, DsocrPdfImage *image, const
 		good = look_at_png(bytes, len, image, why);
 	else
 		good = false;
-	/* what programs write without having asked anybody */
-	if (!(image->dpi >= 50 && image->dpi <= 4800))
-		image->dpi = 0;
 	return good;
 }

@@ -25,7 +25,6 @@ typedef struct DsocrPdfImage
 	int channels;		  /* 1 gray, 3 RGB, 4 CMYK; 1 with a palette */
 	bool inverted;		  /* CMYK as Adobe writes it */
 	int orientation;	  /* 1 to 8, as EXIF has it */
-	double dpi;			  /* what the file says, 0 if nothing sensible */
 	DsocrPdfPart palette; /* of RGB triples; none: len 0 */
 	int n_parts;		  /* the bytes that go into the stream */
 	DsocrPdfPart *parts;
@@ -37,5 +36,12 @@ typedef struct DsocrPdfImage
  */
 extern bool dsocr_pdf_image_look(const uint8 *bytes, size_t len, DsocrPdfImage *image,
 								 const char **why);
+
+/*
+ * Resolution that a PNG, JPEG or TIFF names for its (first) page, dots per
+ * inch; 0 if it names none, or nothing sensible.  The head of the file is
+ * enough, as far as the resolution stands in it.
+ */
+extern double dsocr_pdf_image_dpi(const uint8 *bytes, size_t len);
 
 #endif /* DSOCR_PDF_IMAGE_H */

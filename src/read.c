@@ -87,9 +87,8 @@ bound_page(const RangeBound *bound, int32 unbounded)
 	return page == PG_INT32_MIN ? page : page - 1;
 }
 
-/* The range as first and last page; false when it lets no page in. */
-static bool
-pages_argument(FunctionCallInfo fcinfo, int n, DsocrReadOptions *options)
+bool
+dsocr_pages_argument(FunctionCallInfo fcinfo, int n, DsocrReadOptions *options)
 {
 	RangeType *pages;
 	RangeBound lower;
@@ -108,6 +107,17 @@ pages_argument(FunctionCallInfo fcinfo, int n, DsocrReadOptions *options)
 	return options->first_page <= options->last_page;
 }
 
+bool
+dsocr_dpi_argument(FunctionCallInfo fcinfo, int n, DsocrReadOptions *options, DsocrError *err)
+{
+	if (PG_ARGISNULL(n))
+		return true;
+	options->dpi = PG_GETARG_INT32(n);
+	if (options->dpi <= 0 || options->dpi > DSOCR_MAX_DPI)
+		return dsocr_fail(err, DSOCR_E_ARGUMENT, "dpi must be between 1 and %d", DSOCR_MAX_DPI);
+	return true;
+}
+
 static bool
 limits_arguments(FunctionCallInfo fcinfo, int n, DsocrReadOptions *options, DsocrError *err)
 {
@@ -120,13 +130,7 @@ limits_arguments(FunctionCallInfo fcinfo, int n, DsocrReadOptions *options, Dsoc
 			return dsocr_hint(err, "Leave max_tokens out to use the setting dsocr.max_tokens.");
 		}
 	}
-	if (!PG_ARGISNULL(n + 1))
-	{
-		options->dpi = PG_GETARG_INT32(n + 1);
-		if (options->dpi <= 0 || options->dpi > DSOCR_MAX_DPI)
-			return dsocr_fail(err, DSOCR_E_ARGUMENT, "dpi must be between 1 and %d", DSOCR_MAX_DPI);
-	}
-	return true;
+	return dsocr_dpi_argument(fcinfo, n + 1, options, err);
 }
 
 /* Text of the user in UTF-8; NULL, with err set, when it is too long. */
@@ -141,6 +145,16 @@ text_argument(Datum datum, int most, const char *name, DsocrCode code, DsocrErro
 		return utf8;
 	dsocr_fail(err, code, "%s is longer than %d bytes", name, most);
 	return NULL;
+}
+
+bool
+dsocr_password_argument(FunctionCallInfo fcinfo, int n, DsocrReadOptions *options, DsocrError *err)
+{
+	if (PG_ARGISNULL(n))
+		return true;
+	options->password = text_argument(PG_GETARG_DATUM(n), DSOCR_MAX_PASSWORD_BYTES, "password",
+									  DSOCR_E_ARGUMENT, err);
+	return options->password != NULL;
 }
 
 /* ---- a call ---- */
@@ -175,6 +189,7 @@ static const struct
 	[DSOCR_CALL_GENERATE] = {DSOCR_TASK_GENERATE, DSOCR_ANSWER_RAW, 2, false},
 	[DSOCR_CALL_READ] = {DSOCR_TASK_MARKDOWN, DSOCR_ANSWER_RESULT, 2, true},
 	[DSOCR_CALL_TRY] = {DSOCR_TASK_MARKDOWN, DSOCR_ANSWER_RESULT, 2, true},
+	[DSOCR_CALL_ARCHIVE] = {DSOCR_TASK_MARKDOWN, DSOCR_ANSWER_LAYOUT, 1, true},
 };
 
 /* The options of a call; false: with error the answer is that, else NULL. */
@@ -194,7 +209,7 @@ take_arguments(DsocrCall *call, FunctionCallInfo fcinfo)
 	options->task = task;
 	options->mode = mode_argument(fcinfo, at);
 	if (!limits_arguments(fcinfo, at + 2, options, &call->error) ||
-		!pages_argument(fcinfo, at + 1, options))
+		!dsocr_pages_argument(fcinfo, at + 1, options))
 		return false;
 	if (task >= DSOCR_TASK_LOCATE)
 	{
@@ -203,14 +218,7 @@ take_arguments(DsocrCall *call, FunctionCallInfo fcinfo)
 		if (options->prompt == NULL)
 			return false;
 	}
-	if (!PG_ARGISNULL(at + 4))
-	{
-		options->password = text_argument(PG_GETARG_DATUM(at + 4), DSOCR_MAX_PASSWORD_BYTES,
-										  "password", DSOCR_E_ARGUMENT, &call->error);
-		if (options->password == NULL)
-			return false;
-	}
-	return true;
+	return dsocr_password_argument(fcinfo, at + 4, options, &call->error);
 }
 
 DsocrCall *
@@ -332,9 +340,8 @@ dsocr_call_advance(DsocrCall *call)
 	return call->reading == NULL;
 }
 
-/* What becomes of a failure.  Returns only if the answer is NULL. */
-static void
-report_failure(const DsocrError *error)
+void
+dsocr_failure_report(const DsocrError *error)
 {
 	if (!dsocr_error_is_of_document(error->code) || dsocr_on_error == DSOCR_ON_ERROR_ERROR)
 		dsocr_error_report(ERROR, error);
@@ -372,7 +379,7 @@ dsocr_call_value(DsocrCall *call, FunctionCallInfo fcinfo, bool *isnull)
 	}
 	if (call->function == DSOCR_CALL_TRY && call->error.code != DSOCR_E_CANCELLED)
 		return dsocr_answer_failure(fcinfo, &call->error, call->pages);
-	report_failure(&call->error);
+	dsocr_failure_report(&call->error);
 	*isnull = true;
 	return (Datum) 0;
 }
@@ -596,7 +603,7 @@ dsocr_tokens_document(PG_FUNCTION_ARGS)
 	MemoryContextSwitchTo(caller);
 	if (outcome->status.code != DSOCR_OK)
 	{
-		report_failure(&outcome->status);
+		dsocr_failure_report(&outcome->status);
 		dsocr_outcome_delete(outcome);
 		PG_RETURN_NULL();
 	}

@@ -23,6 +23,23 @@
 /* The mode that a value of the SQL type dsocr_mode stands for. */
 extern DsocrMode dsocr_mode_from_enum(Oid value);
 
+/*
+ * Arguments that all functions of documents have; NULL leaves the option as it
+ * is.  The range lets no page in: false.  The others set err when they return
+ * false.
+ */
+extern bool dsocr_pages_argument(FunctionCallInfo fcinfo, int n, DsocrReadOptions *options);
+extern bool dsocr_dpi_argument(FunctionCallInfo fcinfo, int n, DsocrReadOptions *options,
+							   DsocrError *err);
+extern bool dsocr_password_argument(FunctionCallInfo fcinfo, int n, DsocrReadOptions *options,
+									DsocrError *err);
+
+/*
+ * What becomes of a document that cannot be read: ERROR, or as
+ * dsocr.on_error has it.  Returns only if the answer is NULL.
+ */
+extern void dsocr_failure_report(const DsocrError *error);
+
 /* The reading functions. */
 typedef enum DsocrFunction
 {
@@ -35,7 +52,8 @@ typedef enum DsocrFunction
 	DSOCR_CALL_LOCATE,
 	DSOCR_CALL_GENERATE,
 	DSOCR_CALL_READ,
-	DSOCR_CALL_TRY
+	DSOCR_CALL_TRY,
+	DSOCR_CALL_ARCHIVE /* the layout for what stores or shows it, bad pages included */
 } DsocrFunction;
 
 /*

@@ -10,17 +10,19 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "tables.h"
+#include "dsocr.h"
 
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/geo_decls.h"
+#include "documents.h"
 #include "encoding.h"
 #include "html_table.h"
 #include "layout.h"
 
+PG_FUNCTION_INFO_V1(dsocr_tables_document);
 PG_FUNCTION_INFO_V1(dsocr_tables_layout);
 
 static void
@@ -124,14 +126,20 @@ box_datum(const int32_t b[4])
 	return BoxPGetDatum(box);
 }
 
+static Datum
+status_datum(const DsocrLayoutPage *page)
+{
+	return CStringGetTextDatum(dsocr_encoding_to_server(pstrdup(page->status), NULL));
+}
+
 static void
 put_table(const DsocrLayoutPage *page, int n, DsocrTable *table, ReturnSetInfo *rsinfo,
 		  int *replaced)
 {
 	const DsocrBlock *block = &page->blocks[n];
 	char *html = dsocr_encoding_to_server(pnstrdup(table->html, table->html_len), replaced);
-	Datum values[7];
-	bool nulls[7] = {false};
+	Datum values[8];
+	bool nulls[8] = {false};
 
 	/* its characters were counted with the HTML */
 	for (int i = 0; i < table->n_cells; i++)
@@ -144,16 +152,26 @@ put_table(const DsocrLayoutPage *page, int n, DsocrTable *table, ReturnSetInfo *
 	values[5] = BoolGetDatum(table->complete);
 	nulls[6] = block->n_boxes == 0;
 	values[6] = nulls[6] ? (Datum) 0 : box_datum(block->boxes[0]);
+	values[7] = status_datum(page);
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 
-void
-dsocr_tables_rows(const DsocrLayoutPage *page, ReturnSetInfo *rsinfo, int *replaced)
+/* The rows of a page; one with its status alone where it could not be read. */
+static void
+put_tables(const DsocrLayoutPage *page, ReturnSetInfo *rsinfo, int *replaced)
 {
 	MemoryContext work =
 		AllocSetContextCreate(CurrentMemoryContext, "dsocr table", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext caller = MemoryContextSwitchTo(work);
 
+	if (page->error != NULL)
+	{
+		Datum values[8] = {Int32GetDatum(page->number)};
+		bool nulls[8] = {false, true, true, true, true, true, true, false};
+
+		values[7] = status_datum(page);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
 	for (int i = 0; i < page->n_blocks; i++)
 	{
 		const char *p = page->blocks[i].content;
@@ -170,17 +188,29 @@ dsocr_tables_rows(const DsocrLayoutPage *page, ReturnSetInfo *rsinfo, int *repla
 	MemoryContextDelete(work);
 }
 
+static void
+put_pages(const DsocrLayoutPages *pages, FunctionCallInfo fcinfo)
+{
+	int replaced = 0;
+
+	for (int i = 0; pages != NULL && i < pages->n; i++)
+		put_tables(&pages->pages[i], (ReturnSetInfo *) fcinfo->resultinfo, &replaced);
+	dsocr_encoding_notice(replaced);
+}
+
+Datum
+dsocr_tables_document(PG_FUNCTION_ARGS)
+{
+	InitMaterializedSRF(fcinfo, 0);
+	put_pages(dsocr_layout_read(fcinfo, 1), fcinfo);
+	return (Datum) 0;
+}
+
 Datum
 dsocr_tables_layout(PG_FUNCTION_ARGS)
 {
-	DsocrLayoutPages *pages;
-	int replaced = 0;
-
 	InitMaterializedSRF(fcinfo, 0);
-	if (PG_ARGISNULL(0))
-		return (Datum) 0;
-	pages = dsocr_layout_pages_parse(PG_GETARG_JSONB_P(0));
-	for (int i = 0; i < pages->n; i++)
-		dsocr_tables_rows(&pages->pages[i], (ReturnSetInfo *) fcinfo->resultinfo, &replaced);
+	if (!PG_ARGISNULL(0))
+		put_pages(dsocr_layout_pages_parse(PG_GETARG_JSONB_P(0)), fcinfo);
 	return (Datum) 0;
 }
