@@ -245,8 +245,11 @@ drawing(const DsocrLayoutPage *page, int w, int h)
 			appendStringInfo(&list, "box %.1f %.1f %.1f %.1f ", (double) b[0] * w / page->width,
 							 (double) b[1] * h / page->height, (double) b[2] * w / page->width,
 							 (double) b[3] * h / page->height);
+			/* what is before the '|' chooses the colour, what is behind it is shown */
 			put_label(&list, block->label);
-			appendStringInfo(&list, "| %d\n", i + 1);
+			appendStringInfo(&list, "|%d ", i + 1);
+			put_label(&list, block->label);
+			appendStringInfoChar(&list, '\n');
 		}
 	}
 	return list.data;

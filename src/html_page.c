@@ -25,6 +25,9 @@
 #include "html_text.h"
 #include "text_runs.h"
 
+/* Tallest figure beside the text, pixels of the screen. */
+#define FIGURE_HEIGHT 240.0
+
 static const char style[] =
 	":root{color-scheme:light dark;--page:#f3f2ee;--paper:#fff;--ink:#1d1d1f;--mute:#6b6b70;"
 	"--line:#d9d7d0;--on:#ffb000}\n"
@@ -51,7 +54,7 @@ static const char style[] =
 	".text p,.text h2,.text h3{margin:.35rem 0;white-space:pre-wrap;overflow-wrap:anywhere}\n"
 	".text h2{font-size:1.35rem;line-height:1.25}.text h3{font-size:1.1rem}\n"
 	".quiet p{color:var(--mute);font-size:.875rem}\n"
-	".text svg{display:block;max-width:100%;max-height:24rem;background:#fff}\n"
+	".text svg{display:block;max-width:100%;height:auto;background:#fff}\n"
 	"table{border-collapse:collapse;margin:.4rem 0;font-size:.9375rem}\n"
 	"td,th{border:1px solid var(--line);padding:.2rem .5rem;text-align:left;vertical-align:top;"
 	"white-space:pre-line}\n"
@@ -239,6 +242,16 @@ is_quiet(const DsocrBlock *block)
 	return false;
 }
 
+/* A window onto the scan, of the same shape so that nothing beside it is seen. */
+static void
+put_figure(StringInfo out, int page, double x, double y, double w, double h)
+{
+	appendStringInfo(out,
+					 "<svg role=\"img\" aria-label=\"figure\" viewBox=\"%.0f %.0f %.0f %.0f\" "
+					 "width=\"%.0f\"><use href=\"#scan-%d\"/></svg>",
+					 x, y, w, h, Max(Min(w, FIGURE_HEIGHT * w / h), 1.0), page);
+}
+
 static void
 put_element(StringInfo out, const DsocrLayoutPage *page, int n, bool with_image)
 {
@@ -252,10 +265,7 @@ put_element(StringInfo out, const DsocrLayoutPage *page, int n, bool with_image)
 		appendStringInfo(out, ", confidence %.0f %%", Min(block->confidence, 1.0f) * 100);
 	appendStringInfoString(out, "\">");
 	if (with_image && dsocr_layout_is_image(block) && dsocr_text_frame(page, block, &r))
-		appendStringInfo(out,
-						 "<svg role=\"img\" aria-label=\"figure\" viewBox=\"%.0f %.0f %.0f %.0f\" "
-						 "width=\"%.0f\"><use href=\"#scan-%d\"/></svg>",
-						 r.x1, r.y1, r.x2 - r.x1, r.y2 - r.y1, r.x2 - r.x1, page->number);
+		put_figure(out, page->number, r.x1, r.y1, r.x2 - r.x1, r.y2 - r.y1);
 	put_content(out, block);
 	appendStringInfoString(out, "</div>\n");
 }
@@ -318,7 +328,7 @@ dsocr_html_add(StringInfo out, int number, const DsocrLayoutPage *layout,
 	StringInfoData words;
 
 	make_room(out, 1024);
-	appendStringInfo(out, "<section id=\"page-%d\"><h1>%d</h1>\n", number, number);
+	appendStringInfo(out, "<section id=\"page-%d\"><h1>Page %d</h1>\n", number, number);
 	if (image != NULL)
 		put_scan(out, number, layout, image);
 	initStringInfo(&words);

@@ -207,6 +207,8 @@ take_arguments(DsocrCall *call, FunctionCallInfo fcinfo)
 		task = DSOCR_TASK_GENERATE;
 	dsocr_read_options_init(options);
 	options->task = task;
+	if (call->function == DSOCR_CALL_ARCHIVE)
+		options->auto_rotate = dsocr_auto_rotate != DSOCR_ROTATE_OFF;
 	options->mode = mode_argument(fcinfo, at);
 	if (!limits_arguments(fcinfo, at + 2, options, &call->error) ||
 		!dsocr_pages_argument(fcinfo, at + 1, options))

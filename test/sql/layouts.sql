@@ -123,4 +123,19 @@ SELECT (regexp_match(dsocr_hocr(layout_of('text', 'x', box)), 'block_1_1" title=
 FROM (VALUES (1, '{-100000000,-5,100000000,99999999}'::int[]), (2, '{5,5,5,5}'), (3, '{2000,2000,3000,3000}'),
 	(4, '{-9,-9,-5,-5}'), (5, '{30,40,10,20}')) v(n, box) ORDER BY n;
 
+
+-- Pages of an image; nothing where there is no document.
+SELECT p.page, p.width, p.height, get_byte(p.image, 1) AS format FROM page, dsocr_pages(image) p WHERE name = 'letter';
+SELECT count(*) FROM page, dsocr_pages(image, '[2,)') p WHERE name = 'letter';
+SELECT * FROM dsocr_pages(NULL);
+SELECT * FROM dsocr_images(NULL, '{"pages": []}');
+SELECT * FROM dsocr_tables(NULL::bytea);
+SELECT dsocr_overlay(NULL) IS NULL AS overlay, dsocr_hocr(NULL::bytea) IS NULL AS hocr,
+	dsocr_searchable_pdf(NULL) IS NULL AS pdf, dsocr_html(NULL) IS NULL AS html;
+SELECT dsocr_html(image, '[]') FROM page WHERE name = 'letter';
+SELECT dsocr_searchable_pdf(image, '{}') FROM page WHERE name = 'letter';
+SELECT dsocr_overlay(image, layout => '{"pages": 1}') FROM page WHERE name = 'letter';
+SELECT dsocr_pages(image, dpi => 0) FROM page WHERE name = 'letter';
+SELECT dsocr_overlay(image, -1) FROM page WHERE name = 'letter';
+
 DROP FUNCTION layout_of, grid;
