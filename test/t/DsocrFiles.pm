@@ -17,10 +17,7 @@ our @EXPORT = qw(document_server fixture bytes_of bytea save program output_of r
 sub document_server
 {
 	my ($name, %option) = @_;
-	my $pages = program('dsocr-pages') or die "dsocr-pages is not installed\n";
-
-	return new_server($name, %option,
-		conf => "dsocr.pages_path = '$pages'\n" . ($option{conf} // ''));
+	return new_server($name, %option, pages => 'real');
 }
 
 # The path of a program, or undef.
