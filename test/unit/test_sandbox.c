@@ -518,6 +518,85 @@ test_gpu(void **state)
 	}
 }
 
+/* ---- closed for documents ---- */
+
+/* Any file below a folder that a renderer may read. */
+static int
+try_read_font(void)
+{
+	return outcome(open("/etc/fonts/fonts.conf", O_RDONLY));
+}
+
+static int
+try_list_fonts(void)
+{
+	char buf[512];
+	int fd = open("/usr/share/fonts", O_RDONLY | O_DIRECTORY);
+
+	return fd < 0 ? REFUSED : outcome(syscall(SYS_getdents64, fd, buf, sizeof(buf)));
+}
+
+static int
+try_write_font(void)
+{
+	return outcome(open("/etc/fonts/fonts.conf", O_RDWR));
+}
+
+static int
+try_list_root(void)
+{
+	return outcome(open("/", O_RDONLY | O_DIRECTORY));
+}
+
+static void
+test_pages(void **state)
+{
+	static const Attempt refused[] = {try_read_file,
+									  try_fork,
+									  try_kill,
+									  try_limit,
+									  try_own,
+									  try_own_signal,
+									  try_terminal,
+									  try_read_own,
+									  try_read_system,
+									  try_read_parent,
+									  try_read_around,
+									  try_list_root,
+									  try_pin_parent,
+									  try_write_font,
+									  try_create,
+									  try_truncate,
+									  try_thread_of_its_own};
+	static const Attempt killed[] = {try_execve, try_ptrace,	 try_peek,
+									 try_socket, try_socketpair, try_unlink};
+	static const Attempt allowed[] = {try_memory, try_clock};
+	static const Attempt fonts[] = {try_read_font, try_list_fonts};
+	bool landlock = run(report_landlock, false) == DONE;
+
+	if (!has_seccomp() || !landlock)
+		skip();
+	for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++)
+	{
+		int status = run_in(refused[i], true, DSOCR_SANDBOX_PAGES);
+
+		if (!WIFEXITED(status) || WEXITSTATUS(status) != REFUSED)
+			fail_msg("attempt %zu ended with wait status %x", i, status);
+	}
+	for (size_t i = 0; i < sizeof(killed) / sizeof(killed[0]); i++)
+	{
+		int status = run_in(killed[i], true, DSOCR_SANDBOX_PAGES);
+
+		if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGSYS)
+			fail_msg("attempt %zu ended with wait status %x", i, status);
+	}
+	for (size_t i = 0; i < sizeof(allowed) / sizeof(allowed[0]); i++)
+		assert_int_equal(WEXITSTATUS(run_in(allowed[i], true, DSOCR_SANDBOX_PAGES)), DONE);
+	/* machines without fonts have nothing to read */
+	for (size_t i = 0; i < sizeof(fonts) / sizeof(fonts[0]); i++)
+		assert_int_equal(WEXITSTATUS(run_in(fonts[i], true, DSOCR_SANDBOX_PAGES)), fonts[i]());
+}
+
 /* ---- the child ---- */
 
 /* Exit status: which of the promises is broken. */
@@ -596,7 +675,8 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_refused), cmocka_unit_test(test_killed),
 		cmocka_unit_test(test_allowed), cmocka_unit_test(test_old_thread),
-		cmocka_unit_test(test_gpu),		cmocka_unit_test(test_child),
+		cmocka_unit_test(test_gpu),		cmocka_unit_test(test_pages),
+		cmocka_unit_test(test_child),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
