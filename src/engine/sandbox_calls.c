@@ -77,7 +77,7 @@ static const int allowed_gpu[] = {
 
 /* What a library asks about a font that it opens. */
 static const int allowed_pages[] = {SCMP_SYS(access), SCMP_SYS(faccessat), SCMP_SYS(faccessat2),
-									SCMP_SYS(fstatfs), SCMP_SYS(getdents64)};
+									SCMP_SYS(fstatfs)};
 
 /* No library calls these while computing; who does has taken over the process. */
 static const int hostile[] = {SCMP_SYS(execve),
