@@ -26,7 +26,7 @@ check-unit: $(UNIT_BIN) $(TEST_ENGINE) $(TEST_PAGES) golden
 # Speed of single operations: make $(BUILD)/bench/bench_ops
 $(BUILD)/bench/%: test/bench/%.c $(BUILD)/libengine.a
 	@mkdir -p $(@D)
-	$(ENGINE_CC) $(ENGINE_CFLAGS) -o $@ $^ $(ENGINE_LIBS)
+	$(ENGINE_CC) $(ENGINE_CFLAGS) -o $@ $(filter %.c %.o,$^) $(filter %.a,$^) $(ENGINE_LIBS)
 
 FUZZ_SRC = $(filter-out $(FUZZ_SKIP:%=test/fuzz/fuzz_%.c),$(wildcard test/fuzz/fuzz_*.c))
 FUZZ_BIN = $(patsubst test/fuzz/%.c,build/fuzz/%,$(FUZZ_SRC))

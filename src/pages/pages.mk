@@ -24,6 +24,10 @@ dsocr-pages: $(BUILD)/dsocr-pages
 $(BUILD)/dsocr-pages: $(PAGES_OBJ) $(BUILD)/libengine.a
 	$(ENGINE_CC) $(ENGINE_CFLAGS) -o $@ $^ $(PAGES_LIBS)
 
+# Speed and memory: make $(BUILD)/bench/bench_pages
+$(BUILD)/bench/bench_pages: $(patsubst %,$(BUILD)/test/reference/%_peer.o,pages serve)
+$(BUILD)/bench/bench_pages: ENGINE_LIBS += -lcmocka
+
 # Fuzz targets of what renderers do with documents, and with lists of shapes.
 PAGES_FUZZ = build/fuzz/fuzz_pdf build/fuzz/fuzz_pages
 PAGES_FUZZ_SRC = $(filter-out $(patsubst %,src/pages/%.c,main child renderer supervisor \

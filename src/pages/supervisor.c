@@ -24,7 +24,7 @@
 #include "sandbox.h"
 
 #define MAX_IN_FLIGHT 512			   /* requests that the worker may have here */
-#define MAX_UNSENT ((size_t) 64 << 20) /* answers, bytes; then renderers wait */
+#define MAX_UNSENT ((size_t) 24 << 20) /* answers, bytes; then renderers wait */
 #define READ_SLICE ((size_t) 4 << 20)
 #define KEEP_BYTES ((size_t) 8 << 20)	 /* of an empty buffer */
 #define ALIVE_US ((int64_t) 5 * 1000000) /* between signs of life of open documents */
