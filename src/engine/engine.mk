@@ -7,9 +7,14 @@ ENGINE_SAN ?=
 # no: without the library of matrix products
 DSOCR_ONEDNN ?= yes
 # Formats and orientation: taken where they are installed, "no" leaves one out.
-DSOCR_LEPTONICA ?= $(shell pkg-config --exists lept 2>/dev/null && echo yes || echo no)
-IMAGE_PARTS = $(if $(filter yes,$(DSOCR_LEPTONICA)),LEPTONICA)
-IMAGE_LIBS = $(if $(filter yes,$(DSOCR_LEPTONICA)),-llept) -lpng -lz -ljpeg
+DSOCR_LEPTONICA := $(or $(DSOCR_LEPTONICA),$(shell pkg-config --exists lept 2>/dev/null && echo yes || echo no))
+DSOCR_TIFF := $(or $(DSOCR_TIFF),$(shell pkg-config --exists libtiff-4 2>/dev/null && echo yes || echo no))
+DSOCR_WEBP := $(or $(DSOCR_WEBP),$(shell pkg-config --exists libwebpdemux 2>/dev/null && echo yes || echo no))
+IMAGE_PARTS := $(foreach part,LEPTONICA TIFF WEBP,$(if $(filter yes,$(DSOCR_$(part))),$(part)))
+IMAGE_LIB_LEPTONICA = -llept
+IMAGE_LIB_TIFF = -ltiff
+IMAGE_LIB_WEBP = -lwebpdemux -lwebp
+IMAGE_LIBS = $(foreach part,$(IMAGE_PARTS),$(IMAGE_LIB_$(part))) -lpng -lz -ljpeg
 ENGINE_LIBS = $(if $(filter no,$(DSOCR_ONEDNN)),,-ldnnl) $(IMAGE_LIBS) -ljansson -lpcre2-8 -lseccomp \
 	-lpthread -lm
 ENGINE_CFLAGS = -std=gnu11 -D_GNU_SOURCE $(ENGINE_OPT) $(ENGINE_SAN) -fopenmp -Isrc/engine -Ikernels/cpu \

@@ -27,6 +27,12 @@ static const Format formats[DSOCR_N_FORMATS] = {
 	[DSOCR_FORMAT_PNG] = {dsocr_png_probe, dsocr_png_decode},
 	[DSOCR_FORMAT_JPEG] = {dsocr_jpeg_probe, dsocr_jpeg_decode},
 	[DSOCR_FORMAT_PNM] = {dsocr_pnm_probe, dsocr_pnm_decode},
+#ifdef DSOCR_WITH_WEBP
+	[DSOCR_FORMAT_WEBP] = {dsocr_webp_probe, dsocr_webp_decode},
+#endif
+#ifdef DSOCR_WITH_TIFF
+	[DSOCR_FORMAT_TIFF] = {dsocr_tiff_probe, dsocr_tiff_decode},
+#endif
 };
 
 bool
@@ -51,6 +57,13 @@ find_format(const uint8_t *bytes, size_t len, DsocrError *err)
 	{
 		dsocr_fail(err, DSOCR_E_IMAGE, "PDF is no image");
 		dsocr_hint(err, "Documents of pages go through the page server.");
+	}
+	else if (format == DSOCR_FORMAT_WEBP || format == DSOCR_FORMAT_TIFF)
+	{
+		dsocr_fail(err, DSOCR_E_IMAGE, "%s images are not supported by this build",
+				   dsocr_format_name(format));
+		dsocr_hint(err, "Build the engine with %s, or convert the image to PNG or JPEG first.",
+				   format == DSOCR_FORMAT_WEBP ? "libwebp" : "libtiff");
 	}
 	else
 	{

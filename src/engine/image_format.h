@@ -40,6 +40,10 @@ extern bool dsocr_jpeg_probe(const uint8_t *bytes, size_t len, uint64_t max_pixe
 							 DsocrImageHeader *header, DsocrError *err);
 extern bool dsocr_pnm_probe(const uint8_t *bytes, size_t len, uint64_t max_pixels,
 							DsocrImageHeader *header, DsocrError *err);
+extern bool dsocr_webp_probe(const uint8_t *bytes, size_t len, uint64_t max_pixels,
+							 DsocrImageHeader *header, DsocrError *err);
+extern bool dsocr_tiff_probe(const uint8_t *bytes, size_t len, uint64_t max_pixels,
+							 DsocrImageHeader *header, DsocrError *err);
 
 /* Pixels as stored; *rgb is width * height * 3 bytes, to be freed by the caller. */
 extern bool dsocr_png_decode(const uint8_t *bytes, size_t len, uint64_t max_pixels,
@@ -51,6 +55,12 @@ extern bool dsocr_jpeg_decode(const uint8_t *bytes, size_t len, uint64_t max_pix
 extern bool dsocr_pnm_decode(const uint8_t *bytes, size_t len, uint64_t max_pixels,
 							 const DsocrPoll *poll, DsocrImageHeader *header, uint8_t **rgb,
 							 DsocrError *err);
+extern bool dsocr_webp_decode(const uint8_t *bytes, size_t len, uint64_t max_pixels,
+							  const DsocrPoll *poll, DsocrImageHeader *header, uint8_t **rgb,
+							  DsocrError *err);
+extern bool dsocr_tiff_decode(const uint8_t *bytes, size_t len, uint64_t max_pixels,
+							  const DsocrPoll *poll, DsocrImageHeader *header, uint8_t **rgb,
+							  DsocrError *err);
 
 /*
  * Orientation of a TIFF structure as EXIF embeds it ("Exif\0\0" in front is

@@ -167,27 +167,69 @@ read_directory(const Tiff *t, uint64_t at, Directory *d)
 	return true;
 }
 
+/* An entry of a directory: a tag and where its values are. */
+typedef struct Entry
+{
+	uint64_t tag;
+	uint64_t type;
+	uint64_t size;	/* bytes of all values; UINT64_MAX when they are not within the file */
+	uint64_t value; /* offset of the first one */
+} Entry;
+
+/* Bytes of one value; types that are not known count as one byte, as libtiff does. */
+static uint64_t
+type_size(uint64_t type)
+{
+	static const uint8_t sizes[] = {1, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 1, 1, 8, 8, 8};
+
+	return type < sizeof(sizes) ? sizes[type] : 1;
+}
+
+static Entry
+read_entry(const Tiff *t, const Directory *d, uint64_t i)
+{
+	uint64_t at = d->first + i * (t->big ? 20 : 12);
+	int word = t->big ? 8 : 4;
+	uint64_t count = number(t, at + 4, word);
+	Entry e = {.tag = number(t, at, 2), .type = number(t, at + 2, 2)};
+	uint64_t unit = type_size(e.type);
+
+	e.size = count > UINT64_MAX / 2 / unit ? UINT64_MAX : count * unit;
+	e.value = at + 4 + (uint64_t) word;
+	if (e.size <= (uint64_t) word)
+		return e;
+	e.value = number(t, e.value, word);
+	if (e.value > t->len || t->len - e.value < e.size)
+		e.size = UINT64_MAX;
+	return e;
+}
+
+/* The first value as an unsigned integer. */
+static bool
+entry_value(const Tiff *t, const Entry *e, uint64_t *value)
+{
+	if (e->type != TYPE_SHORT && e->type != TYPE_LONG && e->type != TYPE_LONG8)
+		return false;
+	if (e->size == UINT64_MAX || e->size < type_size(e->type))
+		return false;
+	*value = number(t, e->value, (int) type_size(e->type));
+	return true;
+}
+
 /* A smaller copy of another page, or a mask of it. */
 static bool
 is_secondary(const Tiff *t, const Directory *d)
 {
-	uint64_t size = t->big ? 20 : 12;
-
 	for (uint64_t i = 0; i < d->entries; i++)
 	{
-		uint64_t at = d->first + i * size;
-		uint64_t tag = number(t, at, 2);
-		uint64_t type = number(t, at + 2, 2);
+		Entry e = read_entry(t, d, i);
 		uint64_t value = 0;
 
-		if (tag != TAG_NEW_SUBFILE_TYPE && tag != TAG_OLD_SUBFILE_TYPE)
+		if (e.tag != TAG_NEW_SUBFILE_TYPE && e.tag != TAG_OLD_SUBFILE_TYPE)
 			continue;
-		at += t->big ? 12 : 8;
-		if (type == TYPE_SHORT)
-			value = number(t, at, 2);
-		else if (type == TYPE_LONG || (type == TYPE_LONG8 && t->big))
-			value = number(t, at, 4);
-		if (tag == TAG_NEW_SUBFILE_TYPE)
+		if (!entry_value(t, &e, &value))
+			return false;
+		if (e.tag == TAG_NEW_SUBFILE_TYPE)
 			return (value & (SUBFILE_REDUCED | SUBFILE_MASK)) != 0;
 		return value == OLD_SUBFILE_REDUCED;
 	}
@@ -303,4 +345,51 @@ dsocr_tiff_page_offset(const uint8_t *bytes, size_t len, int page)
 	if (page < 1 || walk_pages(bytes, len, page, &offset) < page)
 		return 0;
 	return offset;
+}
+
+/* False when there is no directory at this offset. */
+static bool
+open_directory(Tiff *t, Directory *d, const uint8_t *bytes, size_t len, uint64_t offset)
+{
+	uint64_t first;
+
+	return tiff_open(t, bytes, len, &first) && read_directory(t, offset, d);
+}
+
+bool
+dsocr_tiff_directory_fits(const uint8_t *bytes, size_t len, uint64_t offset)
+{
+	Tiff t;
+	Directory d;
+	uint64_t left = len;
+
+	if (!open_directory(&t, &d, bytes, len, offset))
+		return false;
+	for (uint64_t i = 0; i < d.entries; i++)
+	{
+		Entry e = read_entry(&t, &d, i);
+
+		if (e.size > left)
+			return false;
+		left -= e.size;
+	}
+	return true;
+}
+
+bool
+dsocr_tiff_value(const uint8_t *bytes, size_t len, uint64_t offset, int tag, uint64_t *value)
+{
+	Tiff t;
+	Directory d;
+
+	if (!open_directory(&t, &d, bytes, len, offset))
+		return false;
+	for (uint64_t i = 0; i < d.entries; i++)
+	{
+		Entry e = read_entry(&t, &d, i);
+
+		if (e.tag == (uint64_t) tag)
+			return entry_value(&t, &e, value);
+	}
+	return false;
 }

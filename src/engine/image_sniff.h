@@ -55,4 +55,14 @@ extern int dsocr_tiff_count_pages(const uint8_t *bytes, size_t len);
 /* Offset of the directory of a page, counted from 1; 0 when there is none. */
 extern uint64_t dsocr_tiff_page_offset(const uint8_t *bytes, size_t len, int page);
 
+/*
+ * Do the values of the directory at this offset lie within the file, and are
+ * they together no longer than it is?  Those of a sound file do not overlap.
+ */
+extern bool dsocr_tiff_directory_fits(const uint8_t *bytes, size_t len, uint64_t offset);
+
+/* The first value of a tag in it when it is an unsigned integer; false without. */
+extern bool dsocr_tiff_value(const uint8_t *bytes, size_t len, uint64_t offset, int tag,
+							 uint64_t *value);
+
 #endif /* DSOCR_IMAGE_SNIFF_H */
