@@ -36,7 +36,7 @@ GPU_STATIC = -Wl,--as-needed -Wl,-Bstatic -lpng16 -lz -ljpeg -ljansson -lpcre2-8
 	-Wl,-Bdynamic -lpthread -lm -ldl
 gpu-bundle:
 	@test -n '$(NVCC)' || { echo 'a bundle needs nvcc'; exit 1; }
-	$(MAKE) --no-print-directory BUILD=$(BUILD)/gpu-static DSOCR_ONEDNN=no ENGINE_LIBS='$(GPU_STATIC)' \
+	$(MAKE) --no-print-directory BUILD=$(BUILD)/gpu-static DSOCR_ONEDNN=no DSOCR_LEPTONICA=no DSOCR_TIFF=no DSOCR_WEBP=no ENGINE_LIBS='$(GPU_STATIC)' \
 		GPU_LINK=-static-libgcc $(BUILD)/gpu-static/dsocr-engine $(BUILD)/gpu-static/dsocr_cuda.so gpu-programs
 	tools/gpu/bundle $(BUILD)/gpu-static $(GPU_BUNDLE)
 
