@@ -8,6 +8,7 @@
 #include "dsocr.h"
 
 #include "fmgr.h"
+#include "jobs_shared.h"
 #include "miscadmin.h"
 #include "batch_scan.h"
 #include "planner.h"
@@ -25,7 +26,9 @@ _PG_init(void)
 	if (process_shared_preload_libraries_in_progress)
 	{
 		dsocr_shmem_init();
+		dsocr_jobs_shmem_init();
 		dsocr_worker_init();
+		dsocr_launcher_init();
 	}
 	dsocr_guc_reserve();
 }

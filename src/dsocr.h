@@ -50,6 +50,13 @@ extern bool dsocr_log_requests;
 extern int dsocr_engine_timeout; /* ms of silence after which a busy engine is replaced */
 extern char *dsocr_engine_path;	 /* empty: beside the server's programs */
 
+extern bool dsocr_run_jobs;
+extern int dsocr_runners;			  /* databases served at the same time */
+extern int dsocr_runner_idle_timeout; /* ms */
+extern int dsocr_max_attempts;
+extern int dsocr_retry_delay; /* ms, before the second attempt */
+extern int dsocr_keep_jobs;	  /* minutes */
+
 typedef enum DsocrOnError
 {
 	DSOCR_ON_ERROR_ERROR,
@@ -67,6 +74,7 @@ typedef enum DsocrAutoRotate
 extern void dsocr_guc_init(void);
 extern void dsocr_guc_reserve(void); /* after the last setting was defined */
 extern void dsocr_shmem_init(void);
+extern void dsocr_launcher_init(void); /* registers what starts the runners of jobs */
 extern void dsocr_worker_init(void); /* registers one worker per device */
 
 /*

@@ -23,6 +23,7 @@
 #define MAX_NGRAM_SIZE 1000
 #define MAX_NGRAM_WINDOW 100000
 #define MAX_THREADS 1024
+#define MAX_RUNNERS 64
 #define MAX_SEQUENCES 512 /* rows of a decoder step */
 
 char *dsocr_model = NULL;
@@ -54,6 +55,12 @@ bool dsocr_batch_scan = true;
 bool dsocr_log_requests = false;
 int dsocr_engine_timeout = 120 * 1000;
 char *dsocr_engine_path = NULL;
+bool dsocr_run_jobs = true;
+int dsocr_runners = 2;
+int dsocr_runner_idle_timeout = 10 * 1000;
+int dsocr_max_attempts = 3;
+int dsocr_retry_delay = 5 * 1000;
+int dsocr_keep_jobs = 7 * 24 * 60;
 
 static const struct config_enum_entry mode_options[] = {
 	{"auto", DSOCR_MODE_AUTO, false},		  {"tiny", DSOCR_MODE_TINY, false},
@@ -294,6 +301,37 @@ define_limit_settings(void)
 		NULL);
 }
 
+/* How durable jobs are run. */
+static void
+define_job_settings(void)
+{
+	DefineCustomBoolVariable("dsocr.run_jobs", "Runs durable jobs (boolean, default on).",
+							 "Jobs can be queued either way.  A standby never runs them.",
+							 &dsocr_run_jobs, true, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("dsocr.runners",
+							"Databases whose jobs run at the same time (count, default 2).",
+							"Each takes one of max_worker_processes while it has jobs.",
+							&dsocr_runners, 2, 1, MAX_RUNNERS, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"dsocr.runner_idle_timeout",
+		"Time without jobs after which the process that runs them ends (ms, default 10s).", NULL,
+		&dsocr_runner_idle_timeout, 10 * 1000, 0, DAY_MS, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL,
+		NULL);
+	DefineCustomIntVariable("dsocr.max_attempts",
+							"Attempts after which a job has failed (count, default 3).",
+							"A document that cannot be read fails at once.", &dsocr_max_attempts, 3,
+							1, 1000, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"dsocr.retry_delay",
+		"Pause before the second attempt of a job, doubled for each further one (ms, default 5s).",
+		NULL, &dsocr_retry_delay, 5 * 1000, 1, DAY_MS, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("dsocr.keep_jobs",
+							"Time for which ended jobs and their results are kept (min, default 7d).",
+							"Failed jobs are kept until they are queued again or cancelled.",
+							&dsocr_keep_jobs, 7 * 24 * 60, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MIN,
+							NULL, NULL, NULL);
+}
+
 static void
 define_user_settings(void)
 {
@@ -351,6 +389,7 @@ dsocr_guc_init(void)
 		define_startup_settings();
 	define_engine_settings();
 	define_limit_settings();
+	define_job_settings();
 	define_user_settings();
 	define_reading_ahead();
 }

@@ -1,0 +1,193 @@
+/*-------------------------------------------------------------------------
+ *
+ * runner.h
+ *		Runs the jobs of one database.
+ *
+ * runner.c is the process and its loop; runner_claim.c finds jobs, runner_rows.c
+ * reads and writes rows of users' tables, runner_write.c ends jobs,
+ * runner_backfill.c queues rows that were there before a table was attached.
+ *
+ * A job is in one of these states, all but the last in memory alone:
+ *   WAITING   its row says "not before": looked at again then
+ *   READING   its document is in flight
+ *   ENDED     what it gave, or why it failed, is to be written
+ * and gone when its row is deleted or changed.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DSOCR_RUNNER_H
+#define DSOCR_RUNNER_H
+
+#include "dsocr.h"
+
+#include "access/htup_details.h"
+#include "lib/ilist.h"
+#include "jobs.h"
+#include "reading.h"
+#include "utils/hsearch.h"
+#include "utils/jsonb.h"
+
+/* Jobs that one transaction ends: a commit for many, but no rows locked for long. */
+#define DSOCR_RUNNER_BATCH 64
+#define DSOCR_RUNNER_RANGES 32 /* of ids, for each priority */
+
+typedef struct DsocrRunnerJob
+{
+	dlist_node node; /* in reading or ended */
+	MemoryContext context;
+	int64 id;
+	int priority;
+	int attempts; /* that failed before */
+	Oid owner;
+	Oid role; /* whose rights it runs with: the owner, or that of the attached table */
+	Oid source; /* InvalidOid: the document is in the queue */
+	char *attachment; /* NULL: queued by dsocr_enqueue */
+	char *key;
+	char *source_column;
+	Jsonb *options; /* or NULL */
+
+	Datum document; /* plain bytes */
+	Size bytes;
+	bool has_pointer; /* the row has this toast pointer instead of the bytes */
+	char pointer[TOAST_POINTER_SIZE];
+	TimestampTz started;
+	DsocrReading *reading;
+	bool plain;		 /* raw text is what was asked for: there is a prompt */
+	DsocrError status; /* of the document */
+	DsocrPage *pages;
+	int n_pages;
+	int max_pages;
+	TimestampTz not_before; /* ENDED: do not try to write earlier, 0 = at once */
+
+	/* what is to be written, where it is no result */
+	bool dropped;	 /* nobody wants it: the row or the attachment is gone */
+	char *error;	 /* NULL: none */
+	char sqlstate[6];
+	bool blameless; /* the attempt does not count */
+	bool final;		/* no other attempt would help */
+	bool lost_engine;
+} DsocrRunnerJob;
+
+/* What this process knows of a job by its id. */
+typedef struct DsocrKnownJob
+{
+	int64 id;			   /* key */
+	DsocrRunnerJob *job;   /* NULL: WAITING */
+	TimestampTz not_before; /* WAITING */
+	int priority;
+} DsocrKnownJob;
+
+typedef struct DsocrRanges
+{
+	int n;
+	DsocrJobRange range[DSOCR_RUNNER_RANGES]; /* sorted, disjoint */
+} DsocrRanges;
+
+/* A table whose rows are to be queued. */
+typedef struct DsocrBackfill DsocrBackfill;
+
+typedef struct DsocrRunner
+{
+	MemoryContext context;
+	HTAB *known; /* DsocrKnownJob by id */
+	dlist_head reading;
+	dlist_head ended;
+	int n_reading;
+	int n_ended;
+	int n_waiting; /* of known */
+	Size bytes;	   /* of documents in memory */
+	Size max_bytes;
+	int max_reading;
+	DsocrRanges unseen[DSOCR_JOB_PRIORITIES];
+	TimestampTz next_due;	 /* of WAITING jobs, 0 = none */
+	TimestampTz first_ended; /* since when something is to be written */
+	TimestampTz idle_since;
+	TimestampTz paused_until; /* the engine cannot work: no new jobs */
+	int pauses;				  /* in a row */
+	int engines_lost;		  /* in a row, by different documents */
+	bool others_wait;
+	bool yields;	 /* makes room for another database */
+	bool prepared;	 /* there are prepared transactions, which may have jobs */
+	TimestampTz started;
+	TimestampTz next_look;	/* at prepared transactions */
+	TimestampTz next_sweep; /* of ended jobs that are too old */
+	HTAB *quarantine;		/* hashes of documents; NULL: to be loaded */
+	DsocrBackfill *backfill;
+} DsocrRunner;
+
+/* Entry point for the postmaster; the argument is the database. */
+extern PGDLLEXPORT void dsocr_runner_main(Datum arg);
+
+/* ---- runner_claim.c ---- */
+
+extern void dsocr_ranges_add(DsocrRanges *ranges, int64 first, int64 last);
+
+/* Look everywhere: what was queued before this process began. */
+extern void dsocr_runner_look_everywhere(DsocrRunner *r);
+
+/* Take up to n jobs out of what is unseen and let them begin; how many were looked at. */
+extern int dsocr_runner_claim(DsocrRunner *r, int n);
+extern bool dsocr_runner_has_unseen(const DsocrRunner *r);
+
+/* Waiting jobs whose time has come are unseen again. */
+extern void dsocr_runner_wake_due(DsocrRunner *r);
+
+/* Give up what was cancelled meanwhile; the quarantine is read again. */
+extern void dsocr_runner_drop_cancelled(DsocrRunner *r);
+
+/* Forget a job that is in memory; with look, its row is looked at again. */
+extern void dsocr_runner_forget(DsocrRunner *r, DsocrRunnerJob *job, bool look);
+extern void dsocr_runner_wait_for(DsocrRunner *r, int64 id, int priority, TimestampTz until);
+
+/* The job has come to its end in memory. */
+extern void dsocr_runner_end_job(DsocrRunner *r, DsocrRunnerJob *job);
+extern void dsocr_runner_fail_job(DsocrRunner *r, DsocrRunnerJob *job, const char *error,
+								  const char *sqlstate, bool final);
+
+/* SHA-256 of a document, 32 bytes. */
+#define DSOCR_HASH_BYTES 32
+extern void dsocr_runner_hash(Datum document, uint8 *hash);
+extern bool dsocr_runner_in_quarantine(DsocrRunner *r, Datum document);
+
+/* ---- runner_rows.c ---- */
+
+typedef enum DsocrRowState
+{
+	DSOCR_ROW_OK,
+	DSOCR_ROW_GONE,	   /* row, document or attachment */
+	DSOCR_ROW_LOCKED,  /* by somebody else: try again later */
+	DSOCR_ROW_CHANGED, /* not the document that was read */
+	DSOCR_ROW_FAILED   /* job->error says why */
+} DsocrRowState;
+
+/* Fetch the document of a job from its table; its options where it has an attachment. */
+extern DsocrRowState dsocr_runner_fetch_row(DsocrRunner *r, DsocrRunnerJob *job);
+
+/* Lock the row that a job is about, and see whether it is still the one that was read. */
+extern DsocrRowState dsocr_runner_lock_row(DsocrRunnerJob *job);
+
+/* Write what the job gave into the attached table. */
+extern DsocrRowState dsocr_runner_write_row(DsocrRunnerJob *job);
+
+/* Read options as a job or an attachment has them. */
+extern void dsocr_runner_read_options(const Jsonb *json, DsocrReadOptions *options);
+extern char *dsocr_json_option(const Jsonb *json, const char *name);
+
+/* ---- runner_write.c ---- */
+
+/* Write what has ended, as far as it goes. */
+extern void dsocr_runner_write(DsocrRunner *r);
+
+/* Delete ended jobs that are too old, add up tallies. */
+extern void dsocr_runner_sweep(DsocrRunner *r);
+
+/* ---- runner_backfill.c ---- */
+
+/* A job whose key is NULL asks for all rows of its table; in its transaction. */
+extern void dsocr_runner_begin_backfill(DsocrRunner *r, int64 id, Oid source,
+										const char *attachment);
+
+/* Queue some rows in a transaction of its own; false when there is nothing to do. */
+extern bool dsocr_runner_backfill(DsocrRunner *r);
+
+#endif /* DSOCR_RUNNER_H */

@@ -1,0 +1,124 @@
+/*-------------------------------------------------------------------------
+ *
+ * jobs_shared.h
+ *		What backends, launcher and runners tell each other about jobs.
+ *
+ * Jobs are rows of dsocr.job_queue and nothing here has to survive: shared
+ * memory only says where to look.  A transaction that queued jobs publishes,
+ * once it has committed, the range of their ids for each priority; the runner
+ * of the database looks into these ranges and nowhere else, so that it never
+ * walks over the remains of jobs that are done.
+ *
+ * Locking: everything is guarded by one lock of its own, held for a few
+ * assignments only.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DSOCR_JOBS_SHARED_H
+#define DSOCR_JOBS_SHARED_H
+
+#include "dsocr.h"
+
+#include "datatype/timestamp.h"
+
+#define DSOCR_JOB_PRIORITIES 10		 /* 0 to 9, higher ones first */
+#define DSOCR_JOB_PRIORITY_DEFAULT 5
+#define DSOCR_JOB_DATABASES 256 /* that can have jobs waiting at the same time */
+
+/* Ids of jobs, both ends inclusive; first > last: none. */
+typedef struct DsocrJobRange
+{
+	int64 first;
+	int64 last;
+} DsocrJobRange;
+
+/* A database with jobs, as the launcher sees it. */
+typedef struct DsocrJobDatabase
+{
+	Oid database;		   /* InvalidOid: the entry is free */
+	int runner_pid;		   /* 0: none */
+	bool wanted;		   /* jobs are there that no runner knows of */
+	TimestampTz wake_at;   /* start a runner then, 0 = never */
+	TimestampTz not_before; /* no start before that, after trouble */
+	int failures;		   /* runners in a row that ended in an error */
+} DsocrJobDatabase;
+
+/* What a runner is told. */
+typedef struct DsocrJobNews
+{
+	DsocrJobRange fresh[DSOCR_JOB_PRIORITIES];
+	bool cancelled; /* some job was cancelled */
+	bool others_wait; /* other databases wait for a runner */
+} DsocrJobNews;
+
+static inline void
+dsocr_job_range_clear(DsocrJobRange *r)
+{
+	r->first = PG_INT64_MAX;
+	r->last = 0;
+}
+
+static inline void
+dsocr_job_range_add(DsocrJobRange *r, int64 first, int64 last)
+{
+	r->first = Min(r->first, first);
+	r->last = Max(r->last, last);
+}
+
+extern void dsocr_jobs_shmem_init(void);
+
+/* Is the shared memory there?  Not without preloading. */
+extern bool dsocr_jobs_ready(void);
+
+/* ---- for backends ---- */
+
+/*
+ * Jobs of these ids were queued in this database, and the transaction has
+ * committed; cancelled: others were taken away.  Raises no error.
+ */
+extern void dsocr_jobs_publish(const DsocrJobRange *ranges, bool cancelled);
+
+/* Wait until some job of the class of this id has ended, or so many milliseconds. */
+extern void dsocr_jobs_prepare_wait(int64 id);
+extern bool dsocr_jobs_wait(int64 id, long timeout_ms); /* true: timed out */
+extern void dsocr_jobs_end_wait(void);
+
+/* ---- for runners ---- */
+
+/* This process is the runner of this database. */
+extern void dsocr_jobs_attach(void);
+
+/* What is new; clears it. */
+extern void dsocr_jobs_take(DsocrJobNews *news);
+
+/*
+ * The runner ends.  In order: another one is started for what was published
+ * meanwhile, when more is known to be there, or at wake_at (0 = never).  Out
+ * of order: another one is started after a pause.
+ */
+extern void dsocr_jobs_detach(bool in_order, bool more, TimestampTz wake_at);
+
+/* Wake who waits for this job. */
+extern void dsocr_jobs_ended(int64 id);
+
+/* ---- for the launcher ---- */
+
+extern void dsocr_jobs_launcher_attach(void);
+extern void dsocr_jobs_launcher_detach(void);
+
+/* Let a runner look into a database; false when there is no room to remember it. */
+extern bool dsocr_jobs_want(Oid database, TimestampTz not_before);
+
+/* The database is no more, or nothing is to be done for it. */
+extern void dsocr_jobs_forget(Oid database);
+
+/* Copy all entries in use; the number of them. */
+extern int dsocr_jobs_list(DsocrJobDatabase list[DSOCR_JOB_DATABASES]);
+
+/* Others than those with a runner wait for one. */
+extern void dsocr_jobs_set_waiting(bool others_wait);
+
+/* Were jobs published for which there was no entry?  Clears it. */
+extern bool dsocr_jobs_lost_some(void);
+
+#endif /* DSOCR_JOBS_SHARED_H */
