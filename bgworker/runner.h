@@ -21,6 +21,7 @@
 #include "dsocr.h"
 
 #include "access/htup_details.h"
+#include "access/detoast.h"
 #include "lib/ilist.h"
 #include "jobs.h"
 #include "reading.h"
@@ -57,6 +58,7 @@ typedef struct DsocrRunnerJob
 	DsocrPage *pages;
 	int n_pages;
 	int max_pages;
+	int document_pages; /* that it has, read or not */
 	TimestampTz not_before; /* ENDED: do not try to write earlier, 0 = at once */
 
 	/* what is to be written, where it is no result */
@@ -117,6 +119,9 @@ typedef struct DsocrRunner
 
 /* Entry point for the postmaster; the argument is the database. */
 extern PGDLLEXPORT void dsocr_runner_main(Datum arg);
+
+/* The results of its pages are freed with the job. */
+extern void dsocr_runner_watch_pages(DsocrRunnerJob *job);
 
 /* ---- runner_claim.c ---- */
 

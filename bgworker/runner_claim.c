@@ -318,6 +318,7 @@ job_create(DsocrRunner *r, HeapTuple row, TupleDesc desc, int priority)
 	if (!isnull)
 		job->options = (Jsonb *) PG_DETOAST_DATUM_COPY(datum);
 	job->started = GetCurrentTimestamp();
+	dsocr_runner_watch_pages(job);
 	MemoryContextSwitchTo(caller);
 	return job;
 }

@@ -115,17 +115,17 @@ static KeptPlan plans[MAX_PLANS];
 static int n_plans = 0;
 
 /* A statement under construction, with its parameters. */
-typedef struct Query
+typedef struct RowQuery
 {
 	StringInfoData text;
 	int n;
 	Oid types[MAX_VALUES];
 	Datum values[MAX_VALUES];
 	char nulls[MAX_VALUES];
-} Query;
+} RowQuery;
 
 static SPIPlanPtr
-plan_of(Query *q)
+plan_of(RowQuery *q)
 {
 	MemoryContext caller;
 	SPIPlanPtr plan;
@@ -153,7 +153,7 @@ plan_of(Query *q)
 }
 
 static void
-query_run(Query *q)
+query_run(RowQuery *q)
 {
 	int rc = SPI_execute_plan(plan_of(q), q->values, q->nulls, false, 0);
 
@@ -162,7 +162,7 @@ query_run(Query *q)
 }
 
 static void
-query_begin(Query *q)
+query_begin(RowQuery *q)
 {
 	initStringInfo(&q->text);
 	q->n = 0;
@@ -170,7 +170,7 @@ query_begin(Query *q)
 
 /* The next parameter; its name. */
 static char *
-query_value(Query *q, Oid type, Datum value, bool isnull)
+query_value(RowQuery *q, Oid type, Datum value, bool isnull)
 {
 	q->types[q->n] = type;
 	q->values[q->n] = value;
@@ -185,7 +185,7 @@ column_name(Relation rel, AttrNumber column)
 }
 
 static void
-append_table(Query *q, Relation rel)
+append_table(RowQuery *q, Relation rel)
 {
 	appendStringInfo(&q->text, "%s%s",
 					 rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE ? "" : "ONLY ",
@@ -195,7 +195,7 @@ append_table(Query *q, Relation rel)
 
 /* " WHERE key = values": columns may be those of another table. */
 static void
-append_key(Query *q, Relation rel, const DsocrRowKey *key, const AttrNumber *columns, char **values)
+append_key(RowQuery *q, Relation rel, const DsocrRowKey *key, const AttrNumber *columns, char **values)
 {
 	for (int i = 0; i < key->n; i++)
 	{
@@ -346,7 +346,7 @@ close_row(RowWork *work)
 static void
 select_image(RowWork *work, const char *locking)
 {
-	Query q;
+	RowQuery q;
 
 	query_begin(&q);
 	appendStringInfo(&q.text, "SELECT %s FROM ", column_name(work->rel, work->image));
@@ -487,14 +487,14 @@ language_of(RowWork *work)
 }
 
 static char *
-tsvector_of(Query *q, RowWork *work, const char *language, Datum text, bool isnull)
+tsvector_of(RowQuery *q, RowWork *work, const char *language, Datum text, bool isnull)
 {
 	return psprintf("pg_catalog.to_tsvector(%s, pg_catalog.left(%s, %d))", language,
 					query_value(q, TEXTOID, text, isnull), DSOCR_TSVECTOR_CHARACTERS);
 }
 
 static void
-append_assignment(Query *q, Relation rel, AttrNumber column, const char *value, bool *first)
+append_assignment(RowQuery *q, Relation rel, AttrNumber column, const char *value, bool *first)
 {
 	appendStringInfo(&q->text, "%s%s = %s", *first ? " SET " : ", ", column_name(rel, column), value);
 	*first = false;
@@ -507,7 +507,7 @@ write_columns(RowWork *work)
 	DsocrRunnerJob *job = work->job;
 	Datum text = dsocr_job_text(job);
 	bool first = true;
-	Query q;
+	RowQuery q;
 
 	if (column[DSOCR_PART_TEXT] == 0 && column[DSOCR_PART_LAYOUT] == 0 &&
 		column[DSOCR_PART_TSVECTOR] == 0)
@@ -533,7 +533,7 @@ static char *
 fetch_language(RowWork *work)
 {
 	char *language = NULL;
-	Query q;
+	RowQuery q;
 
 	if (work->attachment.parts.column[DSOCR_PART_LANGUAGE] == 0)
 		return language_of(work);
@@ -572,9 +572,10 @@ insert_side_row(RowWork *work, Relation side_rel, const DsocrPage *page, const c
 	const DsocrSide *side = &work->attachment.side;
 	const AttrNumber *column = side->parts.column;
 	bool ok = page->status.code == DSOCR_OK;
-	Datum text = ok ? dsocr_page_text(work->job, page) : (Datum) 0;
+	double confidence = dsocr_job_page_confidence(page);
+	Datum text = ok ? dsocr_job_page_text(work->job, page) : (Datum) 0;
 	SideRow row = {.rel = side_rel};
-	Query q;
+	RowQuery q;
 
 	query_begin(&q);
 	initStringInfo(&row.columns);
@@ -598,15 +599,15 @@ insert_side_row(RowWork *work, Relation side_rel, const DsocrPage *page, const c
 		side_add(&row, column[DSOCR_PART_TEXT], query_value(&q, TEXTOID, text, !ok));
 	if (column[DSOCR_PART_LAYOUT] != 0)
 		side_add(&row, column[DSOCR_PART_LAYOUT],
-				 query_value(&q, JSONBOID, ok ? dsocr_page_layout(page) : (Datum) 0, !ok));
+				 query_value(&q, JSONBOID, ok ? dsocr_job_page_layout(page) : (Datum) 0, !ok));
 	if (column[DSOCR_PART_TSVECTOR] != 0)
 		side_add(&row, column[DSOCR_PART_TSVECTOR], tsvector_of(&q, work, language, text, !ok));
 	if (column[DSOCR_PART_STATUS] != 0)
 		side_add(&row, column[DSOCR_PART_STATUS],
-				 query_value(&q, TEXTOID, CStringGetTextDatum(dsocr_page_status(page)), false));
+				 query_value(&q, TEXTOID, CStringGetTextDatum(dsocr_job_page_status(page)), false));
 	if (column[DSOCR_PART_CONFIDENCE] != 0)
 		side_add(&row, column[DSOCR_PART_CONFIDENCE],
-				 query_value(&q, FLOAT8OID, Float8GetDatum(page->result.confidence), !ok));
+				 query_value(&q, FLOAT8OID, Float8GetDatum(confidence), confidence < 0));
 	appendStringInfoString(&q.text, "INSERT INTO ");
 	appendStringInfoString(&q.text, quote_qualified_identifier(
 										get_namespace_name(RelationGetNamespace(side_rel)),
@@ -623,7 +624,7 @@ write_side(RowWork *work)
 	DsocrRunnerJob *job = work->job;
 	Relation side_rel;
 	char *language;
-	Query q;
+	RowQuery q;
 
 	side_rel = relation_open(side->relid, RowExclusiveLock);
 	query_begin(&q);

@@ -10,6 +10,7 @@
 
 #include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/relation.h"
 #include "access/table.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_constraint.h"
@@ -254,13 +255,26 @@ append_value(StringInfo out, const char *value)
 	appendStringInfoChar(out, '"');
 }
 
+void
+dsocr_row_key_join(StringInfo out, char *const *values, int n)
+{
+	initStringInfo(out);
+	appendStringInfoChar(out, '{');
+	for (int i = 0; i < n; i++)
+	{
+		if (i > 0)
+			appendStringInfoChar(out, ',');
+		append_value(out, values[i] ? values[i] : "");
+	}
+	appendStringInfoChar(out, '}');
+}
+
 char *
 dsocr_row_key_of(Relation rel, const DsocrRowKey *key, TupleTableSlot *slot)
 {
+	char *values[INDEX_MAX_KEYS];
 	StringInfoData out;
 
-	initStringInfo(&out);
-	appendStringInfoChar(&out, '{');
 	for (int i = 0; i < key->n; i++)
 	{
 		bool isnull;
@@ -270,11 +284,9 @@ dsocr_row_key_of(Relation rel, const DsocrRowKey *key, TupleTableSlot *slot)
 
 		getTypeOutputInfo(TupleDescAttr(RelationGetDescr(rel), key->column[i] - 1)->atttypid,
 						  &function, &varlena);
-		if (i > 0)
-			appendStringInfoChar(&out, ',');
-		append_value(&out, isnull ? "" : OidOutputFunctionCall(function, value));
+		values[i] = isnull ? NULL : OidOutputFunctionCall(function, value);
 	}
-	appendStringInfoChar(&out, '}');
+	dsocr_row_key_join(&out, values, key->n);
 	return out.data;
 }
 
@@ -333,6 +345,7 @@ dsocr_row_key_from_jsonb(Oid relid, Jsonb *json, const char *document_column)
 {
 	Relation rel = table_open(relid, AccessShareLock);
 	AttrNumber column = get_attnum(relid, document_column);
+	char *values[INDEX_MAX_KEYS];
 	StringInfoData out;
 	DsocrRowKey key;
 
@@ -357,24 +370,19 @@ dsocr_row_key_from_jsonb(Oid relid, Jsonb *json, const char *document_column)
 						errmsg("key must be an object with the columns of the primary key"),
 						errhint("For example {\"id\": 7}.")));
 
-	initStringInfo(&out);
-	appendStringInfoChar(&out, '{');
 	for (int i = 0; i < key.n; i++)
 	{
 		const char *name = get_attname(relid, key.column[i], false);
 		JsonbValue value;
-		char *text = NULL;
 
+		values[i] = NULL;
 		if (getKeyJsonValueFromContainer(&json->root, name, strlen(name), &value) != NULL)
-			text = scalar_text(&value);
-		if (text == NULL)
+			values[i] = scalar_text(&value);
+		if (values[i] == NULL)
 			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 							errmsg("key has no value for column \"%s\" of the primary key", name)));
-		if (i > 0)
-			appendStringInfoChar(&out, ',');
-		append_value(&out, text);
 	}
-	appendStringInfoChar(&out, '}');
+	dsocr_row_key_join(&out, values, key.n);
 	table_close(rel, NoLock);
 	return out.data;
 }

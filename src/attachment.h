@@ -19,6 +19,7 @@
 
 #include "access/htup.h"
 #include "executor/tuptable.h"
+#include "lib/stringinfo.h"
 #include "utils/jsonb.h"
 #include "utils/rel.h"
 #include "utils/reltrigger.h"
@@ -81,7 +82,10 @@ typedef struct DsocrRowKey
 /* false: the table has no primary key, or none that rows can be found by. */
 extern bool dsocr_row_key_describe(Relation rel, DsocrRowKey *key);
 
-/* The row as text: its key values like an array, {7,"two words"}. */
+/* Values as one text, like an array: {7,"two words"}. */
+extern void dsocr_row_key_join(StringInfo out, char *const *values, int n);
+
+/* The row as text: the values of its key. */
 extern char *dsocr_row_key_of(Relation rel, const DsocrRowKey *key, TupleTableSlot *slot);
 
 /* The key values as text, palloc'd; false when their number is another one. */

@@ -26,6 +26,7 @@
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/syscache.h"
 
 PG_FUNCTION_INFO_V1(dsocr_cancel);
 PG_FUNCTION_INFO_V1(dsocr_retry_one);

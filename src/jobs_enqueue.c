@@ -31,6 +31,7 @@
 #include "layout.h"
 #include "read.h"
 #include "reading.h"
+#include "shmem.h"
 
 PG_FUNCTION_INFO_V1(dsocr_enqueue_document);
 PG_FUNCTION_INFO_V1(dsocr_enqueue_row);

@@ -10,6 +10,7 @@
  */
 #include "result.h"
 
+#include "access/xact.h"
 #include "catalog/pg_authid.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
@@ -104,6 +105,9 @@ dsocr_error_is_of_document(DsocrCode code)
 void
 dsocr_error_redact(DsocrError *error)
 {
+	/* Rights are not known outside of transactions; who reads there does it later. */
+	if (!IsTransactionState())
+		return;
 	if ((error->code == DSOCR_E_MODEL || error->code == DSOCR_E_IO) &&
 		!has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_SETTINGS))
 	{
