@@ -113,22 +113,6 @@ static DsocrStatement rename_failure = {
 	{OIDOID, TEXTOID, TEXTARRAYOID, TEXTOID},
 	NULL};
 
-static DsocrStatement delete_of_table = {
-	"DELETE FROM dsocr.job_queue AS q WHERE q.attachment OPERATOR(pg_catalog.=) $2"
-	" AND q.source OPERATOR(pg_catalog.=) ANY (SELECT $1 UNION ALL"
-	" SELECT t.relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree($1) AS t)",
-	2,
-	{OIDOID, TEXTOID},
-	NULL};
-
-static DsocrStatement delete_failures_of_table = {
-	"DELETE FROM dsocr.job_failed AS q WHERE q.attachment OPERATOR(pg_catalog.=) $2"
-	" AND q.source OPERATOR(pg_catalog.=) ANY (SELECT $1 UNION ALL"
-	" SELECT t.relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree($1) AS t)",
-	2,
-	{OIDOID, TEXTOID},
-	NULL};
-
 static Datum
 text_array(char **strings, int n)
 {
@@ -428,19 +412,7 @@ dsocr_attach_statement(PG_FUNCTION_ARGS)
 				 errmsg("dsocr_attach_statement must be called by a trigger of dsocr_attach")));
 	flush();
 	if (TRIGGER_FIRED_BY_TRUNCATE(t->tg_event))
-	{
-		Datum values[] = {ObjectIdGetDatum(RelationGetRelid(t->tg_relation)),
-						  CStringGetTextDatum(t->tg_trigger->tgargs[0])};
-		DsocrAsOwner before;
-
-		dsocr_jobs_as_owner(&before);
-		SPI_connect();
-		dsocr_jobs_execute(&delete_of_table, values, NULL, false);
-		dsocr_jobs_execute(&delete_failures_of_table, values, NULL, false);
-		SPI_finish();
-		dsocr_jobs_as_before(&before);
-		dsocr_jobs_note_cancelled();
-	}
+		dsocr_attach_forget(RelationGetRelid(t->tg_relation), t->tg_trigger->tgargs[0]);
 	return PointerGetDatum(NULL);
 }
 

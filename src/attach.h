@@ -17,4 +17,7 @@ extern bool dsocr_attach_writing;
 extern int64 dsocr_attach_queue(Oid source, const char *attachment, Oid owner, int priority,
 								char **keys, int n);
 
+/* Delete all jobs of an attachment, those of partitions included; how many. */
+extern int64 dsocr_attach_forget(Oid source, const char *attachment);
+
 #endif /* DSOCR_ATTACH_H */
