@@ -102,9 +102,8 @@ list_databases(Launcher *l, Oid only)
 		{
 			MemoryContext caller = MemoryContextSwitchTo(l->context);
 
-			l->unseen = l->unseen == NULL
-							? palloc(sizeof(Oid))
-							: repalloc(l->unseen, sizeof(Oid) * (l->n_unseen + 1));
+			l->unseen = l->unseen == NULL ? palloc(sizeof(Oid))
+										  : repalloc(l->unseen, sizeof(Oid) * (l->n_unseen + 1));
 			l->unseen[l->n_unseen++] = database->oid;
 			MemoryContextSwitchTo(caller);
 		}
@@ -224,8 +223,7 @@ start_due(Launcher *l, const DsocrJobDatabase *list, int n)
 		if (!list_databases(l, list[i].database))
 			dsocr_jobs_forget(list[i].database);
 		else if (is_wanted_alone(list[i].database))
-			dsocr_jobs_want(list[i].database,
-							TimestampTzPlusMilliseconds(now, STEP_ASIDE_MS));
+			dsocr_jobs_want(list[i].database, TimestampTzPlusMilliseconds(now, STEP_ASIDE_MS));
 		else if (!start_runner(l, list[i].database))
 			return false;
 	}
@@ -355,9 +353,8 @@ dsocr_launcher_main(Datum arg)
 			ran_jobs = dsocr_run_jobs;
 		}
 		wait = step(l);
-		(void) WaitLatch(MyLatch,
-						 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (wait >= 0 ? WL_TIMEOUT : 0), wait,
-						 wait_event_launcher());
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (wait >= 0 ? WL_TIMEOUT : 0),
+						 wait, wait_event_launcher());
 		ResetLatch(MyLatch);
 	}
 }

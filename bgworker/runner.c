@@ -37,8 +37,8 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#define GROUP_MS 10			   /* that a result waits for others to share its commit */
-#define BUSY_WAIT_MS 20		   /* readings that stand in line are tried again */
+#define GROUP_MS 10		/* that a result waits for others to share its commit */
+#define BUSY_WAIT_MS 20 /* readings that stand in line are tried again */
 #define IDLE_WAIT_MS 1000
 #define SLICE_MS 20000		   /* after which it makes room for another database */
 #define PREPARED_LOOK_MS 10000 /* how often jobs of prepared transactions are looked for */
@@ -132,16 +132,15 @@ pause_reading(DsocrRunner *r)
 	int64 ms = FIRST_PAUSE_MS << Min(r->pauses, 6);
 
 	r->pauses++;
-	r->paused_until =
-		TimestampTzPlusMilliseconds(GetCurrentTimestamp(), Min(ms, LONGEST_PAUSE_MS));
+	r->paused_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), Min(ms, LONGEST_PAUSE_MS));
 }
 
 static void
 fail_by(DsocrRunner *r, DsocrRunnerJob *job, const DsocrError *why)
 {
 	job->status = *why;
-	job->blameless = why->code == DSOCR_E_MODEL || why->code == DSOCR_E_DEVICE ||
-					 why->code == DSOCR_E_CANCELLED;
+	job->blameless =
+		why->code == DSOCR_E_MODEL || why->code == DSOCR_E_DEVICE || why->code == DSOCR_E_CANCELLED;
 	if (why->code == DSOCR_E_ENGINE_LOST)
 	{
 		job->lost_engine = true;
@@ -372,8 +371,7 @@ patience(const DsocrRunner *r)
 	wait = until(now, r->next_due, wait);
 	wait = until(now, r->paused_until, wait);
 	if (r->idle_since != 0)
-		wait = until(now,
-					 TimestampTzPlusMilliseconds(r->idle_since, dsocr_runner_idle_timeout + 1),
+		wait = until(now, TimestampTzPlusMilliseconds(r->idle_since, dsocr_runner_idle_timeout + 1),
 					 wait);
 	return Max(wait, 1);
 }

@@ -40,8 +40,8 @@ typedef struct DsocrRunnerJob
 	int priority;
 	int attempts; /* that failed before */
 	Oid owner;
-	Oid role; /* whose rights it runs with: the owner, or that of the attached table */
-	Oid source; /* InvalidOid: the document is in the queue */
+	Oid role;		  /* whose rights it runs with: the owner, or that of the attached table */
+	Oid source;		  /* InvalidOid: the document is in the queue */
 	char *attachment; /* NULL: queued by dsocr_enqueue */
 	char *key;
 	char *source_column;
@@ -53,17 +53,17 @@ typedef struct DsocrRunnerJob
 	char pointer[TOAST_POINTER_SIZE];
 	TimestampTz started;
 	DsocrReading *reading;
-	bool plain;		 /* raw text is what was asked for: there is a prompt */
+	bool plain;		   /* raw text is what was asked for: there is a prompt */
 	DsocrError status; /* of the document */
 	DsocrPage *pages;
 	int n_pages;
 	int max_pages;
-	int document_pages; /* that it has, read or not */
+	int document_pages;		/* that it has, read or not */
 	TimestampTz not_before; /* ENDED: do not try to write earlier, 0 = at once */
 
 	/* what is to be written, where it is no result */
-	bool dropped;	 /* nobody wants it: the row or the attachment is gone */
-	char *error;	 /* NULL: none */
+	bool dropped; /* nobody wants it: the row or the attachment is gone */
+	char *error;  /* NULL: none */
 	char sqlstate[6];
 	bool blameless; /* the attempt does not count */
 	bool final;		/* no other attempt would help */
@@ -73,8 +73,8 @@ typedef struct DsocrRunnerJob
 /* What this process knows of a job by its id. */
 typedef struct DsocrKnownJob
 {
-	int64 id;			   /* key */
-	DsocrRunnerJob *job;   /* NULL: WAITING */
+	int64 id;				/* key */
+	DsocrRunnerJob *job;	/* NULL: WAITING */
 	TimestampTz not_before; /* WAITING */
 	int priority;
 } DsocrKnownJob;
@@ -108,8 +108,8 @@ typedef struct DsocrRunner
 	int pauses;				  /* in a row */
 	int engines_lost;		  /* in a row, by different documents */
 	bool others_wait;
-	bool yields;	 /* makes room for another database */
-	bool prepared;	 /* there are prepared transactions, which may have jobs */
+	bool yields;   /* makes room for another database */
+	bool prepared; /* there are prepared transactions, which may have jobs */
 	TimestampTz started;
 	TimestampTz next_look;	/* at prepared transactions */
 	TimestampTz next_sweep; /* of ended jobs that are too old */

@@ -177,8 +177,8 @@ list_rows(DsocrBackfill *b, const char *query)
 	MemoryContextSwitchTo(caller);
 	row_context =
 		AllocSetContextCreate(CurrentMemoryContext, "dsocr backfill row", ALLOCSET_DEFAULT_SIZES);
-	portal = SPI_cursor_parse_open(
-		NULL, query, &(SPIParseOpenOptions){.read_only = true, .cursorOptions = 0});
+	portal = SPI_cursor_parse_open(NULL, query,
+								   &(SPIParseOpenOptions){.read_only = true, .cursorOptions = 0});
 	for (;;)
 	{
 		CHECK_FOR_INTERRUPTS();

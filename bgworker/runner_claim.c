@@ -222,21 +222,21 @@ dsocr_runner_hash(Datum document, uint8 *hash)
 	pg_cryptohash_free(context);
 }
 
-static DsocrStatement select_quarantine = {"SELECT q.hash FROM dsocr.job_quarantine AS q", 0, {0}, NULL};
+static DsocrStatement select_quarantine = {
+	"SELECT q.hash FROM dsocr.job_quarantine AS q", 0, {0}, NULL};
 
 /* Inside SPI_connect, as the tables' owner. */
 static void
 load_quarantine(DsocrRunner *r)
 {
-	HASHCTL control = {.keysize = DSOCR_HASH_BYTES,
-					   .entrysize = DSOCR_HASH_BYTES,
-					   .hcxt = r->context};
+	HASHCTL control = {
+		.keysize = DSOCR_HASH_BYTES, .entrysize = DSOCR_HASH_BYTES, .hcxt = r->context};
 
 	if (r->quarantine != NULL)
 		return;
 	dsocr_jobs_execute(&select_quarantine, NULL, NULL, true);
-	r->quarantine = hash_create("dsocr quarantine", 64, &control,
-								HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	r->quarantine =
+		hash_create("dsocr quarantine", 64, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		bool isnull;
@@ -297,8 +297,7 @@ text_column(HeapTuple row, TupleDesc desc, int n)
 static DsocrRunnerJob *
 job_create(DsocrRunner *r, HeapTuple row, TupleDesc desc, int priority)
 {
-	MemoryContext context =
-		AllocSetContextCreate(r->context, "dsocr job", ALLOCSET_SMALL_SIZES);
+	MemoryContext context = AllocSetContextCreate(r->context, "dsocr job", ALLOCSET_SMALL_SIZES);
 	MemoryContext caller = MemoryContextSwitchTo(context);
 	DsocrRunnerJob *job = palloc0(sizeof(DsocrRunnerJob));
 	bool isnull;
@@ -340,7 +339,8 @@ fetch_document(DsocrRunner *r, DsocrRunnerJob *job, HeapTuple row, TupleDesc des
 	if (isnull)
 		dsocr_runner_fail_job(r, job, "job has no document", "22004", true);
 	else if (too_large(document))
-		dsocr_runner_fail_job(r, job, "document is larger than dsocr.max_image_bytes", "22P03", true);
+		dsocr_runner_fail_job(r, job, "document is larger than dsocr.max_image_bytes", "22P03",
+							  true);
 	else
 	{
 		MemoryContext caller = MemoryContextSwitchTo(job->context);
@@ -377,10 +377,11 @@ prepare_job(DsocrRunner *r, DsocrRunnerJob *job, HeapTuple row, TupleDesc desc)
 		return false;
 	if (dsocr_runner_in_quarantine(r, job->document))
 	{
-		dsocr_runner_fail_job(r, job,
-							  "document is in quarantine: engines died of it (dsocr_quarantine_clear "
-							  "lets it be read again)",
-							  "58000", true);
+		dsocr_runner_fail_job(
+			r, job,
+			"document is in quarantine: engines died of it (dsocr_quarantine_clear "
+			"lets it be read again)",
+			"58000", true);
 		return false;
 	}
 	return true;
@@ -540,8 +541,8 @@ dsocr_runner_drop_cancelled(DsocrRunner *r)
 	dsocr_jobs_as_owner(&before);
 	plan_by_index();
 	ids = palloc(sizeof(Datum) * r->n_reading);
-	dlist_foreach_modify(iter, &r->reading)
-		ids[n++] = Int64GetDatum(dlist_container(DsocrRunnerJob, node, iter.cur)->id);
+	dlist_foreach_modify(iter, &r->reading) ids[n++] =
+		Int64GetDatum(dlist_container(DsocrRunnerJob, node, iter.cur)->id);
 	values[0] = PointerGetDatum(
 		construct_array(ids, n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 	dsocr_jobs_execute(&select_present, values, NULL, true);
@@ -550,8 +551,8 @@ dsocr_runner_drop_cancelled(DsocrRunner *r)
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		bool isnull;
-		int64 id = DatumGetInt64(
-			SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+		int64 id =
+			DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
 
 		hash_search(present, &id, HASH_ENTER, NULL);
 	}

@@ -48,16 +48,16 @@ dsocr_json_option(const Jsonb *json, const char *name)
 {
 	JsonbValue v;
 
-	if (json == NULL ||
-		getKeyJsonValueFromContainer((JsonbContainer *) &json->root, name, strlen(name), &v) ==
-			NULL)
+	if (json == NULL || getKeyJsonValueFromContainer((JsonbContainer *) &json->root, name,
+													 strlen(name), &v) == NULL)
 		return NULL;
 	switch (v.type)
 	{
 		case jbvString:
 			return pnstrdup(v.val.string.val, v.val.string.len);
 		case jbvNumeric:
-			return DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(v.val.numeric)));
+			return DatumGetCString(
+				DirectFunctionCall1(numeric_out, NumericGetDatum(v.val.numeric)));
 		case jbvBool:
 			return pstrdup(v.val.boolean ? "true" : "false");
 		default:
@@ -195,7 +195,8 @@ append_table(RowQuery *q, Relation rel)
 
 /* " WHERE key = values": columns may be those of another table. */
 static void
-append_key(RowQuery *q, Relation rel, const DsocrRowKey *key, const AttrNumber *columns, char **values)
+append_key(RowQuery *q, Relation rel, const DsocrRowKey *key, const AttrNumber *columns,
+		   char **values)
 {
 	for (int i = 0; i < key->n; i++)
 	{
@@ -479,11 +480,11 @@ language_of(RowWork *work)
 	char *language;
 
 	if (column != 0)
-		return psprintf("COALESCE(%s::pg_catalog.text::pg_catalog.regconfig, 'simple'::pg_catalog.regconfig)",
-						column_name(work->rel, column));
+		return psprintf(
+			"COALESCE(%s::pg_catalog.text::pg_catalog.regconfig, 'simple'::pg_catalog.regconfig)",
+			column_name(work->rel, column));
 	language = dsocr_json_option(work->attachment.options, "language");
-	return psprintf("%s::pg_catalog.regconfig",
-					quote_literal_cstr(language ? language : "simple"));
+	return psprintf("%s::pg_catalog.regconfig", quote_literal_cstr(language ? language : "simple"));
 }
 
 static char *
@@ -496,7 +497,8 @@ tsvector_of(RowQuery *q, RowWork *work, const char *language, Datum text, bool i
 static void
 append_assignment(RowQuery *q, Relation rel, AttrNumber column, const char *value, bool *first)
 {
-	appendStringInfo(&q->text, "%s%s = %s", *first ? " SET " : ", ", column_name(rel, column), value);
+	appendStringInfo(&q->text, "%s%s = %s", *first ? " SET " : ", ", column_name(rel, column),
+					 value);
 	*first = false;
 }
 
@@ -544,8 +546,7 @@ fetch_language(RowWork *work)
 	query_run(&q);
 	if (SPI_processed > 0)
 		language = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
-	return psprintf("%s::pg_catalog.regconfig",
-					quote_literal_cstr(language ? language : "simple"));
+	return psprintf("%s::pg_catalog.regconfig", quote_literal_cstr(language ? language : "simple"));
 }
 
 typedef struct SideRow
@@ -587,11 +588,11 @@ insert_side_row(RowWork *work, Relation side_rel, const DsocrPage *page, const c
 		Oid parameter;
 
 		getTypeInputInfo(a->atttypid, &input, &parameter);
-		side_add(&row, side->key[i],
-				 query_value(&q, a->atttypid,
-							 OidInputFunctionCall(input, work->key_values[i], parameter,
-												  a->atttypmod),
-							 false));
+		side_add(
+			&row, side->key[i],
+			query_value(&q, a->atttypid,
+						OidInputFunctionCall(input, work->key_values[i], parameter, a->atttypmod),
+						false));
 	}
 	side_add(&row, column[DSOCR_PART_PAGE],
 			 query_value(&q, INT4OID, Int32GetDatum(page->number), false));
@@ -609,9 +610,9 @@ insert_side_row(RowWork *work, Relation side_rel, const DsocrPage *page, const c
 		side_add(&row, column[DSOCR_PART_CONFIDENCE],
 				 query_value(&q, FLOAT8OID, Float8GetDatum(confidence), confidence < 0));
 	appendStringInfoString(&q.text, "INSERT INTO ");
-	appendStringInfoString(&q.text, quote_qualified_identifier(
-										get_namespace_name(RelationGetNamespace(side_rel)),
-										RelationGetRelationName(side_rel)));
+	appendStringInfoString(
+		&q.text, quote_qualified_identifier(get_namespace_name(RelationGetNamespace(side_rel)),
+											RelationGetRelationName(side_rel)));
 	appendStringInfo(&q.text, " (%s) VALUES (%s)", row.columns.data, row.values.data);
 	query_run(&q);
 }

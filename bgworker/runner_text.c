@@ -94,8 +94,8 @@ dsocr_job_page_text(const DsocrRunnerJob *job, const DsocrPage *page)
 	char *text = page->result.raw;
 
 	if (!job->plain)
-		text = dsocr_layout_link_images(page->result.markdown, page->number,
-										job->document_pages > 1);
+		text =
+			dsocr_layout_link_images(page->result.markdown, page->number, job->document_pages > 1);
 	return CStringGetTextDatum(dsocr_encoding_to_server(text, NULL));
 }
 

@@ -30,10 +30,10 @@
 #include "utils/timestamp.h"
 #include "runner_text.h"
 
-#define LOCKED_PAUSE_MS 200			/* before a row that somebody has locked is tried again */
-#define BLAMELESS_PAUSE_MS 1000		/* before a job is tried again that was not at fault */
-#define LONGEST_DELAY_MS 3600000	/* between attempts */
-#define NOTIFY_LIMIT 0.5			/* of the server's notification queue */
+#define LOCKED_PAUSE_MS 200		 /* before a row that somebody has locked is tried again */
+#define BLAMELESS_PAUSE_MS 1000	 /* before a job is tried again that was not at fault */
+#define LONGEST_DELAY_MS 3600000 /* between attempts */
+#define NOTIFY_LIMIT 0.5		 /* of the server's notification queue */
 #define MAX_TALLIES DSOCR_RUNNER_BATCH
 #define SWEEP_ROWS 1000 /* ended jobs that are deleted at a time */
 
@@ -41,9 +41,9 @@
 typedef enum Afterwards
 {
 	AFTER_FORGET,
-	AFTER_LOOK,		 /* look at its row again */
-	AFTER_POSTPONE,	 /* write it later: somebody has its rows */
-	AFTER_WAIT		 /* its row waits for another attempt */
+	AFTER_LOOK,		/* look at its row again */
+	AFTER_POSTPONE, /* write it later: somebody has its rows */
+	AFTER_WAIT		/* its row waits for another attempt */
 } Afterwards;
 
 typedef struct Outcome
@@ -171,7 +171,8 @@ take_job(Outcome *o)
 	if (run(&lock_job, values, NULL) > 0)
 	{
 		key = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
-		if ((key == NULL) == (o->job->key == NULL) && (key == NULL || strcmp(key, o->job->key) == 0))
+		if ((key == NULL) == (o->job->key == NULL) &&
+			(key == NULL || strcmp(key, o->job->key) == 0))
 			return true;
 		o->afterwards = AFTER_LOOK;
 		return false;
@@ -502,7 +503,7 @@ dsocr_runner_write(DsocrRunner *r)
 	dlist_iter iter;
 
 	b->n = 0;
-	dlist_foreach(iter, &r->ended)
+	dlist_foreach (iter, &r->ended)
 	{
 		DsocrRunnerJob *job = dlist_container(DsocrRunnerJob, node, iter.cur);
 
@@ -562,9 +563,8 @@ static DsocrStatement add_up_tallies = {
 void
 dsocr_runner_sweep(DsocrRunner *r)
 {
-	Datum values[] = {
-		TimestampTzGetDatum(in_ms(-(int64) dsocr_keep_jobs * 60 * 1000)),
-		Int64GetDatum(SWEEP_ROWS)};
+	Datum values[] = {TimestampTzGetDatum(in_ms(-(int64) dsocr_keep_jobs * 60 * 1000)),
+					  Int64GetDatum(SWEEP_ROWS)};
 	bool isnull;
 
 	StartTransactionCommand();

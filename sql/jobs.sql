@@ -175,7 +175,7 @@ AS 'MODULE_PATHNAME', 'dsocr_enqueue_document';
 COMMENT ON FUNCTION @extschema@.dsocr_enqueue(pg_catalog.bytea, pg_catalog.text, @extschema@.dsocr_mode, pg_catalog.int4range, pg_catalog.int4, pg_catalog.int4, pg_catalog.int4, pg_catalog.timestamptz) IS
 'queue a document to be read once this transaction has committed; returns the number of the job';
 
-CREATE FUNCTION @extschema@.dsocr_enqueue(
+CREATE FUNCTION @extschema@.dsocr_enqueue_row(
 	source pg_catalog.regclass,
 	key pg_catalog.jsonb,
 	document_column pg_catalog.name,
@@ -190,7 +190,7 @@ RETURNS pg_catalog.int8
 LANGUAGE C VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'dsocr_enqueue_row';
 
-COMMENT ON FUNCTION @extschema@.dsocr_enqueue(pg_catalog.regclass, pg_catalog.jsonb, pg_catalog.name, pg_catalog.text, @extschema@.dsocr_mode, pg_catalog.int4range, pg_catalog.int4, pg_catalog.int4, pg_catalog.int4, pg_catalog.timestamptz) IS
+COMMENT ON FUNCTION @extschema@.dsocr_enqueue_row(pg_catalog.regclass, pg_catalog.jsonb, pg_catalog.name, pg_catalog.text, @extschema@.dsocr_mode, pg_catalog.int4range, pg_catalog.int4, pg_catalog.int4, pg_catalog.int4, pg_catalog.timestamptz) IS
 'queue a document that is in a table, by its primary key, such as {"id": 7}; it is read as it is when the job runs';
 
 CREATE FUNCTION @extschema@.dsocr_wait(

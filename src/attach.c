@@ -38,10 +38,10 @@ PG_FUNCTION_INFO_V1(dsocr_attach_side);
 
 typedef enum ChangeKind
 {
-	CHANGE_NEW,		/* a row to be read for the first time */
-	CHANGE_AGAIN,	/* a row to be read again */
-	CHANGE_GONE,	/* nothing to be read any more */
-	CHANGE_RENAMED	/* the key is another one */
+	CHANGE_NEW,	   /* a row to be read for the first time */
+	CHANGE_AGAIN,  /* a row to be read again */
+	CHANGE_GONE,   /* nothing to be read any more */
+	CHANGE_RENAMED /* the key is another one */
 } ChangeKind;
 
 typedef struct Change
@@ -107,11 +107,11 @@ static DsocrStatement rename_job = {
 	{OIDOID, TEXTOID, TEXTARRAYOID, TEXTOID},
 	NULL};
 
-static DsocrStatement rename_failure = {
-	"UPDATE dsocr.job_failed AS q SET key = $4 FROM pg_catalog.unnest($3) AS k(key) WHERE " SAME_ROW,
-	4,
-	{OIDOID, TEXTOID, TEXTARRAYOID, TEXTOID},
-	NULL};
+static DsocrStatement rename_failure = {"UPDATE dsocr.job_failed AS q SET key = $4 FROM "
+										"pg_catalog.unnest($3) AS k(key) WHERE " SAME_ROW,
+										4,
+										{OIDOID, TEXTOID, TEXTARRAYOID, TEXTOID},
+										NULL};
 
 static Datum
 text_array(char **strings, int n)
@@ -144,8 +144,8 @@ dsocr_attach_queue(Oid source, const char *attachment, Oid owner, int priority, 
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		bool isnull;
-		int64 id = DatumGetInt64(
-			SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+		int64 id =
+			DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
 
 		dsocr_jobs_note(priority, id, id);
 	}
@@ -202,8 +202,8 @@ flush_run(int first, int last)
 			run_for_rows(&delete_failures, NULL, keys, n, NULL);
 			/* fall through */
 		case CHANGE_NEW:
-			dsocr_attach_queue(pending->source, pending->attachment, pending->owner, pending->priority,
-							   keys, n);
+			dsocr_attach_queue(pending->source, pending->attachment, pending->owner,
+							   pending->priority, keys, n);
 			break;
 		case CHANGE_GONE:
 			run_for_rows(&delete_jobs, &delete_failures, keys, n, NULL);
@@ -376,17 +376,17 @@ dsocr_attach_row(PG_FUNCTION_ARGS)
 	DsocrRowKey key;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(t->tg_event) ||
-		!TRIGGER_FIRED_FOR_ROW(t->tg_event) || !dsocr_parts_of_trigger(t->tg_trigger, &parts))
+		!TRIGGER_FIRED_FOR_ROW(t->tg_event) ||
+		!dsocr_parts_of_trigger(t->tg_relation, t->tg_trigger, &parts))
 		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 						errmsg("dsocr_attach_row must be called by a trigger of dsocr_attach")));
 	if (dsocr_attach_writing)
 		return PointerGetDatum(NULL);
 	if (!dsocr_row_key_describe(t->tg_relation, &key))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table \"%s\" has no primary key, but is attached to dsocr",
-						RelationGetRelationName(t->tg_relation)),
-				 errhint("Add a primary key, or call dsocr_detach.")));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("table \"%s\" has no primary key, but is attached to dsocr",
+							   RelationGetRelationName(t->tg_relation)),
+						errhint("Add a primary key, or call dsocr_detach.")));
 	if (TRIGGER_FIRED_BY_UPDATE(t->tg_event))
 		note_update(t, &parts, &key);
 	else if (TRIGGER_FIRED_BY_DELETE(t->tg_event))

@@ -111,11 +111,10 @@ dsocr_backfill(PG_FUNCTION_ARGS)
 
 	require_owner(rel);
 	if (attachment == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("column \"%s\" of table \"%s\" is not attached", column,
-						RelationGetRelationName(rel)),
-				 errhint("Call dsocr_attach first.")));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("column \"%s\" of table \"%s\" is not attached", column,
+							   RelationGetRelationName(rel)),
+						errhint("Call dsocr_attach first.")));
 	values[0] = ObjectIdGetDatum(RelationGetRelid(rel));
 	values[1] = CStringGetTextDatum(attachment);
 	values[2] = ObjectIdGetDatum(RelationGetForm(rel)->relowner);

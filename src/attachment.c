@@ -58,10 +58,16 @@ parse_parts(const char *names, const Trigger *trigger, DsocrParts *parts)
 }
 
 bool
-dsocr_parts_of_trigger(const Trigger *trigger, DsocrParts *parts)
+dsocr_parts_of_trigger(Relation rel, const Trigger *trigger, DsocrParts *parts)
 {
-	return trigger->tgnargs == 3 && parse_parts(trigger->tgargs[0], trigger, parts) &&
-		   parts->column[DSOCR_PART_IMAGE] != 0;
+	AttrNumber image;
+
+	if (trigger->tgnargs != 3 || !parse_parts(trigger->tgargs[0], trigger, parts))
+		return false;
+	image = parts->column[DSOCR_PART_IMAGE];
+	/* anybody can make such a trigger: bytes are only taken for bytes if they are */
+	return image > 0 &&
+		   getBaseType(TupleDescAttr(RelationGetDescr(rel), image - 1)->atttypid) == BYTEAOID;
 }
 
 int
@@ -193,13 +199,13 @@ dsocr_attachment_find(Relation rel, const char *name, DsocrAttachment *a)
 {
 	const Trigger *trigger = find_trigger(rel, name, "dsocr_attach_row");
 
-	if (trigger == NULL || !dsocr_parts_of_trigger(trigger, &a->parts))
+	if (trigger == NULL || !dsocr_parts_of_trigger(rel, trigger, &a->parts))
 		return false;
 	a->options = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(trigger->tgargs[2])));
 	if (!JB_ROOT_IS_OBJECT(a->options))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("options of trigger \"%s\" on table \"%s\" are no JSON object",
-							   name, RelationGetRelationName(rel))));
+						errmsg("options of trigger \"%s\" on table \"%s\" are no JSON object", name,
+							   RelationGetRelationName(rel))));
 	find_side(rel, name, &a->side);
 	return true;
 }

@@ -46,8 +46,8 @@ typedef struct DsocrParts
 	AttrNumber column[DSOCR_N_PARTS];
 } DsocrParts;
 
-/* false when the trigger is not one of ours. */
-extern bool dsocr_parts_of_trigger(const Trigger *trigger, DsocrParts *parts);
+/* false when it is no trigger that dsocr_attach could have made. */
+extern bool dsocr_parts_of_trigger(Relation rel, const Trigger *trigger, DsocrParts *parts);
 extern int dsocr_priority_of_trigger(const Trigger *trigger);
 
 /* A side table of an attachment, if it has one. */

@@ -75,7 +75,7 @@ extern void dsocr_guc_init(void);
 extern void dsocr_guc_reserve(void); /* after the last setting was defined */
 extern void dsocr_shmem_init(void);
 extern void dsocr_launcher_init(void); /* registers what starts the runners of jobs */
-extern void dsocr_worker_init(void); /* registers one worker per device */
+extern void dsocr_worker_init(void);   /* registers one worker per device */
 
 /*
  * Split a value of dsocr.devices.  Returns the number of devices, or -1 when

@@ -325,11 +325,11 @@ define_job_settings(void)
 		"dsocr.retry_delay",
 		"Pause before the second attempt of a job, doubled for each further one (ms, default 5s).",
 		NULL, &dsocr_retry_delay, 5 * 1000, 1, DAY_MS, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
-	DefineCustomIntVariable("dsocr.keep_jobs",
-							"Time for which ended jobs and their results are kept (min, default 7d).",
-							"Failed jobs are kept until they are queued again or cancelled.",
-							&dsocr_keep_jobs, 7 * 24 * 60, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MIN,
-							NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"dsocr.keep_jobs",
+		"Time for which ended jobs and their results are kept (min, default 7d).",
+		"Failed jobs are kept until they are queued again or cancelled.", &dsocr_keep_jobs,
+		7 * 24 * 60, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MIN, NULL, NULL, NULL);
 }
 
 static void

@@ -235,8 +235,7 @@ static DsocrStatement cancel_failed = {
 	NULL};
 
 #define RETRY(condition)                                                                           \
-	"WITH back AS (DELETE FROM dsocr.job_failed AS f WHERE " condition                             \
-	" RETURNING f.*)"                                                                              \
+	"WITH back AS (DELETE FROM dsocr.job_failed AS f WHERE " condition " RETURNING f.*)"           \
 	" INSERT INTO dsocr.job_queue (id, priority, owner, queued, source, attachment, key,"          \
 	" source_column, options, document)"                                                           \
 	" SELECT b.id, b.priority, b.owner, b.queued, b.source, b.attachment, b.key, b.source_column," \

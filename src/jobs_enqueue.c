@@ -184,8 +184,7 @@ enqueue(FunctionCallInfo fcinfo, int n, Datum *values, char *nulls)
 	dsocr_jobs_noting = true;
 	dsocr_jobs_execute(&insert_job, values, nulls, false);
 	dsocr_jobs_noting = false;
-	id = DatumGetInt64(
-		SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	SPI_finish();
 	dsocr_jobs_as_before(&before);
 	dsocr_jobs_note(priority, id, id);
@@ -300,8 +299,7 @@ look(int64 id, JobState *s)
 		s->uncommitted =
 			!isnull && TransactionIdIsCurrentTransactionId(DatumGetTransactionId(xmin));
 		/* who may not see it learns nothing of it */
-		if (!has_privs_of_role(
-				caller, DatumGetObjectId(SPI_getbinval(row, desc, 2, &isnull))))
+		if (!has_privs_of_role(caller, DatumGetObjectId(SPI_getbinval(row, desc, 2, &isnull))))
 			s->state = 0;
 	}
 	PopActiveSnapshot();
@@ -313,7 +311,8 @@ static void
 raise_failed(int64 id, const JobState *s)
 {
 	const char *c = s->sqlstate;
-	int code = strlen(c) == 5 ? MAKE_SQLSTATE(c[0], c[1], c[2], c[3], c[4]) : ERRCODE_INTERNAL_ERROR;
+	int code =
+		strlen(c) == 5 ? MAKE_SQLSTATE(c[0], c[1], c[2], c[3], c[4]) : ERRCODE_INTERNAL_ERROR;
 
 	ereport(ERROR, (errcode(code), errmsg_internal("%s", s->error),
 					errdetail_plural("Job %lld failed after %d attempt.",
@@ -357,9 +356,8 @@ deadline_argument(FunctionCallInfo fcinfo, int n)
 {
 	if (PG_ARGISNULL(n))
 		return DT_NOEND;
-	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
-												   TimestampTzGetDatum(GetCurrentTimestamp()),
-												   PG_GETARG_DATUM(n)));
+	return DatumGetTimestampTz(DirectFunctionCall2(
+		timestamptz_pl_interval, TimestampTzGetDatum(GetCurrentTimestamp()), PG_GETARG_DATUM(n)));
 }
 
 Datum
@@ -389,13 +387,11 @@ dsocr_wait(PG_FUNCTION_ARGS)
 									"begins later.")));
 		now = GetCurrentTimestamp();
 		if (now >= deadline)
-			ereport(ERROR,
-					(errcode(ERRCODE_QUERY_CANCELED),
-					 errmsg("job %lld has not ended within the timeout", (long long) id),
-					 s.error ? errdetail("Attempt %d failed: %s", s.attempts, s.error)
-							 : 0));
-		(void) dsocr_jobs_wait(id, Min(TimestampDifferenceMilliseconds(now, deadline) + 1,
-									   WAIT_LIMIT_MS));
+			ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED),
+							errmsg("job %lld has not ended within the timeout", (long long) id),
+							s.error ? errdetail("Attempt %d failed: %s", s.attempts, s.error) : 0));
+		(void) dsocr_jobs_wait(
+			id, Min(TimestampDifferenceMilliseconds(now, deadline) + 1, WAIT_LIMIT_MS));
 	}
 	dsocr_jobs_end_wait();
 

@@ -15,8 +15,8 @@
 #include "storage/shmem.h"
 #include "utils/timestamp.h"
 
-#define WAIT_CLASSES 64		 /* who waits for a job shares its class with others */
-#define FIRST_PAUSE_MS 1000	 /* after a runner ended in an error; doubles */
+#define WAIT_CLASSES 64		/* who waits for a job shares its class with others */
+#define FIRST_PAUSE_MS 1000 /* after a runner ended in an error; doubles */
 #define LONGEST_PAUSE_MS 60000
 
 typedef struct JobDatabase

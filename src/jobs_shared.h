@@ -21,7 +21,7 @@
 
 #include "datatype/timestamp.h"
 
-#define DSOCR_JOB_PRIORITIES 10		 /* 0 to 9, higher ones first */
+#define DSOCR_JOB_PRIORITIES 10 /* 0 to 9, higher ones first */
 #define DSOCR_JOB_PRIORITY_DEFAULT 5
 #define DSOCR_JOB_DATABASES 256 /* that can have jobs waiting at the same time */
 
@@ -35,19 +35,19 @@ typedef struct DsocrJobRange
 /* A database with jobs, as the launcher sees it. */
 typedef struct DsocrJobDatabase
 {
-	Oid database;		   /* InvalidOid: the entry is free */
-	int runner_pid;		   /* 0: none */
-	bool wanted;		   /* jobs are there that no runner knows of */
-	TimestampTz wake_at;   /* start a runner then, 0 = never */
+	Oid database;			/* InvalidOid: the entry is free */
+	int runner_pid;			/* 0: none */
+	bool wanted;			/* jobs are there that no runner knows of */
+	TimestampTz wake_at;	/* start a runner then, 0 = never */
 	TimestampTz not_before; /* no start before that, after trouble */
-	int failures;		   /* runners in a row that ended in an error */
+	int failures;			/* runners in a row that ended in an error */
 } DsocrJobDatabase;
 
 /* What a runner is told. */
 typedef struct DsocrJobNews
 {
 	DsocrJobRange fresh[DSOCR_JOB_PRIORITIES];
-	bool cancelled; /* some job was cancelled */
+	bool cancelled;	  /* some job was cancelled */
 	bool others_wait; /* other databases wait for a runner */
 } DsocrJobNews;
 

@@ -27,6 +27,7 @@ SELECT CASE classid::regclass::text
 		FROM unnest('{SELECT,INSERT,UPDATE,DELETE,TRUNCATE,REFERENCES,TRIGGER}'::text[]) p)
 	ELSE '?' END $$;
 
+\pset format unaligned
 SELECT object,
 	rights('regress_dsocr_super', classid, objid) AS super,
 	rights('regress_dsocr_owner', classid, objid) AS owner,
@@ -36,6 +37,7 @@ SELECT object,
 	rights('regress_dsocr_user', classid, objid) AS "user"
 FROM member WHERE classid <> 'pg_type'::regclass OR object !~ '\[\]$|^type dsocr\.|^type "?_'
 ORDER BY object COLLATE "C";
+\pset format aligned
 
 -- Nothing runs with the rights of somebody else.
 SELECT objid::regprocedure FROM member JOIN pg_proc p ON p.oid = objid
