@@ -11,7 +11,7 @@ $(BUILD)/unit/%: test/unit/%.c $(REFERENCE_OBJ) $(BUILD)/libengine.a
 	@mkdir -p $(@D)
 	$(ENGINE_CC) $(ENGINE_CFLAGS) -o $@ $(filter %.c %.o,$^) $(filter %.a,$^) $(ENGINE_LIBS) -lcmocka
 
-$(BUILD)/unit/test_engine $(BUILD)/unit/test_engine_images $(BUILD)/unit/test_ladder: $(BUILD)/test/reference/engine_driver.o
+$(BUILD)/unit/test_engine $(BUILD)/unit/test_engine_images $(BUILD)/unit/test_engine_rotate $(BUILD)/unit/test_ladder: $(BUILD)/test/reference/engine_driver.o
 
 # Reference cases on the reference backend: the code of `dsocr-engine check`.
 $(BUILD)/unit/test_model: $(patsubst %,$(BUILD)/src/engine/check_%.o,case stages routes generate)
