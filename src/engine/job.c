@@ -8,6 +8,7 @@
 #include "job.h"
 
 #include "fault.h"
+#include "image_sniff.h"
 #include "prompt.h"
 
 #include <stdio.h>
@@ -155,6 +156,13 @@ dsocr_job_free(DsocrJob *job, DsocrModel *m)
 	dsocr_free(job);
 }
 
+/* A request tells the page of its document; the image has more than one only as a TIFF. */
+static int
+page_of_image(const DsocrRequest *r)
+{
+	return dsocr_image_sniff(r->image, r->image_len) == DSOCR_FORMAT_TIFF ? r->page : 1;
+}
+
 /* Size of the image, views and token counts. */
 static bool
 make_plan(DsocrJob *job, const DsocrModel *m, DsocrError *err)
@@ -176,8 +184,8 @@ make_plan(DsocrJob *job, const DsocrModel *m, DsocrError *err)
 	}
 	else if (r->image == NULL || r->image_len == 0)
 		return dsocr_fail(err, DSOCR_E_IMAGE, "image is empty");
-	else if (!dsocr_image_probe_page(r->image, r->image_len, r->page, r->max_pixels, &job->width,
-									 &job->height, err))
+	else if (!dsocr_image_probe_page(r->image, r->image_len, page_of_image(r), r->max_pixels,
+									 &job->width, &job->height, err))
 		return false;
 	job->upright_width = job->width;
 	job->upright_height = job->height;
@@ -382,7 +390,7 @@ bool
 dsocr_job_submit(DsocrJob *job, DsocrImagePool *pool, DsocrError *err)
 {
 	const DsocrImageWork work = {.max_pixels = job->request.max_pixels,
-								 .page = job->request.page,
+								 .page = page_of_image(&job->request),
 								 .width = job->width,
 								 .height = job->height,
 								 .orient = job->request.auto_rotate,
