@@ -31,8 +31,9 @@ PG_FUNCTION_INFO_V1(dsocr_read_support);
 /* Text that a page has, in tokens; what it costs to write is what counts beside the image. */
 #define PAGE_TEXT_TOKENS 400
 
-/* Columns so narrow hold pointers to documents that are stored elsewhere. */
-#define TOAST_POINTER_WIDTH 64
+/* Columns of such widths hold pointers to documents that are stored out of line. */
+#define TOASTED_WIDTH_MIN 18
+#define TOASTED_WIDTH_MAX 64
 
 /* Image tokens of a page, by mode; gundam: with the usual number of tiles. */
 static const int image_tokens[DSOCR_N_MODES] = {
@@ -116,7 +117,9 @@ document_width(PlannerInfo *root, Node *document)
 	if (rte == NULL || rte->rtekind != RTE_RELATION)
 		return 0;
 	width = get_attavgwidth(rte->relid, var->varattno);
-	return width > TOAST_POINTER_WIDTH ? width : Max(width, toast_width(rte->relid));
+	if (width >= TOASTED_WIDTH_MIN && width <= TOASTED_WIDTH_MAX)
+		return Max(width, toast_width(rte->relid));
+	return width;
 }
 
 Datum

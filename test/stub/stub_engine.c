@@ -408,7 +408,7 @@ work(int slots)
 									number(defaults, "latency", DEFAULT_LATENCY_MS) / 1000);
 
 			j->start_us = now;
-			j->due_us = now + (int64_t) (seconds * 1e6) + 1;
+			j->due_us = now + (int64_t) (seconds * 1e6);
 		}
 		send_progress(j, now);
 		if (j->due_us <= now)
