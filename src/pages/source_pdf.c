@@ -217,13 +217,12 @@ dsocr_source_warm(void)
 	DsocrRaster pixels;
 	DsocrSource s = {.options = {.dpi = DSOCR_PAGES_DPI}, .render = render};
 
-	if (kept != NULL || !FcInit())
+	if (kept != NULL || latin1 != NULL || !FcInit())
 		return;
 	/* looking for new fonts is not possible in a renderer */
 	(void) FcConfigSetRescanInterval(NULL, 0);
 	/* passwords are converted by a module of the C library, which stays loaded */
 	latin1 = g_iconv_open("ISO-8859-1", "UTF-8");
-	(void) latin1;
 	kept = open_bytes(sample, sizeof(sample) - 1, NULL, NULL);
 	s.state = kept;
 	if (kept != NULL && render(&s, 1, &pixels, NULL))
