@@ -64,7 +64,7 @@ uninstall-engine:
 help:
 	@echo 'make                 extension and engine'
 	@echo 'make dsocr-engine    the engine alone, without PostgreSQL'
-	@echo 'make dsocr-pages     the page server alone; PDF=no leaves PDF out'
+	@echo 'make dsocr-pages     the page server alone; DSOCR_PDF=no leaves PDF out'
 	@echo 'make cuda            the CUDA backend alone; CUDA=no leaves it out elsewhere'
 	@echo 'make install         into the server of PG_CONFIG ($(PG_CONFIG))'
 	@echo 'make check-unit      unit tests of the engine'

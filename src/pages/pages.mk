@@ -1,9 +1,10 @@
 # dsocr-pages: documents to page images.  A program of its own, because poppler
-# is GPL.  Without poppler and cairo it is built without PDF; PDF=no does that.
+# is GPL.  Without poppler and cairo it is built without PDF; DSOCR_PDF=no does that.
 
-PDF ?= $(shell pkg-config --exists poppler-glib gio-2.0 cairo fontconfig 2>/dev/null && echo yes || echo no)
+DSOCR_PDF := $(or $(DSOCR_PDF),$(shell pkg-config --exists poppler-glib gio-2.0 cairo fontconfig 2>/dev/null && \
+	echo yes || echo no))
 PAGES_PDF_SRC = src/pages/source_pdf.c src/pages/pdf_stored.c src/pages/page_draw.c src/pages/surface.c
-ifneq ($(PDF),no)
+ifneq ($(DSOCR_PDF),no)
 PAGES_PDF_CFLAGS := $(shell pkg-config --cflags poppler-glib gio-2.0 cairo fontconfig)
 PAGES_PDF_LIBS := $(shell pkg-config --libs poppler-glib gio-2.0 cairo fontconfig)
 PAGES_LEFT_OUT = src/pages/without_pdf.c
@@ -32,7 +33,7 @@ $(BUILD)/bench/bench_pages: ENGINE_LIBS += -lcmocka
 PAGES_FUZZ = build/fuzz/fuzz_pdf build/fuzz/fuzz_pages
 PAGES_FUZZ_SRC = $(filter-out $(patsubst %,src/pages/%.c,main child renderer supervisor \
 	supervisor_documents supervisor_renderers),$(PAGES_SRC))
-ifneq ($(PDF),no)
+ifneq ($(DSOCR_PDF),no)
 $(PAGES_FUZZ): FUZZ_FLAGS += -Isrc/pages $(PAGES_PDF_CFLAGS)
 $(PAGES_FUZZ): FUZZ_LIBS = $(PAGES_PDF_LIBS)
 $(PAGES_FUZZ): $(PAGES_FUZZ_SRC)

@@ -97,12 +97,100 @@ test_depths(void **state)
 	dsocr_peer_finish(&p);
 }
 
+/* ---- TIFF ---- */
+
+#define TIFF_ENTRIES 8
+
+static void
+put16(uint8_t *at, unsigned int v)
+{
+	at[0] = (uint8_t) v;
+	at[1] = (uint8_t) (v >> 8);
+}
+
+static void
+put32(uint8_t *at, uint32_t v)
+{
+	put16(at, v & 0xffff);
+	put16(at + 2, v >> 16);
+}
+
+/*
+ * Gray pages without compression; page i is 8 + i pixels wide, 4 high and of
+ * brightness 10 i.  The pixels of one page lie outside the file.
+ */
+static size_t
+make_tiff(uint8_t *out, int pages, int damaged)
+{
+	static const uint16_t tags[TIFF_ENTRIES] = {256, 257, 258, 259, 262, 273, 278, 279};
+	size_t at = 8;
+
+	memcpy(out, "II*\0", 4);
+	put32(out + 4, 8);
+	for (int i = 1; i <= pages; i++)
+	{
+		uint32_t width = 8 + (uint32_t) i;
+		size_t pixels = at + 2 + 12 * TIFF_ENTRIES + 4;
+		uint32_t values[TIFF_ENTRIES] = {
+			width, 4, 8, 1, 1, i == damaged ? 0x7fffff00 : (uint32_t) pixels, 4, width * 4};
+		size_t next = pixels + width * 4 + (width * 4) % 2;
+
+		put16(out + at, TIFF_ENTRIES);
+		for (int k = 0; k < TIFF_ENTRIES; k++)
+		{
+			uint8_t *entry = out + at + 2 + 12 * (size_t) k;
+
+			put16(entry, tags[k]);
+			put16(entry + 2, 4);
+			put32(entry + 4, 1);
+			put32(entry + 8, values[k]);
+		}
+		put32(out + pixels - 4, i < pages ? (uint32_t) next : 0);
+		memset(out + pixels, 10 * i, width * 4);
+		at = next;
+	}
+	return at;
+}
+
+static void
+test_tiff(void **state)
+{
+#ifdef DSOCR_WITH_TIFF
+	static uint8_t tiff[4096];
+	Peer p = dsocr_pages_start(NULL);
+	size_t len = make_tiff(tiff, 5, 3);
+
+	assert_int_equal(dsocr_pages_open(&p, 1, tiff, len), 5);
+	for (int i = 5; i >= 1; i--)
+	{
+		Frame f = dsocr_pages_get(&p, 10 + (uint64_t) i, 1, i, DSOCR_PAGE_RAW);
+
+		if (i == 3)
+		{
+			assert_int_equal(f.status.code, DSOCR_E_IMAGE);
+			assert_memory_equal(f.status.message, "page 3: ", 8);
+			continue;
+		}
+		assert_string_equal(f.status.message, "");
+		assert_int_equal(f.result.width, 8 + i);
+		assert_int_equal(f.result.height, 4);
+		assert_int_equal(f.result.pages, 5);
+		assert_int_equal(f.result.image[f.result.image_len - 1], 10 * i);
+		dsocr_result_free(&f.result);
+	}
+	dsocr_peer_finish(&p);
+#else
+	skip();
+#endif
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_image),
 		cmocka_unit_test(test_depths),
+		cmocka_unit_test(test_tiff),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
