@@ -100,7 +100,8 @@ add_to_pdf(DsocrPdf *pdf, int number, const DsocrOutcome *outcome, const DsocrLa
 		why = outcome->status.message;
 	else if (dsocr_pdf_image_look(outcome->result.image, outcome->result.image_len, &image, &why))
 	{
-		dsocr_pdf_add_page(pdf, &image, page, dpi);
+		dsocr_pdf_add_page(pdf, &image, page, outcome->result.width * 72 / dpi,
+						   outcome->result.height * 72 / dpi);
 		if (page != NULL && page->error != NULL)
 			miss(missing, number, page->error);
 		return;

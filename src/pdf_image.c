@@ -28,56 +28,6 @@ big16(const uint8 *p)
 
 /* ---- JPEG ---- */
 
-/* A number of a TIFF structure in either byte order; the caller has checked the bounds. */
-static uint32
-tiff_number(const uint8 *p, int bytes, bool big)
-{
-	uint32 n = 0;
-
-	for (int i = 0; i < bytes; i++)
-		n |= (uint32) p[i] << 8 * (big ? bytes - 1 - i : i);
-	return n;
-}
-
-/* The orientation in an EXIF segment, 1 if there is none. */
-static int
-exif_orientation(const uint8 *p, size_t len)
-{
-	uint32 at;
-	uint32 n;
-	bool big;
-
-	if (len < 14 || memcmp(p, "Exif\0\0", 6) != 0)
-		return 1;
-	p += 6;
-	len -= 6;
-	big = p[0] == 'M';
-	at = tiff_number(p + 4, 4, big);
-	if (at > len - 2)
-		return 1;
-	n = tiff_number(p + at, 2, big);
-	at += 2;
-	for (uint32 i = 0; i < n && at + 12 <= len; i++, at += 12)
-	{
-		if (tiff_number(p + at, 2, big) == 0x112)
-		{
-			uint32 orientation = tiff_number(p + at + 8, 2, big);
-
-			return orientation >= 1 && orientation <= 8 ? (int) orientation : 1;
-		}
-	}
-	return 1;
-}
-
-/* Resolution of a JFIF segment: units, then width by height of a pixel. */
-static double
-jfif_dpi(const uint8 *p, size_t len)
-{
-	if (len < 12 || memcmp(p, "JFIF", 5) != 0 || big16(p + 8) != big16(p + 10))
-		return 0;
-	return p[7] == 1 ? big16(p + 8) : p[7] == 2 ? big16(p + 8) * 2.54 : 0;
-}
-
 static bool
 take_frame(const uint8 *p, size_t len, DsocrPdfImage *image, const char **why)
 {
@@ -89,7 +39,7 @@ take_frame(const uint8 *p, size_t len, DsocrPdfImage *image, const char **why)
 	image->channels = p[5];
 	*why = "the JPEG is of a kind that PDF does not have";
 	return image->bits == 8 && image->width > 0 && image->height > 0 &&
-		   (image->channels == 1 || image->channels == 3 || image->channels == 4);
+		   (image->channels == 1 || image->channels == 3);
 }
 
 static bool
@@ -97,7 +47,6 @@ look_at_jpeg(const uint8 *bytes, size_t len, DsocrPdfImage *image, const char **
 {
 	const uint8 *end = bytes + len;
 	const uint8 *p = bytes + 2;
-	bool adobe = false;
 
 	image->jpeg = true;
 	*why = "the JPEG is damaged";
@@ -121,11 +70,7 @@ look_at_jpeg(const uint8 *bytes, size_t len, DsocrPdfImage *image, const char **
 		size = big16(p + 2);
 		if (size < 2 || size > (size_t) (end - p) - 2)
 			return false;
-		if (marker == 0xe1 && image->orientation == 1)
-			image->orientation = exif_orientation(p + 4, size - 2);
-		else if (marker == 0xee && size >= 14 && memcmp(p + 4, "Adobe", 5) == 0)
-			adobe = true;
-		else if (marker >= 0xc0 && marker <= 0xc2)
+		if (marker >= 0xc0 && marker <= 0xc2)
 		{
 			if (image->width > 0 || !take_frame(p + 4, size - 2, image, why))
 				return false;
@@ -138,7 +83,6 @@ look_at_jpeg(const uint8 *bytes, size_t len, DsocrPdfImage *image, const char **
 		}
 		else if (marker == 0xda)
 		{
-			image->inverted = adobe && image->channels == 4;
 			image->parts[0] = (DsocrPdfPart){bytes, len};
 			image->n_parts = 1;
 			return image->width > 0;
@@ -160,9 +104,8 @@ take_header(const uint8 *p, size_t len, DsocrPdfImage *image, const char **why)
 	image->bits = p[8];
 	image->channels = p[9] == 2 ? 3 : 1;
 	*why = "the PNG is of a kind that PDF does not have";
-	return image->width > 0 && image->height > 0 && (p[9] == 0 || p[9] == 2 || p[9] == 3) &&
-		   (p[8] == 1 || p[8] == 2 || p[8] == 4 || p[8] == 8 || p[8] == 16) && p[10] == 0 &&
-		   p[11] == 0 && p[12] == 0;
+	return image->width > 0 && image->height > 0 && (p[8] == 1 || p[8] == 8) &&
+		   (p[9] == 0 || (p[9] == 2 && p[8] == 8)) && p[10] == 0 && p[11] == 0 && p[12] == 0;
 }
 
 static bool
@@ -171,7 +114,6 @@ look_at_png(const uint8 *bytes, size_t len, DsocrPdfImage *image, const char **w
 	const uint8 *end = bytes + len;
 	const uint8 *p = bytes + 8;
 	int capacity = 1;
-	bool palette = false;
 
 	while (*why = "the PNG is damaged", end - p >= 12)
 	{
@@ -184,12 +126,9 @@ look_at_png(const uint8 *bytes, size_t len, DsocrPdfImage *image, const char **w
 		{
 			if (image->width > 0 || !take_header(data, size, image, why))
 				return false;
-			palette = data[9] == 3;
 		}
 		else if (image->width == 0)
 			return false;
-		else if (memcmp(p + 4, "PLTE", 4) == 0 && palette && size % 3 == 0 && size <= 768)
-			image->palette = (DsocrPdfPart){data, size};
 		else if (memcmp(p + 4, "IDAT", 4) == 0)
 		{
 			if (image->n_parts == MAX_PNG_PARTS)
@@ -202,13 +141,33 @@ look_at_png(const uint8 *bytes, size_t len, DsocrPdfImage *image, const char **w
 			image->parts[image->n_parts++] = (DsocrPdfPart){data, size};
 		}
 		else if (memcmp(p + 4, "IEND", 4) == 0)
-			return image->n_parts > 0 && palette == (image->palette.len > 0);
+			return image->n_parts > 0;
 		p += 12 + size;
 	}
 	return false;
 }
 
 /* ---- resolution ---- */
+
+/* A number of a TIFF structure in either byte order; the caller has checked the bounds. */
+static uint32
+tiff_number(const uint8 *p, int bytes, bool big)
+{
+	uint32 n = 0;
+
+	for (int i = 0; i < bytes; i++)
+		n |= (uint32) p[i] << 8 * (big ? bytes - 1 - i : i);
+	return n;
+}
+
+/* Resolution of a JFIF segment: units, then width by height of a pixel. */
+static double
+jfif_dpi(const uint8 *p, size_t len)
+{
+	if (len < 12 || memcmp(p, "JFIF", 5) != 0 || big16(p + 8) != big16(p + 10))
+		return 0;
+	return p[7] == 1 ? big16(p + 8) : p[7] == 2 ? big16(p + 8) * 2.54 : 0;
+}
 
 static double
 sensible(double dpi)
@@ -297,7 +256,7 @@ dsocr_pdf_image_look(const uint8 *bytes, size_t len, DsocrPdfImage *image, const
 {
 	bool good;
 
-	*image = (DsocrPdfImage){.orientation = 1, .parts = palloc(sizeof(DsocrPdfPart))};
+	*image = (DsocrPdfImage){.parts = palloc(sizeof(DsocrPdfPart))};
 	*why = "the page image is neither JPEG nor PNG";
 	if (len > 4 && memcmp(bytes, "\xff\xd8\xff", 3) == 0)
 		good = look_at_jpeg(bytes, len, image, why);

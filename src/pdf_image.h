@@ -19,20 +19,18 @@ typedef struct DsocrPdfPart
 typedef struct DsocrPdfImage
 {
 	bool jpeg;
-	int width; /* as stored, before its orientation is applied */
+	int width;
 	int height;
-	int bits;
-	int channels;		  /* 1 gray, 3 RGB, 4 CMYK; 1 with a palette */
-	bool inverted;		  /* CMYK as Adobe writes it */
-	int orientation;	  /* 1 to 8, as EXIF has it */
-	DsocrPdfPart palette; /* of RGB triples; none: len 0 */
-	int n_parts;		  /* the bytes that go into the stream */
+	int bits;	  /* of a channel */
+	int channels; /* 1 gray, 3 RGB */
+	int n_parts;  /* the bytes that go into the stream */
 	DsocrPdfPart *parts;
 } DsocrPdfImage;
 
 /*
- * Look at a JPEG or PNG.  false with a reason when it is neither, damaged, or
- * of a kind that PDF has no form for.  Points into bytes.
+ * Look at a JPEG or PNG of the page server: gray or RGB, upright, no alpha, not
+ * interlaced.  false with a reason when it is anything else, or damaged.
+ * Points into bytes.
  */
 extern bool dsocr_pdf_image_look(const uint8 *bytes, size_t len, DsocrPdfImage *image,
 								 const char **why);

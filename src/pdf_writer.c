@@ -132,22 +132,6 @@ dsocr_pdf_create(void)
 
 /* ---- pages ---- */
 
-/* Where the unit square of the stored image goes on a page of w x h points. */
-static void
-put_image_matrix(StringInfo out, int orientation, double w, double h)
-{
-	/* x to x, x to y, y to x, y to y, then the origin, in units of w and h */
-	static const signed char m[9][6] = {
-		{1, 0, 0, 1, 0, 0},	  {1, 0, 0, 1, 0, 0},  {-1, 0, 0, 1, 1, 0},
-		{-1, 0, 0, -1, 1, 1}, {1, 0, 0, -1, 0, 1}, {0, -1, -1, 0, 1, 1},
-		{0, -1, 1, 0, 0, 1},  {0, 1, 1, 0, 0, 0},  {0, 1, -1, 0, 1, 0},
-	};
-	const signed char *o = m[orientation];
-
-	appendStringInfo(out, "q %.4f %.4f %.4f %.4f %.4f %.4f cm /I Do Q\n", o[0] * w, o[1] * h,
-					 o[2] * w, o[3] * h, o[4] * w, o[5] * h);
-}
-
 /* From pixels of the upright page, y upwards, to points of the stored one. */
 static void
 put_text_matrix(StringInfo out, const DsocrLayoutPage *layout, double w, double h)
@@ -211,27 +195,14 @@ put_text(DsocrPdf *pdf, StringInfo out, const DsocrLayoutPage *layout, double w,
 static void
 put_image(DsocrPdf *pdf, int number, const DsocrPdfImage *image)
 {
-	const char *colors = image->channels == 4	? "/DeviceCMYK"
-						 : image->channels == 3 ? "/DeviceRGB"
-												: "/DeviceGray";
 	StringInfoData entries;
 
 	initStringInfo(&entries);
 	appendStringInfo(&entries,
-					 "/Type /XObject /Subtype /Image /Width %d /Height %d /BitsPerComponent %d ",
-					 image->width, image->height, image->bits);
-	if (image->palette.len > 0)
-	{
-		appendStringInfo(&entries, "/ColorSpace [/Indexed /DeviceRGB %d <",
-						 (int) image->palette.len / 3 - 1);
-		for (size_t i = 0; i < image->palette.len; i++)
-			appendStringInfo(&entries, "%02X", image->palette.bytes[i]);
-		appendStringInfoString(&entries, ">]");
-	}
-	else
-		appendStringInfo(&entries, "/ColorSpace %s", colors);
-	if (image->inverted)
-		appendStringInfoString(&entries, " /Decode [1 0 1 0 1 0 1 0]");
+					 "/Type /XObject /Subtype /Image /Width %d /Height %d /BitsPerComponent %d "
+					 "/ColorSpace %s",
+					 image->width, image->height, image->bits,
+					 image->channels == 3 ? "/DeviceRGB" : "/DeviceGray");
 	if (image->jpeg)
 		appendStringInfoString(&entries, " /Filter /DCTDecode");
 	else
@@ -265,13 +236,10 @@ put_page(DsocrPdf *pdf, double w, double h, int rotation, const char *resources,
 
 void
 dsocr_pdf_add_page(DsocrPdf *pdf, const DsocrPdfImage *image, const DsocrLayoutPage *layout,
-				   double dpi)
+				   double w, double h)
 {
-	bool turned = image->orientation >= 5;
-	double w = turned ? image->height : image->width;
-	double h = turned ? image->width : image->height;
 	bool text = layout != NULL && layout->width > 0 && layout->height > 0;
-	double scale = 72 / Max(dpi, 1);
+	double shrink = Min(1, MAX_SIDE / Max(w, h));
 	int content = new_object(pdf);
 	int picture = new_object(pdf);
 	MemoryContext work =
@@ -279,11 +247,10 @@ dsocr_pdf_add_page(DsocrPdf *pdf, const DsocrPdfImage *image, const DsocrLayoutP
 	MemoryContext caller = MemoryContextSwitchTo(work);
 	StringInfoData out;
 
-	scale = Min(scale, MAX_SIDE / Max(w, h));
-	w = Max(w * scale, MIN_SIDE);
-	h = Max(h * scale, MIN_SIDE);
+	w = Max(w * shrink, MIN_SIDE);
+	h = Max(h * shrink, MIN_SIDE);
 	initStringInfo(&out);
-	put_image_matrix(&out, image->orientation, w, h);
+	appendStringInfo(&out, "q %.4f 0 0 %.4f 0 0 cm /I Do Q\n", w, h);
 	if (text)
 		put_text(pdf, &out, layout, w, h);
 	put_buffer(pdf, content, "", &out);

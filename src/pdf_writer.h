@@ -19,12 +19,12 @@ typedef struct DsocrPdf DsocrPdf;
 extern DsocrPdf *dsocr_pdf_create(void);
 
 /*
- * Add a page: the image, and the runs of all its elements over it.  layout
- * says how large the page is in the pixels that the runs are in, and how it is
- * turned; NULL, or of no size: there is no text.  dpi: of the page's pixels.
+ * Add a page of w x h points: the image, and the runs of all its elements over
+ * it.  layout says how large the page is in the pixels that the runs are in,
+ * and how it is turned; NULL, or of no size: there is no text.
  */
 extern void dsocr_pdf_add_page(DsocrPdf *pdf, const DsocrPdfImage *image,
-							   const DsocrLayoutPage *layout, double dpi);
+							   const DsocrLayoutPage *layout, double w, double h);
 
 /* Add an empty page that says in print why it is empty. */
 extern void dsocr_pdf_add_notice(DsocrPdf *pdf, const char *notice);

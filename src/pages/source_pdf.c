@@ -117,7 +117,10 @@ render(DsocrSource *s, int number, DsocrRaster *out, DsocrError *err)
 	return false;
 }
 
-/* The JPEG that a scanner made a PDF of, if this page is one. */
+/*
+ * The JPEG that a scanner made a PDF of, if this page is one.  The size is that
+ * of the page at its resolution, whatever pixels the JPEG has.
+ */
 static bool
 stored(DsocrSource *s, int number, DsocrBuffer *jpeg, int *width, int *height)
 {
@@ -135,8 +138,13 @@ stored(DsocrSource *s, int number, DsocrBuffer *jpeg, int *width, int *height)
 		 dsocr_source_rendered(s, number, NULL) &&
 		 dsocr_stored_shows((uint8_t *) jpeg->data, jpeg->len, s->options.max_pixels, &s->kept);
 	if (!ok)
+	{
 		dsocr_buffer_free(jpeg);
-	return ok;
+		return false;
+	}
+	*width = s->kept.width;
+	*height = s->kept.height;
+	return true;
 }
 
 /* ---- opening ---- */

@@ -91,6 +91,22 @@ save($node, 'SELECT dsocr_searchable_pdf(' . bytea($jpeg) . ', ' . with_text('wo
 ok(index(bytes_of("$dir/jpeg.pdf"), $jpeg) > 0, 'JPEG as it is');
 like(output_of('qpdf', '--check', "$dir/jpeg.pdf"), qr/No syntax/, 'JPEG: sound');
 
+# A scan in a PDF stays the scan that it is, and as large as it is.
+save($node, 'SELECT dsocr_searchable_pdf(dsocr_searchable_pdf(' . bytea($jpeg) . ", '{\"pages\": []}', dpi => 300), "
+	  . with_text('word') . ')', "$dir/scan.pdf");
+ok(index(bytes_of("$dir/scan.pdf"), $jpeg) > 0, 'JPEG of a PDF as it is');
+like(output_of('pdfinfo', "$dir/scan.pdf"), qr/Page size:\s+15[34][\d.]* x 15[34]/, 'size of its page');
+my ($word) = words("$dir/scan.pdf");
+ok(abs($word->[1] - 20 / 640) < 0.02 && abs($word->[3] - 300 / 640) < 0.02, 'place of its text');
+
+# Pages look as they did: to the pixel, at the resolution of the images.
+for my $image ('documents/report.png', 'samples/letter.png', 'samples/recipe.jpg')
+{
+	my $bytes = bytea(fixture($image));
+	is(sql($node, "SELECT a.image = b.image FROM dsocr_pages($bytes) a, "
+		  . "dsocr_pages(dsocr_searchable_pdf($bytes, '{\"pages\": []}')) b"), 't', "$image looks the same");
+}
+
 # Any character of Unicode, and lines from right to left.
 my %text = (
 	'latin' => 'naïve façade — 25 €',
