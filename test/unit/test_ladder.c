@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <png.h>
 
 #include "../reference/engine_driver.h"
 
@@ -266,6 +267,74 @@ test_no_memory_for_more(void **state)
 	dsocr_engine_close(e);
 }
 
+/* An empty table, of which the model makes rules without end; no n-gram rule stops it. */
+static EdPng
+draw_grid(void)
+{
+	enum
+	{
+		SIDE = 640
+	};
+	static uint8_t gray[SIDE * SIDE];
+	png_image head = {
+		.version = PNG_IMAGE_VERSION, .width = SIDE, .height = SIDE, .format = PNG_FORMAT_GRAY};
+	png_alloc_size_t len = 0;
+	EdPng png;
+
+	memset(gray, 255, sizeof(gray));
+	for (int y = 40; y < SIDE; y += 40)
+		memset(gray + y * SIDE + 20, 0, 600);
+	for (int y = 40; y < 600; y++)
+		for (int x = 20; x < SIDE; x += 100)
+			gray[y * SIDE + x] = gray[y * SIDE + x + 1] = 0;
+	assert_true(png_image_write_get_memory_size(head, len, 0, gray, SIDE, NULL));
+	png.bytes = malloc(len);
+	assert_true(png_image_write_to_memory(&head, png.bytes, &len, 0, gray, SIDE, NULL));
+	png.len = len;
+	return png;
+}
+
+/* The text stands up to the loop, with the numbers that it would have alone. */
+static void
+test_loop(void **state)
+{
+	EdPng grid = draw_grid();
+	DsocrRequest r = request(1, ED_PAGES, DSOCR_MODE_SMALL, 0);
+	const EdOutcome *o;
+	EdDriver d;
+	EdDriver whole;
+
+	r.image = grid.bytes;
+	r.image_len = grid.len;
+	r.ngram_size = 0;
+	r.ladder = false;
+	read_one(engine, &r, &d);
+	o = &d.outcomes[1];
+	assert_int_equal(o->finish, DSOCR_FINISH_LOOP);
+	assert_int_equal(o->attempts[0].finish, DSOCR_FINISH_LOOP);
+	assert_in_range(o->tokens, 0, 1000);
+	assert_true(o->last.text_tokens > o->tokens);
+	/* as much as was kept, read on purpose */
+	r.max_tokens = o->tokens > 0 ? o->tokens : 1;
+	read_one(engine, &r, &whole);
+	if (o->tokens > 0)
+	{
+		assert_string_equal(o->raw, whole.outcomes[1].raw);
+		assert_int_equal(o->tokens, whole.outcomes[1].tokens);
+		assert_memory_equal(&o->logprob, &whole.outcomes[1].logprob, sizeof(double));
+	}
+	ed_free(&whole);
+	ed_free(&d);
+	/* a loop is read again as well */
+	r.max_tokens = 0;
+	r.ladder = true;
+	read_one(engine, &r, &d);
+	assert_true(o->n_attempts > 1);
+	assert_int_equal(o->attempts[0].finish, DSOCR_FINISH_LOOP);
+	ed_free(&d);
+	free(grid.bytes);
+}
+
 /* Large letters are read in a smaller mode than usual, exactly as if it had been named. */
 static void
 test_choice(void **state)
@@ -361,6 +430,7 @@ main(void)
 		cmocka_unit_test(test_no_deadlock),
 		cmocka_unit_test(test_no_memory_for_more),
 		cmocka_unit_test(test_choice),
+		cmocka_unit_test(test_loop),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);
