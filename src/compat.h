@@ -16,6 +16,11 @@
 #include "utils/memutils.h"
 #include "utils/wait_event.h"
 
+/* VARDATA_ANY and its like, which postgres.h had before. */
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
 /* Writers of EXPLAIN. */
 #if PG_VERSION_NUM >= 180000
 #include "commands/explain_format.h"
