@@ -20,13 +20,14 @@
 #define READ_CHUNK ((size_t) 64 * 1024)
 #define READ_ROUND ((size_t) 8 << 20)	/* bytes read before others get their turn */
 #define WRITE_ROUND ((size_t) 8 << 20)	/* bytes written before others get their turn */
-#define MAX_ANSWER ((size_t) 256 << 20) /* bytes of a body we are ready to hold */
+#define MAX_ANSWER ((size_t) 256 << 20) /* bytes of a body we are ready to hold: of text */
 
 void
-dsocr_link_open(DsocrLink *link, int fd)
+dsocr_link_open(DsocrLink *link, int fd, bool large_answers)
 {
 	memset(link, 0, sizeof(*link));
 	link->fd = fd;
+	link->most = large_answers ? DSOCR_MAX_FRAME : MAX_ANSWER;
 }
 
 static void
@@ -61,7 +62,7 @@ dsocr_link_read(DsocrLink *link)
 		link->in.len -= link->in_used;
 		link->in_used = 0;
 	}
-	for (size_t got = 0; got < READ_ROUND && link->in.len < MAX_ANSWER;)
+	for (size_t got = 0; got < READ_ROUND && link->in.len < link->most + sizeof(DsocrFrameHeader);)
 	{
 		ssize_t n = recv(link->fd, chunk, READ_CHUNK, MSG_DONTWAIT);
 
@@ -94,7 +95,7 @@ dsocr_link_next(DsocrLink *link, DsocrFrameHeader *header, const void **body, Ds
 		dsocr_fail(err, DSOCR_E_INTERNAL, "frame of type %u is not for the worker", header->type);
 		return -1;
 	}
-	if (header->length > MAX_ANSWER - sizeof(DsocrFrameHeader))
+	if (header->length > link->most)
 	{
 		dsocr_fail(err, DSOCR_E_INTERNAL, "frame of %llu bytes is too large",
 				   (unsigned long long) header->length);

@@ -27,13 +27,15 @@ typedef struct DsocrOutput
 typedef struct DsocrLink
 {
 	int fd;				 /* -1 = closed */
+	size_t most;		 /* bytes of a body that is accepted */
 	DsocrBuffer in;		 /* bytes received */
 	size_t in_used;		 /* bytes of it that were parsed */
 	DsocrOutput request; /* the one request being sent */
 	DsocrOutput control; /* cancels and shutdown */
 } DsocrLink;
 
-extern void dsocr_link_open(DsocrLink *link, int fd);
+/* Images of pages are larger than texts: large_answers accepts them. */
+extern void dsocr_link_open(DsocrLink *link, int fd, bool large_answers);
 extern void dsocr_link_close(DsocrLink *link);
 
 /* Read what is there.  false: the engine has closed its end. */

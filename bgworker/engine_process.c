@@ -46,7 +46,7 @@ dsocr_process_init(DsocrEngineProcess *p, const char *device, bool of_pages)
 	p->device = device;
 	p->of_pages = of_pages;
 	p->log_fd = -1;
-	dsocr_link_open(&p->link, -1);
+	dsocr_link_open(&p->link, -1, of_pages);
 }
 
 /* ---- start ---- */
@@ -239,7 +239,7 @@ dsocr_process_start(DsocrEngineProcess *p, const DsocrEngineCommand *command, Ds
 	}
 	close(sockets[1]);
 	close(logs[1]);
-	dsocr_link_open(&p->link, sockets[0]);
+	dsocr_link_open(&p->link, sockets[0], p->of_pages);
 	p->log_fd = logs[0];
 	p->line_len = 0;
 	p->state = DSOCR_ENGINE_STARTING;

@@ -207,4 +207,4 @@ LANGUAGE C STABLE PARALLEL SAFE COST 10000
 AS 'MODULE_PATHNAME', 'dsocr_tokens_document';
 
 COMMENT ON FUNCTION @extschema@.dsocr_tokens(pg_catalog.bytea, @extschema@.dsocr_mode) IS
-'what this image would cost: tiles (columns x rows), views, vision tokens';
+'what this document would cost: tiles (columns x rows; NULL where pages differ), views, vision tokens';

@@ -23,14 +23,12 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/rangetypes.h"
 #include "utils/syscache.h"
 #include "ahead.h"
 #include "answer.h"
 #include "encoding.h"
-#include "queue.h"
 
 PG_FUNCTION_INFO_V1(dsocr_markdown);
 PG_FUNCTION_INFO_V1(dsocr_text);
@@ -42,8 +40,6 @@ PG_FUNCTION_INFO_V1(dsocr_locate);
 PG_FUNCTION_INFO_V1(dsocr_generate);
 PG_FUNCTION_INFO_V1(dsocr_read);
 PG_FUNCTION_INFO_V1(dsocr_try);
-PG_FUNCTION_INFO_V1(dsocr_tokens_size);
-PG_FUNCTION_INFO_V1(dsocr_tokens_document);
 
 /* ---- arguments ---- */
 
@@ -65,8 +61,8 @@ dsocr_mode_from_enum(Oid value)
 	return (DsocrMode) mode;
 }
 
-static DsocrMode
-mode_argument(FunctionCallInfo fcinfo, int n)
+DsocrMode
+dsocr_mode_argument(FunctionCallInfo fcinfo, int n)
 {
 	return PG_ARGISNULL(n) ? (DsocrMode) dsocr_mode : dsocr_mode_from_enum(PG_GETARG_OID(n));
 }
@@ -209,7 +205,7 @@ take_arguments(DsocrCall *call, FunctionCallInfo fcinfo)
 	options->task = task;
 	if (call->function == DSOCR_CALL_ARCHIVE)
 		options->auto_rotate = dsocr_auto_rotate != DSOCR_ROTATE_OFF;
-	options->mode = mode_argument(fcinfo, at);
+	options->mode = dsocr_mode_argument(fcinfo, at);
 	if (!limits_arguments(fcinfo, at + 2, options, &call->error) ||
 		!dsocr_pages_argument(fcinfo, at + 1, options))
 		return false;
@@ -502,112 +498,4 @@ dsocr_call_function(PGFunction address, DsocrFunction *function)
 		}
 	}
 	return false;
-}
-
-/* ---- the price ---- */
-
-/* Submit, wait, fetch.  The document is not needed any more once it is queued. */
-static void
-run_probe(DsocrRequest *request, Datum document, struct varlena *detoasted, DsocrOutcome *outcome)
-{
-	DsocrHandle handle = dsocr_queue_submit(request);
-
-	if (detoasted && (Pointer) detoasted != DatumGetPointer(document))
-		pfree(detoasted);
-	dsocr_queue_wait_any(&handle, 1);
-	dsocr_queue_fetch(handle, &outcome->status, &outcome->result, outcome->model);
-	dsocr_error_redact(&outcome->status);
-}
-
-/*
- * Point the request at the bytes of the document.  Its size is known before
- * it is fetched and decompressed, so what is too large costs nothing.
- */
-static bool
-fill_image(Datum datum, DsocrRequest *request, struct varlena **detoasted, DsocrError *err)
-{
-	Size size = toast_raw_datum_size(datum) - VARHDRSZ;
-
-	if (size == 0)
-		return dsocr_fail(err, DSOCR_E_IMAGE, "document is empty");
-	if (size > (Size) dsocr_max_image_bytes * 1024)
-	{
-		dsocr_fail(err, DSOCR_E_IMAGE,
-				   "document has %zu bytes, more than dsocr.max_image_bytes (%s)", (size_t) size,
-				   GetConfigOptionByName("dsocr.max_image_bytes", NULL, false));
-		return dsocr_hint(
-			err, "Store a smaller image, or ask an administrator to raise dsocr.max_image_bytes.");
-	}
-	*detoasted = PG_DETOAST_DATUM_PACKED(datum);
-	request->image = (const uint8_t *) VARDATA_ANY(*detoasted);
-	request->image_len = VARSIZE_ANY_EXHDR(*detoasted);
-	return true;
-}
-
-static Datum
-return_tokens(FunctionCallInfo fcinfo, DsocrOutcome *outcome)
-{
-	const DsocrResult *r = &outcome->result;
-	Datum values[4];
-	bool nulls[4] = {false};
-	TupleDesc desc;
-	HeapTuple tuple;
-
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE || desc->natts != 4)
-		elog(ERROR, "return type must be a row of four columns");
-	values[0] = CStringGetTextDatum(psprintf("%dx%d", r->grid_columns, r->grid_rows));
-	values[1] = Int32GetDatum(r->views);
-	values[2] = Int32GetDatum(r->image_tokens);
-	values[3] = Int32GetDatum(r->valid_image_tokens);
-	tuple = heap_form_tuple(BlessTupleDesc(desc), values, nulls);
-	dsocr_outcome_delete(outcome);
-	return HeapTupleGetDatum(tuple);
-}
-
-Datum
-dsocr_tokens_size(PG_FUNCTION_ARGS)
-{
-	DsocrRequest request = {.kind = DSOCR_PROBE};
-	DsocrOutcome *outcome;
-
-	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
-		PG_RETURN_NULL();
-	request.probe_width = PG_GETARG_INT32(0);
-	request.probe_height = PG_GETARG_INT32(1);
-	if (request.probe_width <= 0 || request.probe_height <= 0)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("width and height must be greater than 0")));
-	request.max_pixels = dsocr_max_pixels;
-	request.mode = mode_argument(fcinfo, 2);
-	outcome = dsocr_outcome_create();
-	run_probe(&request, (Datum) 0, NULL, outcome);
-	if (outcome->status.code != DSOCR_OK)
-		dsocr_error_report(ERROR, &outcome->status);
-	return return_tokens(fcinfo, outcome);
-}
-
-Datum
-dsocr_tokens_document(PG_FUNCTION_ARGS)
-{
-	MemoryContext caller = CurrentMemoryContext;
-	DsocrRequest request = {.kind = DSOCR_PROBE};
-	struct varlena *detoasted = NULL;
-	DsocrOutcome *outcome;
-
-	if (PG_ARGISNULL(0))
-		PG_RETURN_NULL();
-	outcome = dsocr_outcome_create();
-	MemoryContextSwitchTo(outcome->context);
-	request.max_pixels = dsocr_max_pixels;
-	request.mode = mode_argument(fcinfo, 1);
-	if (fill_image(PG_GETARG_DATUM(0), &request, &detoasted, &outcome->status))
-		run_probe(&request, PG_GETARG_DATUM(0), detoasted, outcome);
-	MemoryContextSwitchTo(caller);
-	if (outcome->status.code != DSOCR_OK)
-	{
-		dsocr_failure_report(&outcome->status);
-		dsocr_outcome_delete(outcome);
-		PG_RETURN_NULL();
-	}
-	return return_tokens(fcinfo, outcome);
 }

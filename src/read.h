@@ -23,6 +23,9 @@
 /* The mode that a value of the SQL type dsocr_mode stands for. */
 extern DsocrMode dsocr_mode_from_enum(Oid value);
 
+/* Argument n, or the setting dsocr.mode where it is NULL. */
+extern DsocrMode dsocr_mode_argument(FunctionCallInfo fcinfo, int n);
+
 /*
  * Arguments that all functions of documents have; NULL leaves the option as it
  * is.  The range lets no page in: false.  The others set err when they return

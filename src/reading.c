@@ -631,7 +631,6 @@ dsocr_reading_pages(const DsocrReading *r)
 	return r->pages;
 }
 
-/* In flight. */
 typedef struct Waiting
 {
 	DsocrHandle *handles;

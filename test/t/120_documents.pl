@@ -98,6 +98,7 @@ is(sql($node, "SET dsocr.max_image_bytes = 1; SELECT dsocr_text(" . pdf('pages=1
 	'max_image_bytes is for images');
 is(sql($node, 'SET dsocr.prefetch = 1; SELECT dsocr_text(' . pdf('pages=3;each=text=#') . ')'),
 	"1\n\n<!-- page 2 -->\n\n2\n\n<!-- page 3 -->\n\n3", 'one page at a time');
+is(sql($node, 'SELECT * FROM dsocr_tokens(' . pdf('pages=30') . ')'), '1x1|30|8190|7680', 'the price of all pages');
 is_at_baseline($node, 'nothing is left');
 
 # statistics, and what is shown
