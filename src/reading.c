@@ -276,7 +276,6 @@ identify(DsocrReading *r)
 
 /* ---- fetch ---- */
 
-/* An engine has ended with a page. */
 static void
 fetch_page(DsocrReading *r, int number)
 {
@@ -469,7 +468,7 @@ ask_page(DsocrReading *r, int number, bool wait)
 	return true;
 }
 
-/* Let pages enter the window; where no more can be rendered, as failures. */
+/* Let pages enter; where no more can be rendered, as failures. */
 static void
 fill_window(DsocrReading *r)
 {
