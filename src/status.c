@@ -180,7 +180,7 @@ dsocr_workers(PG_FUNCTION_ARGS)
 		put_text(&row, device_states[d.state]);
 		put_number(&row, d.worker_pid);
 		put_number(&row, d.engine_pid);
-		put_text(&row, d.info.name);
+		put_text(&row, d.of_pages ? "" : d.info.name);
 		put_text(&row, d.info.fingerprint);
 		put_text(&row, d.info.weights);
 		put_text(&row, d.info.sandbox);
