@@ -54,6 +54,12 @@ enum
 	WIDTH_1000
 };
 
+/* Classes of ASCII, 32 characters a line. */
+static const char ascii_widths[] = "03333333333333333333333333333333"
+								   "21233531222312123333333333113333"
+								   "54444444424445444444444544422233"
+								   "13333323311315333323233533321233";
+
 static bool
 is_wide(pg_wchar c)
 {
@@ -68,15 +74,7 @@ int
 dsocr_text_width_class(pg_wchar c)
 {
 	if (c < 0x80)
-	{
-		if (strchr("ijl|!.,:;'`", (char) c) != NULL)
-			return c == 0 ? WIDTH_NONE : WIDTH_250;
-		if (strchr(" frtI()[]{}-/\\\"*", (char) c) != NULL)
-			return WIDTH_333;
-		if (strchr("mwMW@%", (char) c) != NULL)
-			return WIDTH_833;
-		return c >= 'A' && c <= 'Z' ? WIDTH_667 : WIDTH_500;
-	}
+		return ascii_widths[c] - '0';
 	if ((c >= 0x300 && c <= 0x36f) || (c >= 0x200b && c <= 0x200f) || (c >= 0xfe00 && c <= 0xfe0f))
 		return WIDTH_NONE;
 	return is_wide(c) ? WIDTH_1000 : WIDTH_500;
@@ -86,8 +84,14 @@ dsocr_text_width_class(pg_wchar c)
 static pg_wchar
 next_char(const char **p)
 {
-	pg_wchar c = utf8_to_unicode((const unsigned char *) *p);
+	pg_wchar c = (unsigned char) **p;
 
+	if (c < 0x80)
+	{
+		(*p)++;
+		return c;
+	}
+	c = utf8_to_unicode((const unsigned char *) *p);
 	*p += pg_utf_mblen((const unsigned char *) *p);
 	return c;
 }
@@ -373,14 +377,19 @@ static void
 set_lines(const DsocrTextRuns *lines, const DsocrRect *rect, bool tight, DsocrTextRuns *out)
 {
 	int first = out->n;
-	int low = Max(lines->n, 1);
-	int high = low;
+	int low = lines->n;
+	int high;
 	double width = rect->x2 - rect->x1;
 	double pitch;
 	double widest = 0;
+	double sum = 0;
 
 	if (lines->n == 0)
 		return;
+	/* n lines of room(n) each hold at most n * room(n), which is n * n * room(1) */
+	for (int i = 0; i < lines->n; i++)
+		sum += lines->runs[i].width;
+	high = low = Max(low, (int) Min(sqrt(sum / room(rect, 1)), MAX_LINES));
 	while (high < MAX_LINES && count_lines(lines, room(rect, high), high) > high)
 	{
 		CHECK_FOR_INTERRUPTS();

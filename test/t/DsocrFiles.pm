@@ -13,11 +13,11 @@ use Test::More;
 
 our @EXPORT = qw(document_server fixture bytes_of bytea save program output_of report_layout);
 
-# A server with the stand-in engine and the real page server.
+# A server with the stand-in engine and the real page server, unless pages says "stub".
 sub document_server
 {
 	my ($name, %option) = @_;
-	return new_server($name, %option, pages => 'real');
+	return new_server($name, pages => 'real', %option);
 }
 
 # The path of a program, or undef.
