@@ -40,8 +40,8 @@
 #define GROUP_MS 10		/* that a result waits for others to share its commit */
 #define BUSY_WAIT_MS 20 /* readings that stand in line are tried again */
 #define IDLE_WAIT_MS 1000
-#define SLICE_MS 20000		   /* after which it makes room for another database */
-#define PREPARED_LOOK_MS 10000 /* how often jobs of prepared transactions are looked for */
+#define SLICE_MS 20000		  /* after which it makes room for another database */
+#define PREPARED_LOOK_MS 5000 /* how often jobs of prepared transactions are looked for */
 #define SWEEP_MS 60000
 #define FIRST_PAUSE_MS 1000 /* when the engine cannot work; doubles */
 #define LONGEST_PAUSE_MS 60000
@@ -144,7 +144,10 @@ fail_by(DsocrRunner *r, DsocrRunnerJob *job, const DsocrError *why)
 	if (why->code == DSOCR_E_ENGINE_LOST)
 	{
 		job->lost_engine = true;
-		job->blameless = ++r->engines_lost >= MANY_ENGINES_LOST;
+		if (job->id != r->last_lost)
+			r->engines_lost++;
+		r->last_lost = job->id;
+		job->blameless = r->engines_lost >= MANY_ENGINES_LOST;
 	}
 	if (job->blameless)
 		pause_reading(r);
@@ -261,6 +264,7 @@ hear(DsocrRunner *r)
 	for (int i = 0; i < DSOCR_JOB_PRIORITIES; i++)
 		dsocr_ranges_add(&r->unseen[i], news.fresh[i].first, news.fresh[i].last);
 	r->others_wait = news.others_wait;
+	r->prepared |= news.prepared;
 	if (news.cancelled)
 		dsocr_runner_drop_cancelled(r);
 }
@@ -343,6 +347,10 @@ consider_end(DsocrRunner *r)
 		r->idle_since = now;
 	if (!r->others_wait &&
 		!TimestampDifferenceExceeds(r->idle_since, now, dsocr_runner_idle_timeout))
+		return;
+	r->next_look = 0;
+	look_for_prepared(r);
+	if (dsocr_runner_has_unseen(r) && !r->prepared)
 		return;
 	dsocr_runner_sweep(r);
 	if (r->prepared)
@@ -507,7 +515,9 @@ dsocr_runner_main(Datum arg)
 	before_shmem_exit(runner_exit, (Datum) 0);
 	dsocr_jobs_attach();
 	r = create();
-	if (!has_jobs(r))
+	/* In this order: a transaction that is prepared no more shows its jobs. */
+	look_for_prepared(r);
+	if (!has_jobs(r) && !r->prepared)
 		end_in_order(false, 0);
 	pgstat_report_activity(STATE_RUNNING, "dsocr jobs");
 

@@ -107,6 +107,7 @@ typedef struct DsocrRunner
 	TimestampTz paused_until; /* the engine cannot work: no new jobs */
 	int pauses;				  /* in a row */
 	int engines_lost;		  /* in a row, by different documents */
+	int64 last_lost;		  /* the last of them */
 	bool others_wait;
 	bool yields;   /* makes room for another database */
 	bool prepared; /* there are prepared transactions, which may have jobs */

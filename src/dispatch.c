@@ -525,7 +525,13 @@ dsocr_dispatch_return(DsocrHandle h, bool blame)
 void
 dsocr_dispatch_refuse(int device)
 {
+	static const DsocrError gone = {.code = DSOCR_E_DEVICE, .message = "the engine has died"};
+	static const DsocrError suspect = {.code = DSOCR_E_ENGINE_LOST,
+									   .message = "the engine died on this request",
+									   .hint = "Look for the reason in the server log."};
 	const DsocrDevice *d = &dsocr_shared->devices[device];
+	/* between the death of an engine and the reason for it */
+	const DsocrError *why = d->error.code != DSOCR_OK ? &d->error : &gone;
 	int failed = 0;
 	bool all = true;
 
@@ -539,7 +545,7 @@ dsocr_dispatch_refuse(int device)
 		if (dsocr_slots[i].state != DSOCR_SLOT_QUEUED ||
 			dsocr_kind_is_of_pages(dsocr_slots[i].request.kind) != d->of_pages)
 			continue;
-		fail_slot(&dsocr_slots[i], &d->error);
+		fail_slot(&dsocr_slots[i], dsocr_slots[i].attempts > 0 ? &suspect : why);
 		failed++;
 	}
 	LWLockRelease(dsocr_queue_lock);

@@ -65,7 +65,7 @@ end_of_transaction(XactEvent event, void *arg)
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_PREPARE:
 			if (noted_any || noted_cancelled)
-				dsocr_jobs_publish(noted, noted_cancelled);
+				dsocr_jobs_publish(noted, noted_cancelled, event == XACT_EVENT_PREPARE);
 			break;
 		case XACT_EVENT_ABORT:
 			break;

@@ -24,6 +24,7 @@ typedef struct JobDatabase
 	DsocrJobDatabase shown;
 	int runner_procno;
 	bool cancelled;
+	bool prepared;
 	DsocrJobRange fresh[DSOCR_JOB_PRIORITIES];
 } JobDatabase;
 
@@ -147,7 +148,7 @@ has_fresh(const JobDatabase *d)
 /* ---- for backends ---- */
 
 void
-dsocr_jobs_publish(const DsocrJobRange *ranges, bool cancelled)
+dsocr_jobs_publish(const DsocrJobRange *ranges, bool cancelled, bool prepared)
 {
 	JobDatabase *d;
 	bool queued = false;
@@ -165,6 +166,7 @@ dsocr_jobs_publish(const DsocrJobRange *ranges, bool cancelled)
 		for (int i = 0; i < DSOCR_JOB_PRIORITIES; i++)
 			dsocr_job_range_add(&d->fresh[i], ranges[i].first, ranges[i].last);
 		d->cancelled |= cancelled;
+		d->prepared |= prepared;
 		if (d->shown.runner_pid != 0)
 			set_latch_of(d->runner_procno);
 		else
@@ -238,8 +240,9 @@ dsocr_jobs_take(DsocrJobNews *news)
 	for (int i = 0; i < DSOCR_JOB_PRIORITIES; i++)
 		dsocr_job_range_clear(&d->fresh[i]);
 	news->cancelled = d->cancelled;
+	news->prepared = d->prepared;
 	news->others_wait = jobs->others_wait;
-	d->cancelled = false;
+	d->cancelled = d->prepared = false;
 	LWLockRelease(jobs_lock);
 }
 

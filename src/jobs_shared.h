@@ -48,6 +48,7 @@ typedef struct DsocrJobNews
 {
 	DsocrJobRange fresh[DSOCR_JOB_PRIORITIES];
 	bool cancelled;	  /* some job was cancelled */
+	bool prepared;	  /* the transaction was prepared: its jobs come without a word */
 	bool others_wait; /* other databases wait for a runner */
 } DsocrJobNews;
 
@@ -74,9 +75,10 @@ extern bool dsocr_jobs_ready(void);
 
 /*
  * Jobs of these ids were queued in this database, and the transaction has
- * committed; cancelled: others were taken away.  Raises no error.
+ * committed, or is prepared; cancelled: others were taken away.  Raises no
+ * error.
  */
-extern void dsocr_jobs_publish(const DsocrJobRange *ranges, bool cancelled);
+extern void dsocr_jobs_publish(const DsocrJobRange *ranges, bool cancelled, bool prepared);
 
 /* Wait until some job of the class of this id has ended, or so many milliseconds. */
 extern void dsocr_jobs_prepare_wait(int64 id);

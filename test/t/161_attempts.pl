@@ -40,12 +40,14 @@ $job = sql($node, "SELECT dsocr_enqueue('$killer')");
 my $other = job('sleep=1;text=bystander');
 is(ended($job), 'failed 3 58000', 'it is given up');
 is(ended($other), 'done 1', 'its neighbour is not');
+wait_for_ready($node);
 my $restarts = sql($node, 'SELECT restarts FROM t.workers()');
 is(ended(sql($node, "SELECT dsocr_enqueue('$killer')")), 'failed 1 58000', 'the same bytes again are refused');
 like(sql($node, 'SELECT reason FROM dsocr.failures ORDER BY id DESC LIMIT 1'), qr/^document is in quarantine/, 'with the reason');
 is(sql($node, 'SELECT restarts FROM t.workers()'), $restarts, 'without another crash');
 sql($node, "CREATE TABLE scan (id int PRIMARY KEY, image bytea); INSERT INTO scan VALUES (1, '$killer')");
 is(ended(sql($node, q{SELECT dsocr_enqueue_row('scan', '{"id": 1}', 'image')})), 'failed 1 58000', 'wherever they come from');
+is(ended(job('text=well')), 'done 1', 'others go on');
 is(sql($node, 'SELECT dsocr_quarantine_clear()'), '1', 'cleared');
 is(ended(sql($node, "SELECT dsocr_enqueue('$killer')")), 'failed 3 58000', 'and tried again');
 
