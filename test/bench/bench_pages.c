@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -45,9 +46,30 @@ memory_kb(int pid, const char *name)
 	return kb;
 }
 
+/* Processor time of a process in milliseconds, user and system. */
+static double
+cpu_ms(int pid)
+{
+	char path[64];
+	unsigned long user = 0;
+	unsigned long system = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	f = fopen(path, "r");
+	if (f != NULL)
+	{
+		if (fscanf(f, "%*d (%*[^)]) %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user,
+				   &system) != 2)
+			user = system = 0;
+		fclose(f);
+	}
+	return 1000.0 * (double) (user + system) / (double) sysconf(_SC_CLK_TCK);
+}
+
 /* Most memory of a renderer that is its own, and their number. */
 static uint64_t
-look_at_renderers(const Peer *p, int *n)
+look_at_renderers(const Peer *p, int *n, double *cpu)
 {
 	char path[64];
 	uint64_t most = 0;
@@ -55,6 +77,7 @@ look_at_renderers(const Peer *p, int *n)
 	FILE *f;
 
 	*n = 0;
+	*cpu = 0;
 	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int) p->pid, (int) p->pid);
 	f = fopen(path, "r");
 	while (f != NULL && fscanf(f, "%d", &pid) == 1)
@@ -62,6 +85,7 @@ look_at_renderers(const Peer *p, int *n)
 		uint64_t kb = memory_kb(pid, "RssAnon:");
 
 		most = kb > most ? kb : most;
+		*cpu += cpu_ms(pid);
 		++*n;
 	}
 	if (f != NULL)
@@ -77,6 +101,7 @@ main(int argc, char **argv)
 	uint64_t most = 0;
 	uint64_t bytes = 0;
 	int renderers = 0;
+	double cpu = 0;
 	int failed = 0;
 	int next = 1;
 	int64_t begin;
@@ -112,7 +137,7 @@ main(int argc, char **argv)
 		if (done % SAMPLE == 0)
 		{
 			int n;
-			uint64_t kb = look_at_renderers(&p, &n);
+			uint64_t kb = look_at_renderers(&p, &n, &cpu);
 
 			most = kb > most ? kb : most;
 			renderers = n > renderers ? n : renderers;
@@ -121,6 +146,9 @@ main(int argc, char **argv)
 	printf("%s: %d pages, %d failed, opened in %.0f ms, %.1f pages/s, %.1f MB/page\n", argv[1],
 		   pages, failed, (double) (opened - begin) / 1000,
 		   1e6 * pages / (double) (dsocr_now_us() - opened), (double) bytes / pages / 1e6);
+	(void) look_at_renderers(&p, &next, &cpu);
+	printf("processor time a page: page server %.1f ms, renderers %.1f ms\n", cpu_ms(p.pid) / pages,
+		   cpu / pages);
 	printf("page server: at most %llu MB; %d renderers: at most %llu MB each\n",
 		   (unsigned long long) memory_kb(p.pid, "VmHWM:") / 1024, renderers,
 		   (unsigned long long) most / 1024);
