@@ -63,7 +63,7 @@ typedef enum DsocrPageOutput
 {
 	DSOCR_PAGE_RAW,	  /* PGM or PPM: quickest to write and to read */
 	DSOCR_PAGE_PNG,	  /* PNG without alpha or interlacing; 1 bit, gray or RGB as suffices */
-	DSOCR_PAGE_EMBED, /* the stored JPEG, in its own size, if the page is one; else as PNG */
+	DSOCR_PAGE_EMBED, /* the JPEG that the page is, at its own resolution; else as PNG */
 	DSOCR_PAGE_DRAWN, /* PNG with boxes and shapes drawn: prompt is a list, see page_draw.h */
 	DSOCR_PAGE_CROP	  /* PNG of the rectangle in crop */
 } DsocrPageOutput;

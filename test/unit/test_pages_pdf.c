@@ -285,6 +285,8 @@ test_embed(void **state)
 	};
 	DsocrBuffer jpeg = dsocr_pages_file("photo420.jpg");
 	DsocrBuffer turned = dsocr_pages_file("exif6.jpg");
+	DsocrRequest r = {.id = 10, .dpi = 72};
+	DsocrBuffer pdf;
 	Peer p = dsocr_pages_start(NULL);
 	Frame f;
 
@@ -305,6 +307,16 @@ test_embed(void **state)
 							 DSOCR_FORMAT_PNG);
 		dsocr_result_free(&f.result);
 	}
+	/* the size is the page's, at whatever resolution it was asked for */
+	r.image_len = (pdf = scan(&jpeg, "")).len;
+	r.image = (uint8_t *) pdf.data;
+	assert_int_equal(dsocr_pages_open_as(&p, &r, NULL), 1);
+	f = dsocr_pages_get(&p, 11, 10, 1, DSOCR_PAGE_EMBED);
+	assert_int_equal(f.result.width, 320);
+	assert_int_equal(f.result.height, 240);
+	assert_int_equal(f.result.image_len, jpeg.len);
+	dsocr_result_free(&f.result);
+	dsocr_buffer_free(&pdf);
 	/* a JPEG by itself, unless it has to be turned */
 	assert_int_equal(dsocr_pages_open(&p, 20, jpeg.data, jpeg.len), 1);
 	f = dsocr_pages_get(&p, 21, 20, 1, DSOCR_PAGE_EMBED);
