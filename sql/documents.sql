@@ -1,7 +1,7 @@
 /*
  * documents.sql
  *		Functions that make something of a document and its layout: pictures of
- *		pages, tables, archive formats.
+ *		pages, tables, geometry, archive formats.
  *
  * As in read.sql none is STRICT, and NULL where a document should be gives
  * NULL, or no rows.
@@ -145,3 +145,11 @@ AS 'MODULE_PATHNAME', 'dsocr_html';
 
 COMMENT ON FUNCTION @extschema@.dsocr_html(pg_catalog.bytea, pg_catalog.jsonb, @extschema@.dsocr_mode, pg_catalog.int4range, pg_catalog.int4, pg_catalog.int4, pg_catalog.text) IS
 'a document as one HTML file: scans and text side by side; without a layout it is read';
+
+CREATE FUNCTION @extschema@.dsocr_geometry(description pg_catalog.text)
+RETURNS pg_catalog.jsonb
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 10
+AS 'MODULE_PATHNAME', 'dsocr_geometry';
+
+COMMENT ON FUNCTION @extschema@.dsocr_geometry(pg_catalog.text) IS
+'lines, points and circles of a drawing as dsocr_figure writes it; NULL if the text is no such drawing';

@@ -25,6 +25,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "drawing.h"
 #include "encoding.h"
 #include "layout.h"
 #include "read.h"
@@ -216,45 +217,6 @@ dsocr_pages(PG_FUNCTION_ARGS)
 
 PG_FUNCTION_INFO_V1(dsocr_overlay);
 
-/* A type as a label of the drawing: no control characters, no '|'. */
-static void
-put_label(StringInfo out, const char *type)
-{
-	for (; *type != '\0'; type++)
-		appendStringInfoChar(
-			out, (unsigned char) *type < ' ' || *type == '|' || *type == 0x7f ? ' ' : *type);
-}
-
-/* What to draw, for a page image of w x h pixels. */
-static char *
-drawing(const DsocrLayoutPage *page, int w, int h)
-{
-	StringInfoData list;
-
-	initStringInfo(&list);
-	for (int i = 0; page != NULL && i < page->n_blocks; i++)
-	{
-		const DsocrBlock *block = &page->blocks[i];
-
-		for (int k = 0; k < block->n_boxes; k++)
-		{
-			int32_t b[4];
-
-			CHECK_FOR_INTERRUPTS();
-			dsocr_layout_clip(page, block->boxes[k], b);
-			appendStringInfo(&list, "box %.1f %.1f %.1f %.1f ", (double) b[0] * w / page->width,
-							 (double) b[1] * h / page->height, (double) b[2] * w / page->width,
-							 (double) b[3] * h / page->height);
-			/* what is before the '|' chooses the colour, what is behind it is shown */
-			put_label(&list, block->label);
-			appendStringInfo(&list, "|%d ", i + 1);
-			put_label(&list, block->label);
-			appendStringInfoChar(&list, '\n');
-		}
-	}
-	return list.data;
-}
-
 Datum
 dsocr_overlay(PG_FUNCTION_ARGS)
 {
@@ -281,13 +243,14 @@ dsocr_overlay(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 	}
 	page = dsocr_layout_pages_find(layout, image.page);
-	image.prompt = drawing(page, page == NULL ? 1 : page->width, page == NULL ? 1 : page->height);
+	image.prompt =
+		dsocr_drawing_list(page, page == NULL ? 1 : page->width, page == NULL ? 1 : page->height);
 	outcome = ask_one(&shown, &image);
 	if (outcome->status.code == DSOCR_OK && page != NULL && page->n_blocks > 0 &&
 		(outcome->result.width != page->width || outcome->result.height != page->height))
 	{
 		/* the layout was made at another resolution */
-		image.prompt = drawing(page, outcome->result.width, outcome->result.height);
+		image.prompt = dsocr_drawing_list(page, outcome->result.width, outcome->result.height);
 		dsocr_outcome_delete(outcome);
 		outcome = ask_one(&shown, &image);
 	}

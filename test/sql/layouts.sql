@@ -138,4 +138,10 @@ SELECT dsocr_overlay(image, layout => '{"pages": 1}') FROM page WHERE name = 'le
 SELECT dsocr_pages(image, dpi => 0) FROM page WHERE name = 'letter';
 SELECT dsocr_overlay(image, -1) FROM page WHERE name = 'letter';
 
+-- Geometry as the model writes it; other texts are none.
+SELECT dsocr_geometry($$ {'Line': {'line': ['(0,0) -- (4,0)', '(4,3) -- (0,0)'], 'line_type': ['-','--'],
+	'line_endpoint': ['A: (0,0)', 'B: (4,0)']}, 'Circle': {'circle_center': ['O: (2,1.5)'], 'radius': [2.5]}}$$);
+SELECT dsocr_geometry('a chart'), dsocr_geometry('<table></table>'), dsocr_geometry(''), dsocr_geometry(NULL);
+SELECT dsocr_geometry(repeat('{', 100000)), dsocr_geometry(repeat('[', 2000000));
+
 DROP FUNCTION layout_of, grid;

@@ -87,6 +87,18 @@ is(sql($node, "SELECT get_byte(i.image, 18) * 256 + get_byte(i.image, 19) FROM p
 is(sql($node, "SELECT dsocr_overlay(image, 1, '$layout') = dsocr_overlay(image, 1, '"
 	  . ($layout =~ s/\b(500|650|40|320|240|470)\b/2 * $1/ger) . "') FROM page"), 't', 'overlay of it');
 
+# Geometry as text of an element is drawn into its box; strange numbers do no harm.
+my $drawing = q({'Line': {'line': ['(0,0) -- (4,0)', '(4,3) -- (0,0)'], 'line_type': ['-', '--'], 'line_endpoint': ['A: (0,0)']},)
+  . q( 'Circle': {'circle_center': ['O: (2,1.5)'], 'radius': [2.5]}});
+my @pictures = map {
+	my $text = $_;
+	sql($node, 'SELECT md5(dsocr_overlay(image, 1, jsonb_set(' . "'$layout', '{pages,0,elements,0,text}', to_jsonb(\$t\$$text\$t\$::text)))) FROM page")
+} '', $drawing, $drawing =~ s/2\.5/1e300/r, $drawing =~ s/O:/O|\tx:/r, q({'Line': {'line': ['(1,1) -- (1,1)']}});
+isnt($pictures[1], $pictures[0], 'geometry is drawn');
+is($pictures[2], $pictures[0], 'but none of infinite size');
+isnt($pictures[3], $pictures[0], 'whatever its labels are');
+is($pictures[4], $pictures[0], 'and no single point');
+
 # Pages of a document, in a range; an image is page 1.
 is(sql($node, "SELECT p.page, p.width, p.height, substr(p.image, 2, 3) = 'PNG' FROM page, dsocr_pages(image) p"),
 	'1|1000|1300|t', 'pages of an image');
