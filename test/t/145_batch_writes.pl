@@ -56,10 +56,14 @@ sub concurrently
 {
 	my ($name, $batch, $statement, $select) = @_;
 
-	sql($node, "TRUNCATE target; INSERT INTO target SELECT id, 'old' FROM scan; UPDATE scan SET note = 'before', img = doc(id)");
-	my $first = begin_sql($node, "BEGIN; UPDATE scan SET img = 'STUB:text=changed' WHERE id = 3; UPDATE scan SET note = 'hidden' WHERE id = 4;
-		DELETE FROM scan WHERE id = 7; SELECT pg_sleep(0.5); COMMIT; INSERT INTO scan SELECT 7, 1, 'before', NULL, doc(7)");
-	wait_until(sub { sql($node, "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'") == 1 });
+	sql($node, "TRUNCATE target; INSERT INTO target SELECT id, 'old' FROM scan; DELETE FROM scan WHERE id = 7;
+		INSERT INTO scan SELECT 7; UPDATE scan SET note = 'before', img = doc(id)");
+
+	# it commits as soon as the statement waits for it
+	my $first = begin_sql($node, q{BEGIN; UPDATE scan SET img = 'STUB:text=changed' WHERE id = 3; UPDATE scan SET note = 'hidden' WHERE id = 4;
+		DELETE FROM scan WHERE id = 7; SELECT pg_advisory_lock(1);
+		DO $$ BEGIN FOR i IN 1 .. 2000 LOOP PERFORM pg_sleep(0.01); EXIT WHEN EXISTS (SELECT FROM pg_locks WHERE NOT granted); END LOOP; END $$; COMMIT});
+	wait_until(sub { sql($node, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 1 });
 	my ($out, $err) = outcome($node, $statement, $batch);
 	end_sql($first);
 	return "$out $err\n" . sql($node, $select);
