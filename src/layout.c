@@ -102,8 +102,34 @@ dsocr_json_array(JsonbParseState **state, Jsonb *const *elements, int n)
 static bool
 prefix_block(const DsocrResult *result, DsocrBlock *block)
 {
-	*block = (DsocrBlock){.label = "text", .content = result->prefix};
+	*block = (DsocrBlock){.label = "text",
+						  .content = result->prefix,
+						  .confidence = result->prefix_confidence,
+						  .n_lines = result->n_prefix_lines,
+						  .lines = result->prefix_lines};
 	return result->prefix != NULL && result->prefix[0] != '\0';
+}
+
+/* Several lines with how sure the model was of each; of a single one the block says it. */
+static void
+push_lines(JsonbParseState **state, const DsocrBlock *block)
+{
+	if (block->n_lines < 2)
+		return;
+	dsocr_json_key(state, "lines");
+	pushJsonbValue(state, WJB_BEGIN_ARRAY, NULL);
+	for (int i = 0; i < block->n_lines; i++)
+	{
+		const DsocrLine *line = &block->lines[i];
+		char *text = pnstrdup(block->content + line->start, line->length);
+
+		CHECK_FOR_INTERRUPTS();
+		pushJsonbValue(state, WJB_BEGIN_OBJECT, NULL);
+		dsocr_json_text(state, "text", dsocr_encoding_to_server(text, NULL));
+		dsocr_json_number(state, "confidence", line->confidence);
+		pushJsonbValue(state, WJB_END_OBJECT, NULL);
+	}
+	pushJsonbValue(state, WJB_END_ARRAY, NULL);
 }
 
 static void
@@ -124,6 +150,7 @@ push_block(JsonbParseState **state, const DsocrBlock *block, int *replaced)
 	dsocr_json_text(state, "text", dsocr_encoding_to_server(block->content, replaced));
 	if (block->confidence > 0)
 		dsocr_json_number(state, "confidence", block->confidence);
+	push_lines(state, block);
 	pushJsonbValue(state, WJB_END_OBJECT, NULL);
 }
 

@@ -21,6 +21,9 @@
 /* Coordinates of models lie outside of the page at times, but not that far. */
 #define MAX_COORDINATE 100000000
 
+/* Bytes between two lines of an element: tags and blanks. */
+#define MAX_BETWEEN_LINES 256
+
 static void
 fail(const char *what)
 {
@@ -149,6 +152,38 @@ parse_boxes(JsonbContainer *object, DsocrBlock *block)
 	}
 }
 
+/*
+ * Lines of an element and where they stand in its text.  They stand there one
+ * behind the other, with little between them; what is not found is left out.
+ */
+static void
+parse_lines(JsonbContainer *object, DsocrBlock *block)
+{
+	JsonbContainer *lines = container_member(object, "lines", true);
+	size_t left = strlen(block->content);
+	const char *at = block->content;
+	int n = lines == NULL ? 0 : JsonContainerSize(lines);
+
+	block->lines = palloc(sizeof(DsocrLine) * Max(n, 1));
+	for (int i = 0; i < n; i++)
+	{
+		JsonbContainer *line = object_element(lines, i, "line");
+		float confidence = (float) number_member(line, "confidence", 0, 1, 0);
+		char *text = text_member(line, "text");
+		size_t len = text == NULL ? 0 : strlen(text);
+		const char *found =
+			len == 0 ? NULL : memmem(at, Min(left, len + MAX_BETWEEN_LINES), text, len);
+
+		CHECK_FOR_INTERRUPTS();
+		if (found == NULL)
+			continue;
+		block->lines[block->n_lines++] =
+			(DsocrLine){(int32_t) (found - block->content), (int32_t) len, confidence};
+		left -= found + len - at;
+		at = found + len;
+	}
+}
+
 static void
 parse_block(JsonbContainer *object, DsocrBlock *block)
 {
@@ -160,6 +195,7 @@ parse_block(JsonbContainer *object, DsocrBlock *block)
 		block->content = "";
 	block->confidence = (float) number_member(object, "confidence", 0, 1, 0);
 	parse_boxes(object, block);
+	parse_lines(object, block);
 }
 
 static void

@@ -83,6 +83,13 @@ SELECT dsocr_hocr('{"pages": [{"page": 1, "width": 1000, "height": 1400, "confid
 
 \pset format aligned
 
+-- How sure the model was of each line, where the layout says it.
+SELECT w[1] AS line, w[2] AS confidence FROM regexp_matches(dsocr_hocr(jsonb_set(jsonb_set(
+	layout_of('text', E'first\n## second<br>third <b>line</b>\n\nfourth'), '{pages,0,elements,0,confidence}', '0.9'),
+	'{pages,0,elements,0,lines}', '[{"text": "first", "confidence": 0.95}, {"text": "## second", "confidence": 0.75},
+		{"text": "third <b>line</b>", "confidence": 0.5}, {"text": "not there", "confidence": 0.1}]')),
+	'id="line_(\w+)" title="bbox[0-9 ]+; x_wconf (\d+)"', 'g') w;
+
 -- Characters that XML does not have.
 SELECT (regexp_match(dsocr_hocr(jsonb_set(layout_of('text', E'a\u0001b\u001bc'), '{pages,0,status}',
 	'"\u0001odd\u001f"')), '<!-- page.*-->'))[1] AS status;
@@ -110,6 +117,7 @@ SELECT dsocr_hocr('{"pages": [{"page": 1, "width": 9, "height": 9, "elements": [
 SELECT dsocr_hocr('{"pages": [{"page": 1, "width": 9, "height": 9, "elements": [{}]}]}'::jsonb);
 SELECT dsocr_hocr(jsonb_set(layout_of('t', 'x'), '{pages,0,elements,0,text}', '[]'));
 SELECT dsocr_hocr(jsonb_set(layout_of('t', 'x'), '{pages,0,elements,0,confidence}', '2'));
+SELECT dsocr_hocr(jsonb_set(layout_of('t', 'x'), '{pages,0,elements,0,lines}', '[1]'));
 SELECT dsocr_hocr(jsonb_set(layout_of('t', 'x'), '{pages,0,elements,0,boxes}', '1'));
 SELECT dsocr_hocr(jsonb_set(layout_of('t', 'x'), '{pages,0,elements,0,boxes}', '[1]'));
 SELECT dsocr_hocr(jsonb_set(layout_of('t', 'x'), '{pages,0,elements,0,boxes}', '[[1,2,3]]'));
