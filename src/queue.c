@@ -239,11 +239,14 @@ has_room(Admission *a)
 	int documents = dsocr_slot_documents_max();
 	Size limit = dsocr_shared->memory_limit;
 
-	if (!dsocr_line_first(dsocr_my_procno) || dsocr_shared->releases < a->after)
+	if (!dsocr_line_first(dsocr_my_procno, n_own_documents > 0) ||
+		dsocr_shared->releases < a->after)
 		return false;
+	if (a->kind == DSOCR_DOCUMENT)
+		n_slots -= DSOCR_SLOTS_TO_OPEN - 1;
 	if (a->ahead)
 	{
-		n_slots -= Max(n_slots / READ_AHEAD_LEAVES, 1);
+		n_slots -= Max(n_slots / READ_AHEAD_LEAVES, DSOCR_SLOTS_TO_OPEN);
 		documents -= Max(documents / READ_AHEAD_LEAVES, 1);
 		limit -= limit / READ_AHEAD_LEAVES;
 	}
@@ -322,7 +325,8 @@ admit(Admission *a)
 		slot = limited ? NULL : take_slot(a);
 		in_line = slot == NULL && !limited;
 		if (in_line)
-			dsocr_line_enter(dsocr_my_procno, MyProcPid, a->kind == DSOCR_DOCUMENT);
+			dsocr_line_enter(dsocr_my_procno, MyProcPid, a->kind == DSOCR_DOCUMENT,
+							 n_own_documents > 0);
 		else
 			dsocr_line_leave(dsocr_my_procno);
 		LWLockRelease(dsocr_queue_lock);

@@ -96,7 +96,8 @@ typedef struct DsocrWaiter
 {
 	uint64 ticket; /* queue; 0 = does not wait */
 	int pid;	   /* queue */
-	bool document; /* queue; waits to open one */
+	bool wants;	   /* queue; waits to open a document */
+	bool holds;	   /* queue; has one open */
 } DsocrWaiter;
 
 /* Counters of one device, or of the requests that never reached one. */

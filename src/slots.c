@@ -9,8 +9,9 @@
  *
  * An open document keeps its slot while its pages, which need slots too, are
  * read one after the other.  So that this cannot come to a halt, documents get
- * at most half of the slots; and who waits in line to open one must not stand
- * before those whose pages would end, and close, the documents that are open.
+ * at most half of the slots, and never the last free one; and who waits in line
+ * to open one must not stand before those who have one open: the place may
+ * become free when they have read it to its end, and only then.
  *
  *-------------------------------------------------------------------------
  */
@@ -113,15 +114,16 @@ dsocr_slot_role_is_full(Oid role, DsocrRequestKind kind)
 }
 
 void
-dsocr_line_enter(int procno, int pid, bool document)
+dsocr_line_enter(int procno, int pid, bool wants, bool holds)
 {
 	DsocrWaiter *waiter = &dsocr_waiters[procno];
 
+	waiter->wants = wants;
+	waiter->holds = holds;
 	if (waiter->ticket != 0)
 		return;
 	waiter->ticket = ++dsocr_shared->next_ticket;
 	waiter->pid = pid;
-	waiter->document = document;
 	dsocr_shared->n_waiting++;
 }
 
@@ -137,37 +139,63 @@ dsocr_line_leave(int procno)
 	dsocr_line_wake();
 }
 
-/* The number of the process whose turn it is, -1 when nobody waits for what there is. */
+/* The longest waiting process of some kind, -1 when there is none. */
 static int
-line_head(void)
+longest_waiting(bool with_wants, bool holders_alone)
 {
-	bool full = dsocr_shared->n_documents >= dsocr_slot_documents_max();
 	int head = -1;
 
-	if (dsocr_shared->n_waiting == 0)
-		return -1;
 	for (int i = 0; i < dsocr_shared->n_waiters; i++)
 	{
-		if (dsocr_waiters[i].ticket != 0 && !(full && dsocr_waiters[i].document) &&
-			(head < 0 || dsocr_waiters[i].ticket < dsocr_waiters[head].ticket))
+		const DsocrWaiter *waiter = &dsocr_waiters[i];
+
+		if (waiter->ticket == 0 || (waiter->wants && !with_wants) ||
+			(!waiter->holds && holders_alone))
+			continue;
+		if (head < 0 || waiter->ticket < dsocr_waiters[head].ticket)
 			head = i;
 	}
 	return head;
 }
 
-bool
-dsocr_line_first(int procno)
+/*
+ * The number of the process whose turn it is, -1 when nobody waits for what
+ * there is.  With stuck it is one that waits to open a document and finds one
+ * slot: those who have one open go before it.
+ */
+static int
+line_head(bool *stuck)
 {
-	int head = line_head();
+	bool full = dsocr_shared->n_documents >= dsocr_slot_documents_max();
+	int head;
+	int holder;
 
-	return head < 0 || head == procno;
+	*stuck = false;
+	if (dsocr_shared->n_waiting == 0)
+		return -1;
+	head = longest_waiting(!full, false);
+	if (head < 0 || !dsocr_waiters[head].wants || dsocr_shared->n_free >= DSOCR_SLOTS_TO_OPEN)
+		return head;
+	holder = longest_waiting(false, true);
+	*stuck = holder < 0;
+	return holder < 0 ? head : holder;
+}
+
+bool
+dsocr_line_first(int procno, bool holds)
+{
+	bool stuck;
+	int head = line_head(&stuck);
+
+	return head < 0 || head == procno || (stuck && holds);
 }
 
 void
 dsocr_line_wake(void)
 {
+	bool stuck;
 	int head;
 
-	if (dsocr_shared->n_free > 0 && (head = line_head()) >= 0)
+	if (dsocr_shared->n_free > 0 && (head = line_head(&stuck)) >= 0)
 		dsocr_slot_wake(head);
 }

@@ -46,13 +46,19 @@ extern int dsocr_slot_documents_max(void);
  */
 extern bool dsocr_slot_role_is_full(Oid role, DsocrRequestKind kind);
 
+/* A document is opened only where a slot for its pages is left. */
+#define DSOCR_SLOTS_TO_OPEN 2
+
 /*
- * The line for a free slot; the queue lock is held exclusively.  Who waits to
- * open a document while no more may be open lets the others go before.
+ * The line for a free slot; the queue lock is held exclusively.  Who enters
+ * again keeps the place.  wants: to open a document; holds: one is open, so
+ * that others may wait for this process.
  */
-extern void dsocr_line_enter(int procno, int pid, bool document); /* again: keeps its place */
+extern void dsocr_line_enter(int procno, int pid, bool wants, bool holds);
 extern void dsocr_line_leave(int procno);
-extern bool dsocr_line_first(int procno); /* nobody waits before this process; shared suffices */
-extern void dsocr_line_wake(void);		  /* the first in line looks again */
+
+/* May nobody who waits go before this process?  The lock may be held shared. */
+extern bool dsocr_line_first(int procno, bool holds);
+extern void dsocr_line_wake(void); /* the first in line looks again */
 
 #endif /* DSOCR_SLOTS_H */

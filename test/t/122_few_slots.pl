@@ -35,6 +35,25 @@ for my $slots (2, 3, 4, 8)
 	is((end_sql($nested))[1], '3', 'and documents within documents');
 	cmp_ok(time - $start, '<', 35, 'nobody waited for a timeout');
 	is_at_baseline($node, 'nothing is left');
+
+	# a session that has read ahead and sleeps leaves room for others
+	sql($node, "CREATE TABLE page AS SELECT $image AS image FROM generate_series(1, 50);
+		CREATE TABLE book AS SELECT $document AS image FROM generate_series(1, 5)");
+	for my $table ('page', 'book')
+	{
+		my $sleeper = begin_sql($node, "SET dsocr.prefetch = 32; BEGIN; DECLARE c CURSOR FOR SELECT dsocr_text(image) FROM $table;
+			FETCH 1 FROM c; SELECT pg_sleep(60)");
+		wait_until(sub { sql($node, "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'") eq '1' });
+		my ($out, $err) = try_sql($node, "SET dsocr.queue_timeout = 5000; SELECT dsocr_text($image)");
+		is($out, 'image', "beside a cursor over $table that is not fetched from") or diag($err);
+
+		# with so few slots what the sleeper has leaves none for a document
+		($out, $err) = $slots == 2 || ($slots == 3 && $table eq 'book') ? ($whole) : try_sql($node, "SET dsocr.queue_timeout = 9000; SELECT dsocr_text($document)");
+		is($out, $whole, 'and a document') or diag($err);
+		sql($node, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'");
+		end_sql($sleeper);
+		is_at_baseline($node, 'nothing is left of the sleeper');
+	}
 	$node->stop;
 }
 done_testing();

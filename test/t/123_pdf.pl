@@ -32,6 +32,7 @@ sub is_in_order
 my $read = sub { "SELECT dsocr_text(bytes, dpi => 72) FROM document WHERE name = '$_[0]'" };
 like(sql($node, $read->('one')), qr/^stub: \d+ bytes$/, 'a TIFF of one page goes to the engine');
 is(sql($node, "SELECT completed FROM t.stats() WHERE device = 'pages'"), '0', 'and not to the page server');
+is_in_order(sql($node, $read->('tiff')), 3, 'TIFF');
 is_in_order(sql($node, $read->('short')), 40, 'PDF');
 
 # memory of every process while a long document is read
