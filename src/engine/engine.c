@@ -159,6 +159,11 @@ open_parts(DsocrEngine *e, const DsocrEngineOptions *options, DsocrError *err)
 	if (e->model == NULL)
 		return false;
 	log_quantized(e, options);
+	if (options->keep_loops)
+	{
+		dsocr_free(e->model->kinds);
+		e->model->kinds = NULL;
+	}
 	e->view_pixels = options->view_pixels > 0 ? options->view_pixels : e->be->view_pixels;
 	e->work_us = e->view_pixels > 0 ? FAST_WORK_US : 0;
 	if (!reserve_memory(e, (int) n, err))

@@ -325,8 +325,9 @@ make_sequence(DsocrJob *job, const DsocrModel *m, DsocrError *err)
 		job->sequence.ngram_size = job->request.ngram_size;
 		job->sequence.ngram_window = job->request.ngram_window;
 		job->logprobs = dsocr_alloc((size_t) limit, sizeof(*job->logprobs), err);
-		job->loop = dsocr_loop_new(m->kinds, m->config.vocab, err);
-		ok = ok && job->logprobs != NULL && job->loop != NULL;
+		if (m->kinds != NULL)
+			job->loop = dsocr_loop_new(m->kinds, m->config.vocab, err);
+		ok = ok && job->logprobs != NULL && (m->kinds == NULL || job->loop != NULL);
 	}
 	dsocr_free(ids);
 	return ok;
@@ -547,7 +548,7 @@ dsocr_job_token(DsocrJob *job, const DsocrModel *m, int32_t id, float logprob)
 	job->logprobs[s->n - s->prompt_len] = logprob;
 	dsocr_sequence_push(s, id);
 	job->written++;
-	keep = dsocr_loop_push(job->loop, id);
+	keep = job->loop != NULL ? dsocr_loop_push(job->loop, id) : -1;
 	if (keep >= 0)
 	{
 		s->n = s->prompt_len + keep;

@@ -61,7 +61,7 @@ struct DsocrJob
 	DsocrViews views;
 	int views_done;
 	float *logprobs; /* of the output tokens, room for as many as there may be */
-	DsocrLoop *loop; /* looks for one in them */
+	DsocrLoop *loop; /* looks for one in them, or NULL */
 	DsocrFinish finish;
 	DsocrTimings timings;
 	int64_t arrived; /* dsocr_now_us */

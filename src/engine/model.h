@@ -35,7 +35,7 @@ typedef struct DsocrModel
 	int32_t image_id;						/* of "<image>" */
 	int32_t whitelist[DSOCR_MAX_WHITELIST]; /* <td>, </td>: never banned by the window rule */
 	int n_whitelist;
-	DsocrTokenKind *kinds; /* [config.vocab] for the loop detector */
+	DsocrTokenKind *kinds; /* [config.vocab] for the loop detector; NULL: there is none */
 	void *tokens;		   /* vision tokens of the views encoded together */
 	size_t tokens_cap;
 	int max_sequences;

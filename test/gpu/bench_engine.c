@@ -241,6 +241,7 @@ main(int argc, char **argv)
 	options.model = o.model;
 	options.backend = o.backend;
 	options.max_sequences = o.batch;
+	options.keep_loops = true; /* made-up weights write nothing else */
 	/* 2,048 positions for every place */
 	options.kv_bytes = o.quick ? 0 : (size_t) o.batch * 2048 * 61440;
 	b.engine = gp_need(dsocr_engine_open(&options, &err), &err);

@@ -294,6 +294,23 @@ draw_grid(void)
 	return png;
 }
 
+/* As much as that loop takes to be seen, and more. */
+static void
+read_without_detector(DsocrRequest *r, EdDriver *d)
+{
+	const DsocrEngineOptions options = {.model = FOLDER,
+										.backend = {.device = "cpu", .threads = 2},
+										.max_sequences = 1,
+										.keep_loops = true};
+	DsocrError err = {0};
+	DsocrEngine *e = dsocr_engine_open(&options, &err);
+
+	assert_non_null(e);
+	r->max_tokens = 1300;
+	read_one(e, r, d);
+	dsocr_engine_close(e);
+}
+
 /* The text stands up to the loop, with the numbers that it would have alone. */
 static void
 test_loop(void **state)
@@ -323,6 +340,13 @@ test_loop(void **state)
 		assert_int_equal(o->tokens, whole.outcomes[1].tokens);
 		assert_memory_equal(&o->logprob, &whole.outcomes[1].logprob, sizeof(double));
 	}
+	ed_free(&whole);
+	/* nobody looks */
+	read_without_detector(&r, &whole);
+	assert_int_not_equal(whole.outcomes[1].finish, DSOCR_FINISH_LOOP);
+	assert_true(whole.outcomes[1].tokens > 1200);
+	if (o->tokens > 0)
+		assert_memory_equal(o->raw, whole.outcomes[1].raw, strlen(o->raw));
 	ed_free(&whole);
 	ed_free(&d);
 	/* a loop is read again as well */
