@@ -28,19 +28,21 @@ static const DsocrIsa isa_avx512 = {
 static const DsocrIsa isa_vnni = {.name = "vnni", ISA_COMMON(avx512), .quant = &dsocr_quant_vnni};
 static const DsocrIsa isa_amx = {.name = "amx",
 								 ISA_COMMON(avx512),
-								 .quant = &dsocr_quant_vnni,
+								 .quant = &dsocr_quant_amx,
 								 .tile = &dsocr_tile_avx512,
 								 .tile_attend = &dsocr_tile_attend_avx512};
 
-/* The matrix unit with bf16, and the kernel's permission for this process to use it. */
+/* The matrix unit with bf16 and bytes, and the kernel's permission for this process to use it. */
 static bool
 isa_has_amx(void)
 {
 	unsigned a, b, c, d;
 	const unsigned bf16 = 1u << 22;
 	const unsigned tile = 1u << 24;
+	const unsigned int8 = 1u << 25;
 
-	if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & (bf16 | tile)) != (bf16 | tile))
+	if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) ||
+		(d & (bf16 | tile | int8)) != (bf16 | tile | int8))
 		return false;
 	return syscall(SYS_arch_prctl, ISA_REQ_XCOMP_PERM, ISA_XTILEDATA) == 0;
 }

@@ -163,6 +163,7 @@ DSOCR_ISA_TABLES(generic)
 DSOCR_ISA_TABLES(avx2)
 DSOCR_ISA_TABLES(avx512)
 extern const DsocrQuantOps dsocr_quant_vnni;
+extern const DsocrQuantOps dsocr_quant_amx;
 
 /* Name of a table in a file compiled for DSOCR_ISA. */
 #define DSOCR_ISA_PASTE(prefix, isa) prefix##isa

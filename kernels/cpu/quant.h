@@ -16,6 +16,7 @@
 
 #define QUANT_TOP 16256.0f /* 127 * 128, the largest integer */
 #define QUANT_AHEAD 2048   /* bytes that are prefetched */
+#define QUANT_MOST 256	   /* rows of X in one product */
 #define QUANT_BLOCK 32	   /* rows of X whose results lie on the stack at a panel's edge */
 
 typedef void (*QuantPanel)(float *const *ys, const char *x, int m, const char *panel,

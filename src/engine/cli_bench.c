@@ -8,6 +8,10 @@
  * sequence decodes no faster than its weights can be read; encoding and
  * prefill are no faster than their products.  All figures are medians.
  *
+ * Memory may be shared with others, whose demand changes within seconds: its
+ * rate is measured before and behind each run of decoding, and the share that
+ * decoding reaches is the median of the runs' shares.
+ *
  *-------------------------------------------------------------------------
  */
 #include "cli.h"
@@ -32,14 +36,16 @@
 #define READ_BYTES ((size_t) 1 << 29)
 #define MAX_THREADS 256
 
+typedef uint64_t Wide __attribute__((vector_size(64)));
+
 typedef struct Bench
 {
 	DsocrBackend *be;
 	DsocrModel *m;
 	DsocrKvCache *kv;
 	int runs;
-	int size; /* pixels of the page's global view */
-	double bytes_per_s;
+	int size;	  /* pixels of the page's global view */
+	Wide *memory; /* of READ_BYTES, that reading is timed on */
 	double flops_per_s;
 	DsocrError err;
 } Bench;
@@ -76,8 +82,6 @@ seconds_since(int64_t start)
 
 /* ---- limits of the machine ---- */
 
-typedef uint64_t Wide __attribute__((vector_size(64)));
-
 typedef struct Reader
 {
 	pthread_t thread;
@@ -106,44 +110,37 @@ read_memory(void *arg)
 	return NULL;
 }
 
-/* Bytes a second that all threads together read from memory. */
+/* Bytes a second that all threads together read from memory, once. */
 static bool
-measure_reading(Bench *b)
+read_once(Bench *b, double *rate)
 {
 	static Reader readers[MAX_THREADS];
 	int threads = b->be->threads < MAX_THREADS ? b->be->threads : MAX_THREADS;
-	double times[MAX_RUNS];
-	Wide *memory = dsocr_alloc(READ_BYTES, 1, &b->err);
+	size_t part = READ_BYTES / sizeof(Wide) / (size_t) threads;
+	int64_t start;
+	int started = 0;
 
-	if (memory == NULL)
-		return false;
-	memset(memory, 1, READ_BYTES);
-	for (int run = 0; run < b->runs; run++)
+	if (b->memory == NULL)
 	{
-		size_t part = READ_BYTES / sizeof(Wide) / (size_t) threads;
-		int64_t start = dsocr_now_us();
-		int started = 0;
-
-		while (started < threads)
-		{
-			readers[started].from = memory + (size_t) started * part;
-			readers[started].n = part;
-			if (pthread_create(&readers[started].thread, NULL, read_memory, &readers[started]) != 0)
-				break;
-			started++;
-		}
-		for (int i = 0; i < started; i++)
-			pthread_join(readers[i].thread, NULL);
-		times[run] = seconds_since(start);
-		if (started < threads)
-		{
-			dsocr_free(memory);
-			return dsocr_fail(&b->err, DSOCR_E_MEMORY, "could not start %d threads", threads);
-		}
+		b->memory = dsocr_alloc(READ_BYTES, 1, &b->err);
+		if (b->memory == NULL)
+			return false;
+		memset(b->memory, 1, READ_BYTES);
 	}
-	b->bytes_per_s = (double) READ_BYTES / median(times, b->runs);
-	dsocr_free(memory);
-	return true;
+	start = dsocr_now_us();
+	while (started < threads)
+	{
+		readers[started].from = b->memory + (size_t) started * part;
+		readers[started].n = part;
+		if (pthread_create(&readers[started].thread, NULL, read_memory, &readers[started]) != 0)
+			break;
+		started++;
+	}
+	for (int i = 0; i < started; i++)
+		pthread_join(readers[i].thread, NULL);
+	*rate = (double) READ_BYTES / seconds_since(start);
+	return started == threads ||
+		   dsocr_fail(&b->err, DSOCR_E_MEMORY, "could not start %d threads", threads);
 }
 
 /* Floating point operations a second of one large product. */
@@ -243,9 +240,23 @@ decoder_weights(const DsocrConfig *c, int n)
 		if (i < c->first_dense)
 			sum += 3 * h * c->dense_inter;
 		else
-			sum += h * c->experts + 3 * h * c->expert_inter * (touched + c->shared_experts);
+			sum += 3 * h * c->expert_inter * (touched + c->shared_experts);
 	}
 	return sum;
+}
+
+/* Bytes of them, scales and the router's weights included. */
+static double
+decoder_bytes(const Bench *b, int n)
+{
+	const DsocrConfig *c = &b->m->config;
+	DsocrDtype dtype = dsocr_quantized_dtype(b->m->weights);
+	double weight = dtype == DSOCR_INT8	  ? 1 + 2.0 / DSOCR_QUANT_GROUP_8
+					: dtype == DSOCR_INT4 ? 0.5 + 2.0 / DSOCR_QUANT_GROUP_4
+										  : 2;
+
+	return weight * decoder_weights(c, n) +
+		   2.0 * (c->layers - c->first_dense) * c->hidden * c->experts;
 }
 
 /* ---- measurements ---- */
@@ -324,13 +335,57 @@ decode_step(Bench *b, DsocrSequence **list, int n)
 	return true;
 }
 
-/* Seconds of prefilling PROMPT positions and of one step of n sequences. */
+/* What decoding takes, and what it would take if nothing but reading did. */
+typedef struct Decoding
+{
+	double prefill; /* seconds of PROMPT positions */
+	double step;	/* seconds */
+	double rate;	/* bytes a second that could be read meanwhile */
+	double share;	/* of that rate that was reached */
+} Decoding;
+
+/* Runs of STEPS tokens for each of n sequences. */
 static bool
-time_decoder(Bench *b, int n, double *prefill_seconds, double *step_seconds)
+time_steps(Bench *b, DsocrSequence **list, int n, double bytes, Decoding *d)
+{
+	double times[MAX_RUNS];
+	double rates[MAX_RUNS];
+	double shares[MAX_RUNS];
+	double before;
+	double after;
+
+	for (int run = -1; run < b->runs; run++)
+	{
+		int64_t start;
+		double seconds;
+
+		if (!read_once(b, &before))
+			return false;
+		start = dsocr_now_us();
+		for (int i = 0; i < STEPS; i++)
+			if (!decode_step(b, list, n))
+				return false;
+		seconds = seconds_since(start) / STEPS;
+		if (!read_once(b, &after))
+			return false;
+		if (run < 0) /* the first warms up */
+			continue;
+		times[run] = seconds;
+		rates[run] = 2 / (1 / before + 1 / after);
+		shares[run] = bytes / seconds / rates[run];
+	}
+	d->step = median(times, b->runs);
+	d->rate = median(rates, b->runs);
+	d->share = median(shares, b->runs);
+	return true;
+}
+
+static bool
+time_decoder(Bench *b, int n, double bytes, Decoding *d)
 {
 	DsocrSequence s[TOGETHER] = {{0}};
 	DsocrSequence *list[TOGETHER];
-	double times[MAX_RUNS];
+	double times[TOGETHER];
 	int32_t id;
 	float logprob;
 	bool ok = true;
@@ -346,18 +401,8 @@ time_decoder(Bench *b, int n, double *prefill_seconds, double *step_seconds)
 		}
 	}
 	if (ok)
-		*prefill_seconds = median(times, n);
-	for (int run = -1; ok && run < b->runs; run++)
-	{
-		int64_t start = dsocr_now_us();
-
-		for (int i = 0; ok && i < STEPS; i++)
-			ok = decode_step(b, list, n);
-		if (run >= 0)
-			times[run] = seconds_since(start) / STEPS;
-	}
-	if (ok)
-		*step_seconds = median(times, b->runs);
+		d->prefill = median(times, n);
+	ok = ok && time_steps(b, list, n, bytes, d);
 	for (int i = 0; i < n; i++)
 		dsocr_sequence_end(&s[i], b->m);
 	return ok;
@@ -370,39 +415,44 @@ line(const char *what, double value, const char *unit, double limit)
 		   unit[0] == 's' ? 100 * limit / value : 100 * value / limit);
 }
 
+static void
+decode_line(const char *what, int n, double bytes, const Decoding *d)
+{
+	printf("%-28s %10.4g tokens/s  limit %10.4g  %5.1f %%\n", what, n / d->step,
+		   n * d->rate / bytes, 100 * d->share);
+}
+
 static bool
 run_bench(Bench *b)
 {
 	const DsocrConfig *c = &b->m->config;
 	double kv_bytes = (double) dsocr_kv_page_bytes(b->be, c) / DSOCR_PAGE_TOKENS * (PROMPT + STEPS);
+	double one_bytes = decoder_bytes(b, 1) + kv_bytes;
+	double many_bytes = decoder_bytes(b, TOGETHER) + TOGETHER * kv_bytes;
+	Decoding one = {0};
+	Decoding many = {0};
 	double encode = 0;
-	double fill = 0;
-	double one = 0;
-	double many = 0;
-	double cold;
 	struct rusage usage;
 
 	/* the first prefill maps the weights; the median of the second group does not */
-	if (!time_encode(b, &encode) || !time_decoder(b, 1, &cold, &one) ||
-		!time_decoder(b, TOGETHER, &fill, &many))
+	if (!time_encode(b, &encode) || !time_decoder(b, 1, one_bytes, &one) ||
+		!time_decoder(b, TOGETHER, many_bytes, &many))
 		return false;
-	getrusage(RUSAGE_SELF, &usage); /* before the memory that measuring the machine takes */
-	if (!measure_reading(b) || !measure_product(b))
+	getrusage(RUSAGE_SELF, &usage);
+	if (!measure_product(b))
 		return false;
 
-	printf("memory reading               %10.4g GB/s\n", b->bytes_per_s / 1e9);
+	printf("memory reading               %10.4g GB/s\n", one.rate / 1e9);
 	printf("matrix product               %10.4g GFLOP/s\n", b->flops_per_s / 1e9);
 	line("encode a page", encode, "s", encode_flops(c, b->size) / b->flops_per_s);
-	printf("first prefill                %10.4g tokens/s\n", PROMPT / cold);
+	printf("first prefill                %10.4g tokens/s\n", PROMPT / one.prefill);
 	/* a prompt needs all products of one token but those of lm_head */
-	line("prefill", PROMPT / fill, "tokens/s",
+	line("prefill", PROMPT / many.prefill, "tokens/s",
 		 b->flops_per_s / 2 / (decoder_weights(c, 1) - (double) c->hidden * c->vocab));
-	/* weights are bf16 in memory in either precision */
-	line("decode, 1 sequence", 1 / one, "tokens/s",
-		 b->bytes_per_s / (2 * decoder_weights(c, 1) + kv_bytes));
-	line("decode, 8 sequences", TOGETHER / many, "tokens/s",
-		 TOGETHER * b->bytes_per_s / (2 * decoder_weights(c, TOGETHER) + TOGETHER * kv_bytes));
-	printf("peak resident memory         %10.4g GiB\n", (double) usage.ru_maxrss / (1 << 20));
+	decode_line("decode, 1 sequence", 1, one_bytes, &one);
+	decode_line("decode, 8 sequences", TOGETHER, many_bytes, &many);
+	printf("peak resident memory         %10.4g GiB\n",
+		   (double) usage.ru_maxrss / (1 << 20) - (double) READ_BYTES / (1 << 30));
 	return true;
 }
 
@@ -423,7 +473,10 @@ open_bench(Bench *b, const char *model, const DsocrBackendOptions *options)
 	if (b->kv == NULL)
 		return false;
 	printf("%s on %s, %s, median of %d runs\n", b->m->config.name, b->be->description,
-		   options->precision == DSOCR_PRECISION_FP32 ? "fp32" : "bf16", b->runs);
+		   options->precision == DSOCR_PRECISION_FP32
+			   ? "fp32"
+			   : dsocr_quant_name(dsocr_quantized_dtype(b->m->weights)),
+		   b->runs);
 	printf("open                         %10.4g s\n", seconds_since(start));
 	return true;
 }
@@ -501,6 +554,7 @@ dsocr_cli_bench(int argc, char **argv)
 	ok = open_bench(&b, model, &backend) && run_bench(&b);
 	if (!ok)
 		fprintf(stderr, "dsocr-engine: %s\n", b.err.message);
+	dsocr_free(b.memory);
 	dsocr_kv_cache_close(b.kv);
 	dsocr_model_close(b.m);
 	if (b.be != NULL)
