@@ -3,17 +3,19 @@
  * bench_ops.c
  *		Speed of the CPU backend's operations at the official model's shapes.
  *
- *		bench_ops [bf16|fp32] [threads] [filter]
+ *		bench_ops [bf16|fp32|int8|int4] [threads] [filter]
  *
  * Prints the median of several runs with GFLOP/s and, for operations that
- * are bound by memory, GB/s of weights next to the rate of a plain read.
- * Rates "by cpu" divide by processor time instead of elapsed time: they mean
- * something on a machine that is busy with other work.  Weights are rotated
- * so that the caches do not hold them.
+ * are bound by memory, GB/s of weights.  Rates "by cpu" divide by processor
+ * time instead of elapsed time: they mean something on a machine that is busy
+ * with other work.  Between the runs of an operation as many bytes are read
+ * plainly, and its share of that rate is printed.  Weights are rotated so that
+ * the caches do not hold them.
  *
  *-------------------------------------------------------------------------
  */
 #include "backend.h"
+#include "quantize.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -27,11 +29,13 @@
 #define INTER 896
 #define LAYERS 4 /* rotated */
 #define MAX_RUNS 32
+#define READ_BYTES ((size_t) 1 << 30) /* that plain reading goes round in */
 #define TEXTS 32
 #define TEXT_IDS 2048
 
 static DsocrBackend *be;
 static const char *filter = "";
+static DsocrDtype weights = DSOCR_BF16;
 
 static uint64_t
 next(void)
@@ -87,7 +91,41 @@ matrix_of(const uint16_t *data, int rows, int cols)
 					 .data = data};
 	const DsocrTensor *part = &t;
 
+	if (weights != DSOCR_BF16)
+	{
+		DsocrTensor q = t;
+		void *bytes;
+
+		q.dtype = weights;
+		bytes = need(dsocr_alloc(dsocr_tensor_bytes(&q), 1, NULL)); /* kept until the end */
+		if (!dsocr_quantize_tensor(&t, weights, bytes, be->threads, NULL))
+			exit(1);
+		q.data = bytes;
+		t = q;
+	}
 	return need(be->ops->matrix(be, &part, 1, false, NULL));
+}
+
+/* Bytes of a weight, its part of a scale included. */
+static double
+weight_bytes(void)
+{
+	return weights == DSOCR_INT8   ? 1 + 2.0 / DSOCR_QUANT_GROUP_8
+		   : weights == DSOCR_INT4 ? 0.5 + 2.0 / DSOCR_QUANT_GROUP_4
+								   : 2;
+}
+
+/* One that is not quantized. */
+static DsocrMatrix *
+table_of(const uint16_t *data, int rows, int cols)
+{
+	DsocrDtype asked = weights;
+	DsocrMatrix *m;
+
+	weights = DSOCR_BF16;
+	m = matrix_of(data, rows, cols);
+	weights = asked;
+	return m;
 }
 
 static DsocrVector *
@@ -98,63 +136,6 @@ vector(size_t n)
 
 	dsocr_free(x);
 	return v;
-}
-
-static int
-by_value(const void *a, const void *b)
-{
-	double x = *(const double *) a;
-	double y = *(const double *) b;
-
-	return (x > y) - (x < y);
-}
-
-typedef void (*Work)(void *arg, int run);
-
-static double
-cpu_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-	return (double) t.tv_sec * 1e3 + (double) t.tv_nsec * 1e-6;
-}
-
-static void
-measure(const char *name, double gflop, double gbyte, int runs, Work work, void *arg)
-{
-	double wall[MAX_RUNS];
-	double cpu[MAX_RUNS];
-
-	for (int i = -1; i < runs; i++)
-	{
-		int64_t start = dsocr_now_us();
-		double used = cpu_ms();
-
-		work(arg, i + 1);
-		if (i >= 0)
-		{
-			wall[i] = (double) (dsocr_now_us() - start) / 1000;
-			cpu[i] = cpu_ms() - used;
-		}
-	}
-	qsort(wall, (size_t) runs, sizeof(wall[0]), by_value);
-	qsort(cpu, (size_t) runs, sizeof(cpu[0]), by_value);
-	printf("%-28s %9.3f ms, cpu %9.3f", name, wall[runs / 2], cpu[runs / 2]);
-	if (gflop > 0)
-		printf(", %6.0f GFLOP/s, %5.0f by cpu", gflop / wall[runs / 2] * 1000,
-			   gflop / cpu[runs / 2] * 1000 * be->threads);
-	if (gbyte > 0)
-		printf(", %5.1f GB/s, %5.1f by cpu", gbyte / wall[runs / 2] * 1000,
-			   gbyte / cpu[runs / 2] * 1000 * be->threads);
-	printf("\n");
-	fflush(stdout);
-}
-
-static bool
-wanted(const char *name)
-{
-	return strstr(name, filter) != NULL;
 }
 
 /* ---- plain reading ---- */
@@ -180,29 +161,117 @@ read_all(void *arg)
 	return NULL;
 }
 
-typedef struct Plain
-{
-	const uint16_t *data;
-	size_t bytes;
-} Plain;
-
+/* The next so many bytes of a large array, by all threads. */
 static void
-read_work(void *arg, int run)
+read_plainly(size_t bytes)
 {
-	const Plain *p = arg;
+	static uint16_t *memory;
+	static size_t at;
 	pthread_t threads[64];
 	Reader readers[64];
 	int n = be->threads < 64 ? be->threads : 64;
-	size_t each = p->bytes / 8 / (size_t) n;
+	size_t each;
 
+	if (memory == NULL)
+		memory = halves(READ_BYTES / 2);
+	if (bytes > READ_BYTES)
+		bytes = READ_BYTES;
+	if (at + bytes > READ_BYTES)
+		at = 0;
+	each = bytes / 8 / (size_t) n;
 	for (int i = 0; i < n; i++)
 	{
-		readers[i] = (Reader){(const uint64_t *) p->data + (size_t) i * each, each, 0};
-		if (pthread_create(&threads[i], NULL, read_all, &readers[i]) != 0)
+		readers[i] = (Reader){(const uint64_t *) memory + at / 8 + (size_t) i * each, each, 0};
+		if (i > 0 && pthread_create(&threads[i], NULL, read_all, &readers[i]) != 0)
 			exit(1);
 	}
-	for (int i = 0; i < n; i++)
+	read_all(&readers[0]);
+	for (int i = 1; i < n; i++)
 		pthread_join(threads[i], NULL);
+	at += bytes;
+}
+
+/* ---- measuring ---- */
+
+static int
+by_value(const void *a, const void *b)
+{
+	double x = *(const double *) a;
+	double y = *(const double *) b;
+
+	return (x > y) - (x < y);
+}
+
+typedef void (*Work)(void *arg, int run);
+
+static double
+cpu_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+	return (double) t.tv_sec * 1e3 + (double) t.tv_nsec * 1e-6;
+}
+
+static double
+median(double *values, int n)
+{
+	qsort(values, (size_t) n, sizeof(values[0]), by_value);
+	return values[n / 2];
+}
+
+static void
+measure(const char *name, double gflop, double gbyte, int runs, Work work, void *arg)
+{
+	double wall[MAX_RUNS];
+	double cpu[MAX_RUNS];
+	double wall_share[MAX_RUNS];
+	double cpu_share[MAX_RUNS];
+	double w;
+	double c;
+
+	for (int i = -1; i < runs; i++)
+	{
+		int64_t start;
+		double used;
+		double plain = 0;
+		double plain_cpu = 0;
+
+		if (gbyte > 0)
+		{
+			start = dsocr_now_us();
+			used = cpu_ms();
+			read_plainly((size_t) (gbyte * 1e9));
+			plain = (double) (dsocr_now_us() - start) / 1000;
+			plain_cpu = cpu_ms() - used;
+		}
+		start = dsocr_now_us();
+		used = cpu_ms();
+		work(arg, i + 1);
+		if (i < 0)
+			continue;
+		wall[i] = (double) (dsocr_now_us() - start) / 1000;
+		cpu[i] = cpu_ms() - used;
+		wall_share[i] = plain / wall[i];
+		cpu_share[i] = plain_cpu / cpu[i];
+	}
+	w = median(wall, runs);
+	c = median(cpu, runs);
+	printf("%-28s %9.3f ms, cpu %9.3f", name, w, c);
+	if (gflop > 0)
+		printf(", %6.0f GFLOP/s, %5.0f by cpu", gflop / w * 1000, gflop / c * 1000 * be->threads);
+	if (gbyte > 0)
+		printf(", %5.1f GB/s, %5.1f by cpu, %3.0f %% of plain reading, %3.0f %% by cpu",
+			   gbyte / w * 1000, gbyte / c * 1000 * be->threads, 100 * median(wall_share, runs),
+			   100 * median(cpu_share, runs));
+	printf("\n");
+	fflush(stdout);
+}
+
+static bool
+wanted(const char *name)
+{
+	return strstr(name, filter) != NULL;
 }
 
 /* ---- products ---- */
@@ -245,8 +314,8 @@ bench_linear(const char *name, int rows, int n, int k, DsocrActivation act, bool
 	l.bias = vector((size_t) n);
 	l.x = floats((size_t) rows * (size_t) k);
 	l.y = floats((size_t) rows * (size_t) n);
-	measure(name, 2e-9 * rows * (double) count, mixed ? 2e-9 * (double) count : 0, 9, linear_work,
-			&l);
+	measure(name, 2e-9 * rows * (double) count, mixed ? 1e-9 * weight_bytes() * (double) count : 0,
+			21, linear_work, &l);
 	for (int i = 0; i < l.n_w; i++)
 		be->ops->matrix_free(be, l.w[i]);
 	be->ops->vector_free(be, l.bias);
@@ -438,10 +507,10 @@ bench_experts(Moe *m, const char *name, int rows, bool mixed)
 	for (int i = 0; i < rows * CHOICES; i++)
 	{
 		if (!used[m->ids[i]])
-			bytes += 3 * 2e-9 * INTER * HIDDEN;
+			bytes += 3e-9 * weight_bytes() * INTER * HIDDEN;
 		used[m->ids[i]] = true;
 	}
-	measure(name, 6e-9 * rows * CHOICES * INTER * HIDDEN, mixed ? bytes : 0, 9, experts_work, m);
+	measure(name, 6e-9 * rows * CHOICES * INTER * HIDDEN, mixed ? bytes : 0, 21, experts_work, m);
 	dsocr_free(m->x);
 	dsocr_free(m->y);
 	free(m->ids);
@@ -455,7 +524,6 @@ bench_all_experts(void)
 	size_t up = 2 * INTER * HIDDEN;
 	size_t down = INTER * HIDDEN;
 	uint16_t *data = halves((size_t) LAYERS * EXPERTS * (up + down));
-	Plain plain = {data, (size_t) LAYERS * EXPERTS * (up + down) * 2};
 	Moe m;
 
 	for (size_t l = 0; l < LAYERS; l++)
@@ -468,8 +536,7 @@ bench_all_experts(void)
 		}
 	for (size_t l = 0; l < LAYERS; l++)
 		m.experts[l] = need(be->ops->experts_open(be, m.up[l], m.down[l], EXPERTS, NULL));
-	m.gate = matrix_of(data + 12345, EXPERTS, HIDDEN);
-	measure("plain read", 0, (double) plain.bytes * 1e-9, 5, read_work, &plain);
+	m.gate = table_of(data + 12345, EXPERTS, HIDDEN);
 	for (size_t i = 0; i < sizeof(mixed) / sizeof(mixed[0]); i++)
 	{
 		char name[64];
@@ -534,6 +601,10 @@ main(int argc, char **argv)
 
 	if (argc > 1 && strcmp(argv[1], "fp32") == 0)
 		options.precision = DSOCR_PRECISION_FP32;
+	if (argc > 1 && strcmp(argv[1], "int8") == 0)
+		weights = DSOCR_INT8;
+	if (argc > 1 && strcmp(argv[1], "int4") == 0)
+		weights = DSOCR_INT4;
 	if (argc > 2)
 		options.threads = atoi(argv[2]);
 	if (argc > 3)
@@ -560,6 +631,7 @@ main(int argc, char **argv)
 	bench_linear("clip fc1 257, quick_gelu", 257, 4096, 1024, DSOCR_ACT_QUICK_GELU, false);
 	bench_linear("clip fc2 257", 257, 1024, 4096, DSOCR_ACT_NONE, false);
 	bench_linear("lm qkv prefill 280", 280, 3840, 1280, DSOCR_ACT_NONE, false);
+	bench_linear("lm dense prefill 512", 512, 13696, 1280, DSOCR_ACT_NONE, false);
 	bench_attention("sam window attention 64x64", 64, 12, 64, 14);
 	bench_attention("sam global attention 64x64", 64, 12, 64, 0);
 	bench_attention("clip attention 257", 257, 16, 64, -1);
