@@ -534,6 +534,8 @@ dsocr_runner_main(Datum arg)
 			reconfigure(r);
 		MemoryContextSwitchTo(step_context);
 		step(r);
+		/* autovacuum goes by what we report */
+		(void) pgstat_report_stat(has_nothing(r));
 		consider_end(r);
 		MemoryContextReset(step_context);
 		wait = patience(r);

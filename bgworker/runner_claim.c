@@ -261,14 +261,26 @@ dsocr_runner_in_quarantine(DsocrRunner *r, Datum document)
 
 /* ---- claim ---- */
 
+/* The expression of index job_queue_order. */
+#define ORDER_SHIFT 59
+#define ORDER_KEY                                                                                  \
+	"(q.priority::pg_catalog.int8 OPERATOR(pg_catalog.*) 576460752303423488::pg_catalog.int8"      \
+	" OPERATOR(pg_catalog.+) q.id)"
+
 static DsocrStatement select_jobs = {
 	"SELECT q.id, q.attempts, q.owner::pg_catalog.oid, q.not_before, q.source::pg_catalog.oid,"
 	" q.attachment, q.key, q.source_column, q.options, q.document FROM dsocr.job_queue AS q"
-	" WHERE q.priority OPERATOR(pg_catalog.=) $1 AND q.id OPERATOR(pg_catalog.>=) $2"
-	" AND q.id OPERATOR(pg_catalog.<=) $3 ORDER BY q.priority, q.id LIMIT $4",
-	4,
-	{INT2OID, INT8OID, INT8OID, INT8OID},
+	" WHERE " ORDER_KEY " OPERATOR(pg_catalog.>=) $1 AND " ORDER_KEY " OPERATOR(pg_catalog.<=) $2"
+	" ORDER BY " ORDER_KEY " LIMIT $3",
+	3,
+	{INT8OID, INT8OID, INT8OID},
 	NULL};
+
+static int64
+order_key(int priority, int64 id)
+{
+	return ((int64) priority << ORDER_SHIFT) + Min(id, ((int64) 1 << ORDER_SHIFT) - 1);
+}
 
 enum
 {
@@ -459,11 +471,11 @@ take_rows(DsocrRunner *r, int priority, DsocrRanges *ranges, int limit, DsocrRun
 	return n;
 }
 
-/* The queue is small or its statistics old: still never a scan of all of it. */
+/* Nor collect and sort all that is there: rows come in the order of the index. */
 static void
 plan_by_index(void)
 {
-	static const char *const off[] = {"enable_seqscan", "enable_bitmapscan", "enable_sort"};
+	static const char *const off[] = {"enable_bitmapscan", "enable_sort"};
 
 	for (int i = 0; i < lengthof(off); i++)
 		(void) set_config_option(off[i], "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true,
@@ -491,8 +503,9 @@ dsocr_runner_claim(DsocrRunner *r, int n)
 		while (r->unseen[p].n > 0 && !full && n_jobs < limit && looked < 4 * (uint64) limit)
 		{
 			DsocrJobRange range = r->unseen[p].range[0];
-			Datum values[] = {Int16GetDatum(p), Int64GetDatum(range.first),
-							  Int64GetDatum(range.last), Int64GetDatum(limit - n_jobs)};
+			Datum values[] = {Int64GetDatum(order_key(p, range.first)),
+							  Int64GetDatum(order_key(p, range.last)),
+							  Int64GetDatum(limit - n_jobs)};
 
 			dsocr_jobs_execute(&select_jobs, values, NULL, true);
 			looked += SPI_processed;

@@ -37,8 +37,10 @@ CREATE TABLE dsocr.job_queue (
 
 ALTER TABLE dsocr.job_queue ALTER COLUMN document SET STORAGE EXTERNAL;
 
--- In the order in which jobs are taken.
-CREATE INDEX job_queue_order ON dsocr.job_queue (priority, id);
+-- In the order in which jobs are taken.  One expression and not two columns: a
+-- job looked for by its number must never be looked for in this index.
+CREATE INDEX job_queue_order ON dsocr.job_queue
+	((priority::pg_catalog.int8 OPERATOR(pg_catalog.*) 576460752303423488::pg_catalog.int8 OPERATOR(pg_catalog.+) id));
 
 -- At most one job for a row of an attached table: it reads what is there when it runs.
 CREATE UNIQUE INDEX job_queue_row ON dsocr.job_queue (source, attachment, pg_catalog.md5(key))

@@ -84,12 +84,6 @@ dsocr_jobs_shmem_init(void)
 	shmem_startup_hook = startup;
 }
 
-bool
-dsocr_jobs_ready(void)
-{
-	return jobs != NULL;
-}
-
 /* ---- entries; the lock is held ---- */
 
 static void

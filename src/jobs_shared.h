@@ -68,9 +68,6 @@ dsocr_job_range_add(DsocrJobRange *r, int64 first, int64 last)
 
 extern void dsocr_jobs_shmem_init(void);
 
-/* Is the shared memory there?  Not without preloading. */
-extern bool dsocr_jobs_ready(void);
-
 /* ---- for backends ---- */
 
 /*
