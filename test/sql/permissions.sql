@@ -78,11 +78,49 @@ RESET dsocr.mode;
 RESET dsocr.max_tokens;
 RESET dsocr.on_error;
 
+-- Jobs, their documents and what they gave are for their roles.
+SET ROLE regress_dsocr_user;
+SELECT dsocr_enqueue('secret', not_before => 'infinity') AS job \gset
+SELECT state, owner FROM dsocr.jobs WHERE id = :job;
+\set VERBOSITY sqlstate
+SELECT count(*) FROM dsocr.job_queue;
+SELECT count(*) FROM dsocr.job_done;
+SELECT count(*) FROM dsocr.job_failed;
+SELECT count(*) FROM dsocr.job_quarantine;
+INSERT INTO dsocr.job_queue (owner, document) VALUES ('regress_dsocr_super', 'x');
+SELECT nextval('dsocr.job_id');
+SELECT dsocr_quarantine_clear();
+SELECT dsocr_attach('pg_catalog.pg_largeobject', 'data', 'body');
+SELECT dsocr_attach('page', 'image', 'body');
+SELECT dsocr_backfill('page', 'image');
+SELECT dsocr_forget('page', 'dsocr_image');
+SELECT dsocr_enqueue_row('page', '{"name": "note"}', 'image');
+SET dsocr.run_jobs = off;
+SET dsocr.runners = 64;
+SET dsocr.max_attempts = 1000;
+\set VERBOSITY default
+SET ROLE regress_dsocr_owner;
+SELECT count(*) AS seen FROM dsocr.jobs WHERE id = :job;
+SELECT dsocr_cancel(:job), dsocr_retry(:job);
+\set VERBOSITY terse
+SELECT dsocr_wait(:job);
+\set VERBOSITY default
+-- no function of one's own gets to see more
+CREATE FUNCTION leak(int8, text) RETURNS bool COST 0.0001 LANGUAGE plpgsql AS $$ BEGIN RAISE NOTICE 'leaked %', $1; RETURN true; END $$;
+SELECT count(*) AS seen FROM dsocr.jobs WHERE leak(id, state) AND id = :job;
+DROP FUNCTION leak;
+RESET ROLE;
+SELECT owner FROM dsocr.jobs WHERE id = :job;
+SET ROLE regress_dsocr_user;
+SELECT dsocr_cancel(:job);
+RESET ROLE;
+
 -- Rights on these two can be given away.
 SET ROLE regress_dsocr_operator;
 SELECT dsocr_stats_reset();
 RESET ROLE;
 
+DELETE FROM dsocr.job_done WHERE id = :job;
 DROP FUNCTION rights;
 DROP VIEW member;
 REVOKE EXECUTE ON FUNCTION dsocr_reload(), dsocr_stats_reset() FROM regress_dsocr_operator;

@@ -43,8 +43,13 @@ my $calls = q{
 	SELECT %1$sdsocr_layout('STUB:text=abc') IS NULL;
 	SELECT grid FROM %1$sdsocr_tokens(10, 10);
 	SELECT pg_catalog.count(*) FROM dsocr.workers; SELECT pg_catalog.count(*) FROM dsocr.requests;
-	SELECT device FROM dsocr.stats LIMIT 1; SELECT slots FROM %1$sdsocr_status()};
-my $answer = join "\n", 'abc|abc|abc|abc|abc|abc|document is empty', 1, 1, 'f', '1x1', 1, 0, 'cpu', 64;
+	SELECT device FROM dsocr.stats LIMIT 1; SELECT slots FROM %1$sdsocr_status();
+	SELECT pg_catalog.count(*) FROM dsocr.jobs; SELECT pg_catalog.count(*) FROM dsocr.failures; SELECT pg_catalog.count(*) FROM dsocr.progress;
+	BEGIN; CREATE TABLE attached_one (id pg_catalog.int4 PRIMARY KEY, image pg_catalog.bytea);
+	SELECT %1$sdsocr_attach('attached_one', 'image', 'body', layout_column => 'layout', tsvector_column => 'tsv', side_table => 'attached_pages');
+	INSERT INTO attached_one VALUES (1, 'STUB:text=abc');
+	SELECT %1$sdsocr_cancel(%1$sdsocr_enqueue('STUB:text=abc', mode => 'base')), %1$sdsocr_retry(), %1$sdsocr_detach('attached_one', 'image', keep => false); ROLLBACK};
+my $answer = join "\n", 'abc|abc|abc|abc|abc|abc|document is empty', 1, 1, 'f', '1x1', 1, 0, 'cpu', 64, 0, 0, 0, '', 't|0|t';
 
 # What the objects of the extension are made of, names and types fully spelled.
 my $fingerprint = q{SET search_path = '';
