@@ -338,7 +338,7 @@ job_create(DsocrRunner *r, HeapTuple row, TupleDesc desc, int priority)
 static bool
 too_large(Datum document)
 {
-	return toast_raw_datum_size(document) - VARHDRSZ > (Size) dsocr_max_image_bytes * 1024;
+	return toast_raw_datum_size(document) - VARHDRSZ > dsocr_jobs_max_bytes();
 }
 
 /* Fetch the document that lies in the queue itself. */
@@ -351,7 +351,7 @@ fetch_document(DsocrRunner *r, DsocrRunnerJob *job, HeapTuple row, TupleDesc des
 	if (isnull)
 		dsocr_runner_fail_job(r, job, "job has no document", "22004", true);
 	else if (too_large(document))
-		dsocr_runner_fail_job(r, job, "document is larger than dsocr.max_image_bytes", "22P03",
+		dsocr_runner_fail_job(r, job, "document is larger than dsocr.max_document_bytes", "22P03",
 							  true);
 	else
 	{
@@ -408,7 +408,7 @@ begin_job(DsocrRunner *r, DsocrRunnerJob *job)
 
 	dsocr_read_options_init(&options);
 	options.priority = DSOCR_BULK;
-	options.auto_rotate = true;
+	options.auto_rotate = dsocr_auto_rotate != DSOCR_ROTATE_OFF;
 	dsocr_runner_read_options(job->options, &options);
 	job->plain = options.task == DSOCR_TASK_GENERATE;
 	job->reading = dsocr_reading_create(&options, job->document);

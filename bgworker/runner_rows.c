@@ -376,9 +376,9 @@ fetch_image(RowWork *work)
 								 "row does not exist, or its role may not see it");
 	else if (isnull)
 		work->state = DSOCR_ROW_GONE;
-	else if (toast_raw_datum_size(image) - VARHDRSZ > (Size) dsocr_max_image_bytes * 1024)
+	else if (toast_raw_datum_size(image) - VARHDRSZ > dsocr_jobs_max_bytes())
 		work->state = fail(job, ERRCODE_INVALID_BINARY_REPRESENTATION, true,
-						   "document is larger than dsocr.max_image_bytes");
+						   "document is larger than dsocr.max_document_bytes");
 	else
 	{
 		MemoryContext caller = MemoryContextSwitchTo(job->context);

@@ -52,6 +52,13 @@ extern void dsocr_jobs_note(int priority, int64 first, int64 last);
 extern void dsocr_jobs_note_all(void);
 extern void dsocr_jobs_note_cancelled(void);
 
+/* The largest document that can be read at all, in bytes: an image or one of pages. */
+static inline Size
+dsocr_jobs_max_bytes(void)
+{
+	return (Size) Max(dsocr_max_image_bytes, dsocr_max_document_bytes) * 1024;
+}
+
 /* While true, inserts into the queue are noted by who makes them. */
 extern bool dsocr_jobs_noting;
 

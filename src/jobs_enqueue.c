@@ -201,11 +201,11 @@ dsocr_enqueue_document(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();
 	size = toast_raw_datum_size(PG_GETARG_DATUM(0)) - VARHDRSZ;
-	if (size == 0 || size > (Size) dsocr_max_image_bytes * 1024)
+	if (size == 0 || size > dsocr_jobs_max_bytes())
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_BINARY_REPRESENTATION),
 				 size == 0 ? errmsg("document is empty")
-						   : errmsg("document has %zu bytes, more than dsocr.max_image_bytes",
+						   : errmsg("document has %zu bytes, more than dsocr.max_document_bytes",
 									(size_t) size)));
 	memset(nulls, 'n', sizeof(nulls));
 	values[COL_DOCUMENT] = PG_GETARG_DATUM(0);

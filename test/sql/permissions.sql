@@ -102,7 +102,7 @@ SET dsocr.max_attempts = 1000;
 SET ROLE regress_dsocr_owner;
 SELECT count(*) AS seen FROM dsocr.jobs WHERE id = :job;
 SELECT dsocr_cancel(:job), dsocr_retry(:job);
-\set VERBOSITY terse
+\set VERBOSITY sqlstate
 SELECT dsocr_wait(:job);
 \set VERBOSITY default
 -- no function of one's own gets to see more
