@@ -33,6 +33,9 @@
 #include "nodes/extensible.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
+#include "optimizer/clauses.h"
+#include "optimizer/optimizer.h"
+#include "utils/datum.h"
 #include "utils/memutils.h"
 
 /* Readings begun for a query of which it is not known how many rows it wants. */
@@ -191,6 +194,7 @@ prepare_call(DsocrBatchState *s, DsocrBatchCall *c, FuncExpr *expr)
 	c->args = palloc(sizeof(ExprState *) * list_length(expr->args));
 	foreach (cell, expr->args)
 		c->args[i++] = ExecInitExpr(lfirst(cell), ps);
+	c->of_subplan = contain_subplans(linitial(expr->args));
 	c->ahead = dsocr_ahead_create(CurrentMemoryContext);
 }
 
@@ -262,14 +266,19 @@ forget_rows(DsocrBatchState *s)
 	}
 }
 
-/* Begin a call for the row in the slot; its arguments live as long as the row. */
+/*
+ * Begin a call for the row in the slot.  Its document has to live as long as
+ * the row; what a subplan gives lives until the subplan is run again.
+ */
 static DsocrCall *
 begin_call(DsocrBatchState *s, DsocrBatchCall *c)
 {
-	ExprContext *econtext = s->row_context;
+	NullableDatum *args = c->fcinfo->args;
 
 	for (int i = 0; i < c->fcinfo->nargs; i++)
-		c->fcinfo->args[i].value = ExecEvalExpr(c->args[i], econtext, &c->fcinfo->args[i].isnull);
+		args[i].value = ExecEvalExpr(c->args[i], s->row_context, &args[i].isnull);
+	if (c->of_subplan && !args[0].isnull)
+		args[0].value = datumCopy(args[0].value, false, -1);
 	return dsocr_call_create(c->kind, c->fcinfo);
 }
 
@@ -299,6 +308,7 @@ begin_row(DsocrBatchState *s, TupleTableSlot *slot)
 	dlist_push_tail(&s->rows, &row->node);
 	s->n_rows++;
 	ExecStoreMinimalTuple(row->tuple, s->row_slot, false);
+	ResetExprContext(s->row_context);
 	s->row_context->ecxt_scantuple = s->row_slot;
 	for (int i = 0; i < s->n_calls; i++)
 	{

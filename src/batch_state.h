@@ -45,6 +45,7 @@ typedef struct DsocrBatchCall
 	FunctionCallInfo fcinfo;
 	DsocrFunction kind;
 	bool known;
+	bool of_subplan;   /* the document comes out of a subplan */
 	DsocrAhead *ahead; /* stands in its place for what was begun */
 } DsocrBatchCall;
 
