@@ -65,9 +65,11 @@
  */
 #define LETTERS_SIGMA 4.0
 #define LETTERS_RATIO 1.35
-#define LETTERS_SURE 4.0 /* whatever the dots say */
+#define LETTERS_ALONE_SIGMA 6.0 /* when no dots agree */
+#define LETTERS_SURE 6.0		/* times as many, whatever the dots say */
 #define DOTS_SIGMA 3.0
 #define DOTS_RATIO 3.0
+#define MIN_PAIRS_A_DOT 8	   /* full stops are rare; more dots are something else */
 #define AGAINST_DOTS_SIGMA 2.5 /* what letters may say against them */
 #define AGAINST_LETTERS_SIGMA 2.0
 #define AGAINST_LETTERS_RATIO 1.8
@@ -443,17 +445,19 @@ sigmas(int yes, int no)
 	return yes + no > 0 ? (yes - no) / sqrt(yes + no) : 0;
 }
 
-/* Are these votes for up, when those are for down? */
+/* Are these votes of so many pairs for up, when those are for down? */
 static bool
-is_up(int above, int below, int low, int high)
+is_up(int aligned, int above, int below, int low, int high)
 {
 	double letters = sigmas(above, below);
 	double dots = sigmas(low, high);
 
-	if (letters >= LETTERS_SIGMA && above >= LETTERS_RATIO * below)
+	if (letters >= LETTERS_SIGMA && above >= LETTERS_RATIO * below &&
+		(letters >= LETTERS_ALONE_SIGMA || dots >= 1))
 		return above >= LETTERS_SURE * below || dots > -AGAINST_LETTERS_SIGMA ||
 			   high < AGAINST_LETTERS_RATIO * low;
-	return dots >= DOTS_SIGMA && low >= DOTS_RATIO * high && letters >= -AGAINST_DOTS_SIGMA;
+	return dots >= DOTS_SIGMA && low >= DOTS_RATIO * high &&
+		   low + high <= aligned / MIN_PAIRS_A_DOT && letters >= -AGAINST_DOTS_SIGMA;
 }
 
 /* The quarter turn.  False when this is no page of text; *rotation is 0 when unsure. */
@@ -466,6 +470,8 @@ decide(Pieces *s, int *rotation)
 	bool vertical = false;
 
 	*rotation = 0;
+	if (s->letters == 0)
+		return false;
 	swap_axes(s);
 	count_votes(s, &down);
 	swap_axes(s);
@@ -478,9 +484,9 @@ decide(Pieces *s, int *rotation)
 	if (v->aligned < MIN_ALIGNED ||
 		v->aligned < MIN_AXIS_RATIO * (vertical ? across.aligned : down.aligned))
 		return false;
-	if (is_up(v->above, v->below, v->low, v->high))
+	if (is_up(v->aligned, v->above, v->below, v->low, v->high))
 		*rotation = vertical ? 90 : 0;
-	else if (is_up(v->below, v->above, v->high, v->low))
+	else if (is_up(v->aligned, v->below, v->above, v->high, v->low))
 		*rotation = vertical ? 270 : 180;
 	return true;
 }
