@@ -75,6 +75,19 @@ $(BUILD)/stub_pages: test/stub/stub_pages.c $(STUB_PAGES_OBJ)
 	@mkdir -p $(@D)
 	$(ENGINE_CC) $(ENGINE_CFLAGS) -o $@ $(filter %.c %.o,$^)
 
+# Writes the files of docs/inputs.md, where all that reads them is built.
+MAKE_INPUTS = $(if $(filter yes-yes-yes,$(DSOCR_TIFF)-$(DSOCR_WEBP)-$(DSOCR_PDF)),$(BUILD)/make_inputs)
+INPUTS_OBJ = $(patsubst %,$(BUILD)/%.o,test/reference/make_image test/reference/pdf_maker src/engine/base)
+$(BUILD)/make_inputs: $(wildcard test/inputs/*.c) $(INPUTS_OBJ)
+	@mkdir -p $(@D)
+	$(ENGINE_CC) $(ENGINE_CFLAGS) -o $@ $(filter %.c %.o,$^) $(IMAGE_LIBS) -lm
+
+# docs/inputs.md anew, from what a server makes of them
+inputs-table: $(BUILD)/make_inputs
+	@rm -f $(BUILD)/inputs.md && install -m 666 /dev/null $(BUILD)/inputs.md
+	-@DSOCR_INPUTS_TABLE=$(abspath $(BUILD))/inputs.md $(MAKE) --no-print-directory check-tap TAP=test/t/134_inputs.pl
+	@test -s $(BUILD)/inputs.md && cp $(BUILD)/inputs.md docs/inputs.md
+
 # A stand-in for cuBLASLt, which the emulated backend finds in the program itself.
 FAKE_BLAS = $(patsubst %,$(BUILD)/cuda_emu/%/test_blas,plain asan race)
 $(BUILD)/cuda_emu/%/fake_cublaslt.o: test/cuda_emu/fake_cublaslt.cu
@@ -85,7 +98,7 @@ $(FAKE_BLAS): %/test_blas: %/fake_cublaslt.o
 $(foreach build,plain asan race,$(eval $$(FAKE_BLAS): EMU_LINK_$(build) += -rdynamic))
 
 # What several parts of tools/check use.
-build-shared: $(BUILD)/dsocr-engine $(BUILD)/stub_engine $(BUILD)/stub_pages $(BUILD)/cuda_emu/dsocr_cuda.so golden
+build-shared: $(BUILD)/dsocr-engine $(BUILD)/stub_engine $(BUILD)/stub_pages $(MAKE_INPUTS) $(BUILD)/cuda_emu/dsocr_cuda.so golden
 build-unit: $(UNIT_BIN)
 build-fuzz: $(FUZZ_BIN)
 
@@ -98,7 +111,7 @@ check-fuzz: $(FUZZ_BIN)
 TAP = $(sort $(wildcard test/t/*.pl))
 PROVE_FLAGS ?= -v
 SERVER_COPY = $(abspath $(BUILD))/server
-check-tap: server-copy $(BUILD)/stub_engine $(BUILD)/stub_pages golden $(BUILD)/cuda_emu/dsocr_cuda.so
+check-tap: server-copy $(BUILD)/stub_engine $(BUILD)/stub_pages $(MAKE_INPUTS) golden $(BUILD)/cuda_emu/dsocr_cuda.so
 	@PG_CONFIG='$(PG_CONFIG)' DSOCR_SERVER_COPY='$(SERVER_COPY)' \
 		DSOCR_EMULATED='$(abspath $(BUILD))/cuda_emu/dsocr_cuda.so' \
 		DSOCR_PROVE_FLAGS='$(PROVE_FLAGS)' test/t/run $(BUILD)/stub_engine $(TAP)
@@ -115,4 +128,4 @@ lint:
 format:
 	@test/lint/run --format
 
-.PHONY: check-unit check-golden check-synth check-fuzz check-tap server-copy build-unit build-shared build-fuzz golden lint format
+.PHONY: check-unit check-golden check-synth check-fuzz check-tap server-copy build-unit build-shared build-fuzz golden inputs-table lint format
