@@ -6,7 +6,8 @@ use Dsocr;
 use DsocrSql;
 
 my $node = new_server('parallel', conf => "max_worker_processes = 16\nmax_parallel_workers = 8");
-my $plan = q{SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0;
+# one reading in each process, so that none takes the work of the others
+my $plan = q{SET dsocr.prefetch = 1; SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0;
 	SET max_parallel_workers_per_gather = 4;};
 
 # 16 pages of half a second, several to a block are fine: a block holds few of these
