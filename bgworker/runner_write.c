@@ -227,6 +227,16 @@ notify(Batch *b, const DsocrRunnerJob *job)
 		Async_Notify("dsocr_done", id);
 }
 
+/* What is known of earlier failures of the row. */
+static void
+forget_failed(const DsocrRunnerJob *job)
+{
+	Datum row[] = {ObjectIdGetDatum(job->source), CStringGetTextDatum(job->attachment),
+				   CStringGetTextDatum(job->key)};
+
+	run(&forget_failure, row, NULL);
+}
+
 static void
 write_result(Batch *b, Outcome *o)
 {
@@ -235,11 +245,8 @@ write_result(Batch *b, Outcome *o)
 
 	if (job->attachment != NULL)
 	{
-		Datum row[] = {ObjectIdGetDatum(job->source), CStringGetTextDatum(job->attachment),
-					   CStringGetTextDatum(job->key)};
-
 		run(&delete_job, values, NULL);
-		run(&forget_failure, row, NULL);
+		forget_failed(job);
 		add_tally(b, job);
 	}
 	else
@@ -311,6 +318,9 @@ write_failure(DsocrRunner *r, Batch *b, Outcome *o)
 	values[1] = Int16GetDatum(Min(attempts, PG_INT16_MAX));
 	if (job->final || attempts >= dsocr_max_attempts)
 	{
+		/* one failure for a row: the last */
+		if (job->attachment != NULL)
+			forget_failed(job);
 		values[2] = CStringGetTextDatum(error);
 		values[3] = CStringGetTextDatum(job->sqlstate);
 		run(&give_up_job, values, NULL);
