@@ -71,6 +71,9 @@ find_format(const uint8_t *bytes, size_t len, DsocrError *err)
 		if (format != DSOCR_FORMAT_UNKNOWN)
 			dsocr_hint(err, "The data looks like %s. Convert it to PNG or JPEG first.",
 					   dsocr_format_name(format));
+		else if (len >= 3 && bytes[0] == 'P' && bytes[1] >= '1' && bytes[1] <= '7' &&
+				 (bytes[2] == ' ' || bytes[2] == '\n'))
+			dsocr_hint(err, "Of PNM, binary PGM and PPM are read. Convert it first.");
 	}
 	return NULL;
 }

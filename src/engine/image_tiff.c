@@ -114,8 +114,15 @@ file_unmap(thandle_t handle, void *base, toff_t size)
 static void
 note_message(TiffFile *f, const char *fmt, va_list ap)
 {
-	if (f->message[0] == '\0')
-		vsnprintf(f->message, sizeof(f->message), fmt, ap);
+	char *wrapped;
+
+	if (f->message[0] != '\0')
+		return;
+	vsnprintf(f->message, sizeof(f->message), fmt, ap);
+	/* behind the end of the file libtiff counts bytes below zero */
+	wrapped = strstr(f->message, "; got 18446744");
+	if (wrapped != NULL)
+		*wrapped = '\0';
 }
 
 #if HAVE_OPEN_OPTIONS

@@ -54,14 +54,15 @@ in_picture(uint8_t *out, int channels)
 void
 in_turned(uint8_t *out, int orientation, int *width, int *height)
 {
-	int w = orientation > 4 ? IN_HEIGHT : IN_WIDTH;
-	int h = orientation > 4 ? IN_WIDTH : IN_HEIGHT;
+	bool sides = orientation > 4 && orientation < 9;
+	int w = sides ? IN_HEIGHT : IN_WIDTH;
+	int h = sides ? IN_WIDTH : IN_HEIGHT;
 
 	for (int y = 0; y < IN_HEIGHT; y++)
 		for (int x = 0; x < IN_WIDTH; x++)
 		{
-			int sx = orientation > 4 ? y : x;
-			int sy = orientation > 4 ? x : y;
+			int sx = sides ? y : x;
+			int sy = sides ? x : y;
 
 			if (orientation == 2 || orientation == 3 || orientation == 7 || orientation == 8)
 				sx = w - 1 - sx;

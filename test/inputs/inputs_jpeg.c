@@ -21,7 +21,8 @@ enum
 	CMYK = 8,
 	YCCK = 16,
 	RESTARTS = 32,
-	ARITHMETIC = 64
+	ARITHMETIC = 64,
+	PLAIN_RGB = 128
 };
 
 /* What Adobe's programs store: CMYK inverted, here without black. */
@@ -35,7 +36,7 @@ make(DsocrBuffer *out, int arg)
 				   .components = (arg & GRAY) != 0 ? 1
 								 : four			   ? 4
 												   : 3,
-				   .ycc = (arg & (GRAY | CMYK)) == 0,
+				   .ycc = (arg & (GRAY | CMYK | PLAIN_RGB)) == 0,
 				   .h_samp = (arg & SUBSAMPLED) != 0 ? 2 : 1,
 				   .v_samp = (arg & SUBSAMPLED) != 0 ? 2 : 1,
 				   .progressive = (arg & PROGRESSIVE) != 0,
@@ -94,7 +95,13 @@ enum
 	FILLED,
 	OVERWRITTEN,
 	BEHIND,
-	NO_SIZE
+	NO_SIZE,
+	HUGE,
+	LATE_HEIGHT,
+	TWO_COMPONENTS,
+	NO_TABLES,
+	NO_END,
+	THUMBNAIL
 };
 
 static void
@@ -125,6 +132,23 @@ make_odd(DsocrBuffer *out, int how)
 		case NO_SIZE:
 			memset(out->data + frame + 5, 0, 4);
 			break;
+		case HUGE:
+			memset(out->data + frame + 5, 0xff, 4);
+			break;
+		case LATE_HEIGHT:
+			memset(out->data + frame + 5, 0, 2);
+			out->len -= 2;
+			mk_bytes(out, "\xff\xdc\0\x04\0\x30\xff\xd9", 8);
+			break;
+		case TWO_COMPONENTS:
+			out->data[frame + 9] = 2;
+			break;
+		case NO_TABLES:
+			out->data[find_marker(out, 0xdb) + 1] = (char) 0xfe; /* now a comment */
+			break;
+		case NO_END:
+			out->len -= 2;
+			break;
 	}
 }
 
@@ -144,6 +168,8 @@ make_filled(DsocrBuffer *out, int how)
 	mk_bytes(out, plain.data + frame, plain.len - frame);
 	if (how == BEHIND)
 		mk_bytes(out, fill, sizeof(fill));
+	if (how == THUMBNAIL)
+		mk_bytes(out, plain.data, plain.len); /* as cameras do for two views */
 	dsocr_buffer_free(&plain);
 }
 
@@ -167,6 +193,15 @@ const Input in_jpeg[] = {
 	{"fill-bytes.jpg", "300 fill bytes 0xFF before a marker", IN_COLOUR, make_filled, FILLED},
 	{"behind.jpg", "300 bytes 0xFF behind its end", IN_COLOUR, make_filled, BEHIND},
 	{"overwritten.jpg", "60 bytes 0xFF within its data", IN_REFUSED, make_odd, OVERWRITTEN},
+	{"rgb.jpg", "RGB, as Adobe's marker says", IN_COLOUR, make, PLAIN_RGB},
+	{"two-views.jpg", "another JPEG behind it", IN_COLOUR, make_filled, THUMBNAIL},
+	{"exif-0.jpg", "EXIF orientation 0, which is none", IN_COLOUR, make_turned, 0},
+	{"exif-9.jpg", "EXIF orientation 9, which is none", IN_COLOUR, make_turned, 9},
+	{"no-end.jpg", "the end marker missing", IN_REFUSED, make_odd, NO_END},
+	{"late-height.jpg", "the height behind the data", IN_REFUSED, make_odd, LATE_HEIGHT},
+	{"huge.jpg", "claims 65535 x 65535", IN_REFUSED, make_odd, HUGE},
+	{"two-components.jpg", "two components", IN_REFUSED, make_odd, TWO_COMPONENTS},
+	{"no-tables.jpg", "a quantisation table missing", IN_REFUSED, make_odd, NO_TABLES},
 	{"12-bit.jpg", "12-bit samples", IN_REFUSED, make_odd, BITS_12},
 	{"lossless.jpg", "lossless coding", IN_REFUSED, make_odd, LOSSLESS},
 	{"cut.jpg", "ends in its data", IN_REFUSED, make_odd, CUT},

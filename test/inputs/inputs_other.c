@@ -51,7 +51,18 @@ enum
 	PNM_TEXT,
 	PNM_HUGE,
 	PBM,
-	ZEROS
+	ZEROS,
+	BASE64,
+	HEX,
+	DJVU,
+	JXL,
+	PSD,
+	POSTSCRIPT,
+	DICOM,
+	ICON,
+	OFFICE,
+	GZIP,
+	JSON
 };
 
 #define BYTES(literal)                                                                             \
@@ -86,6 +97,18 @@ make_bytes(DsocrBuffer *out, int which)
 		[PNM_TEXT] = BYTES("P2 2 1 255\n0 255\n"),
 		[PNM_HUGE] = BYTES("P6 4294967295 4294967295 255\n"),
 		[PBM] = BYTES("P4 8 1\n\xf0"),
+		[BASE64] = BYTES("iVBORw0KGgoAAAANSUhEUgAAAEAAAAAwCAIAAAAuKetI"),
+		[HEX] = BYTES("\\x89504e470d0a1a0a0000000d49484452"),
+		[DJVU] = BYTES("AT&TFORM\0\0\0\x20"
+					   "DJVUINFO\0\0\0\x0a\0\x40\0\x30"),
+		[JXL] = BYTES("\xff\x0a\xfa\x1f\x01\x91\x08\x06\x01\0"),
+		[PSD] = BYTES("8BPS\0\x01\0\0\0\0\0\0\0\x03\0\0\0\x30\0\0\0\x40\0\x08\0\x03"),
+		[POSTSCRIPT] = BYTES("%!PS-Adobe-3.0\n%%Pages: 1\nshowpage\n"),
+		[DICOM] = BYTES("\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0DICM"),
+		[ICON] = BYTES("\0\0\x01\0\x01\0\x10\x10\0\0\x01\0\x20\0\x68\x04\0\0\x16\0\0\0"),
+		[OFFICE] = BYTES("\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\0\0\0\0"),
+		[GZIP] = BYTES("\x1f\x8b\x08\0\0\0\0\0\0\x03\x03\0\0\0\0\0\0\0\0\0"),
+		[JSON] = BYTES("{\"pages\": []}"),
 		[ZEROS] = BYTES("\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"),
 	};
 
@@ -119,4 +142,16 @@ const Input in_other[] = {
 	{"picture.bmp", "BMP", IN_REFUSED, make_bytes, BMP},
 	{"picture.heic", "HEIC, its header", IN_REFUSED, make_bytes, HEIC},
 	{"picture.avif", "AVIF, its header", IN_REFUSED, make_bytes, AVIF},
+	{"picture.djvu", "DjVu, its header", IN_REFUSED, make_bytes, DJVU},
+	{"picture.jxl", "JPEG XL, its header", IN_REFUSED, make_bytes, JXL},
+	{"picture.psd", "Photoshop, its header", IN_REFUSED, make_bytes, PSD},
+	{"picture.dcm", "DICOM, its header cut short", IN_REFUSED, make_bytes, DICOM},
+	{"picture.ico", "icon, its header", IN_REFUSED, make_bytes, ICON},
+	{"letter.ps", "PostScript", IN_REFUSED, make_bytes, POSTSCRIPT},
+	{"letter.doc", "a document of an old word processor, its header", IN_REFUSED, make_bytes,
+	 OFFICE},
+	{"layout.json", "JSON", IN_REFUSED, make_bytes, JSON},
+	{"picture.gz", "gzip", IN_REFUSED, make_bytes, GZIP},
+	{"png.base64", "the beginning of a PNG in base64", IN_REFUSED, make_bytes, BASE64},
+	{"png.hex", "the beginning of a PNG in hexadecimal", IN_REFUSED, make_bytes, HEX},
 	{0}};

@@ -44,7 +44,12 @@ enum
 	USER_UNIT,
 	NOTHING,
 	TEXT,
-	INLINE
+	INLINE,
+	NO_RESOURCES,
+	INVERTED,
+	OFFSET,
+	CLIPPED,
+	TURNED_ODD
 };
 
 static void
@@ -55,7 +60,12 @@ make_page(DsocrBuffer *out, int what)
 										  [USER_UNIT] = "/UserUnit 2",
 										  [NOTHING] = "",
 										  [TEXT] = "",
-										  [INLINE] = ""};
+										  [INLINE] = "",
+										  [NO_RESOURCES] = "/Resources null",
+										  [INVERTED] = "/MediaBox[64 48 0 0]",
+										  [OFFSET] = "/MediaBox[-32 -24 32 24]",
+										  [CLIPPED] = "/CropBox[-500 -500 900 900]",
+										  [TURNED_ODD] = "/Rotate 45"};
 	/* a letter I of which both left quarters see the stem */
 	static const char *const contents[] = {
 		[CROPPED] = IN_QUARTERS,
@@ -63,7 +73,12 @@ make_page(DsocrBuffer *out, int what)
 		[NOTHING] = "",
 		[TEXT] = "BT /F 60 Tf 7.7 2 Td (I) Tj ET",
 		[INLINE] = "q 64 0 0 48 0 0 cm BI/W 2/H 2/CS/RGB/BPC 8/F/AHx ID "
-				   "ff000000ff000000ffffffff> EI Q"};
+				   "ff000000ff000000ffffffff> EI Q",
+		[NO_RESOURCES] = IN_QUARTERS,
+		[INVERTED] = IN_QUARTERS,
+		[OFFSET] = "1 0 0 1 -32 -24 cm " IN_QUARTERS,
+		[CLIPPED] = IN_QUARTERS,
+		[TURNED_ODD] = IN_QUARTERS};
 
 	in_pdf_pages(out, 1, entries[what], contents[what]);
 }
@@ -122,7 +137,10 @@ enum
 	JBIG2,
 	JPX,
 	GRAY_16,
-	INDEXED
+	INDEXED,
+	SHORT,
+	CLAIMS,
+	NO_JPEG
 };
 
 static void
@@ -137,7 +155,10 @@ make_image(DsocrBuffer *out, int kind)
 		[JPX] = "/Filter/JPXDecode",
 		[GRAY_16] = "/ColorSpace/DeviceGray/BitsPerComponent 16",
 		[INDEXED] = "/ColorSpace[/Indexed/DeviceRGB 3<ff000000ff000000ffffffff>]/BitsPerComponent "
-					"8"};
+					"8",
+		[SHORT] = "/ColorSpace/DeviceRGB/BitsPerComponent 8",
+		[CLAIMS] = "/Width 60000/Height 60000/ColorSpace/DeviceRGB/BitsPerComponent 8",
+		[NO_JPEG] = "/ColorSpace/DeviceRGB/BitsPerComponent 8/Filter/DCTDecode"};
 	DsocrBuffer data = {0};
 
 	if (kind == JPEG)
@@ -155,6 +176,8 @@ make_image(DsocrBuffer *out, int kind)
 
 		for (int c = 0; kind == CMYK && c < 4; c++)
 			mk_bytes(&data, &(uint8_t){c == 3 ? 0 : (uint8_t) (255 - in_rgb(x, y, c))}, 1);
+		for (int c = 0; kind == SHORT && y < IN_HEIGHT / 2 && c < 3; c++)
+			mk_bytes(&data, &(uint8_t){(uint8_t) in_rgb(x, y, c)}, 1);
 		if (kind == GRAY_16)
 			mk_be16(&data, (uint32_t) in_gray(x, y) * 257);
 		if (kind == INDEXED)
@@ -215,6 +238,11 @@ const Input in_pdf[] = {
 	{"rotate-minus-90.pdf", "/Rotate -90", "48 x 64: green white / red blue", make_rotated, -90},
 	{"crop-box.pdf", "crop box within a larger media box", IN_COLOUR, make_page, CROPPED},
 	{"user-unit.pdf", "/UserUnit 2, which poppler ignores", IN_COLOUR, make_page, USER_UNIT},
+	{"no-resources.pdf", "a page without resources", IN_COLOUR, make_page, NO_RESOURCES},
+	{"inverted-box.pdf", "a media box from its upper right corner", IN_COLOUR, make_page, INVERTED},
+	{"negative-box.pdf", "a media box around the origin", IN_COLOUR, make_page, OFFSET},
+	{"large-crop.pdf", "a crop box beyond the media box", IN_COLOUR, make_page, CLIPPED},
+	{"rotate-45.pdf", "/Rotate 45, which is no right angle", IN_COLOUR, make_page, TURNED_ODD},
 	{"empty-page.pdf", "a page without content", "64 x 48: white white / white white", make_page,
 	 NOTHING},
 	{"no-fonts.pdf", "a letter in Helvetica, which is not embedded",
@@ -227,6 +255,10 @@ const Input in_pdf[] = {
 	{"scan-cmyk.pdf", "a CMYK image, in colours of print", "64 x 48: #ec1b24 ", make_image, CMYK},
 	{"scan-gray-16.pdf", "a gray image of 16 bits", IN_GRAY, make_image, GRAY_16},
 	{"scan-indexed.pdf", "an image with a palette", IN_COLOUR, make_image, INDEXED},
+	{"short-image.pdf", "half of an image missing", "64 x 48: red green", make_image, SHORT},
+	{"no-image.pdf", "a JPEG image without bytes", "64 x 48: white white / white white", make_image,
+	 NO_JPEG},
+	{"large-image.pdf", "an image that claims 60000 x 60000", "64 x 48: ", make_image, CLAIMS},
 	{"field.pdf", "a form field makes the first quarter red", IN_COLOUR, make_annotated, FIELD},
 	{"annotation.pdf", "an annotation makes the first quarter red", IN_COLOUR, make_annotated,
 	 NOTE},

@@ -88,6 +88,90 @@ make_line(DsocrBuffer *out, int height)
 	mk_png(out, &png);
 }
 
+/* The colour picture with a chunk between header and data, another at the end. */
+static void
+with_chunks(DsocrBuffer *out, const char *name, const void *data, size_t len)
+{
+	DsocrBuffer plain = {0};
+	size_t header = MK_SIGNATURE + 25;
+
+	make(&plain, 2 << 5 | 8);
+	mk_bytes(out, plain.data, header);
+	mk_chunk(out, name, data, len);
+	mk_bytes(out, plain.data + header, plain.len - header);
+	dsocr_buffer_free(&plain);
+}
+
+enum
+{
+	EXIF,
+	GAMMA,
+	TEXT_BOMB,
+	PROFILE,
+	PRIVATE,
+	CRITICAL,
+	BEHIND,
+	ANIMATED
+};
+
+static void
+make_chunk(DsocrBuffer *out, int what)
+{
+	uint8_t exif[MK_TIFF];
+	DsocrBuffer bomb = {0};
+	static const uint8_t nonsense[40] = "sRGB\0\0not a profile";
+
+	switch (what)
+	{
+		case EXIF:
+			mk_tiff(exif, 3, true);
+			with_chunks(out, "eXIf", exif, MK_TIFF);
+			break;
+		case GAMMA:
+			with_chunks(out, "gAMA", "\0\x01\x86\xa0", 4);
+			break;
+		case TEXT_BOMB:
+			mk_bytes(&bomb, "Comment\0", 9);
+			mk_deflate_zeros(&bomb, 50 << 20);
+			with_chunks(out, "zTXt", bomb.data, bomb.len);
+			break;
+		case PROFILE:
+			with_chunks(out, "iCCP", nonsense, sizeof(nonsense));
+			break;
+		case PRIVATE:
+			with_chunks(out, "prVt", nonsense, sizeof(nonsense));
+			break;
+		case CRITICAL:
+			with_chunks(out, "CRIT", nonsense, sizeof(nonsense));
+			break;
+		case ANIMATED:
+			with_chunks(out, "acTL", "\0\0\0\x02\0\0\0\0", 8);
+			break;
+		case BEHIND:
+			make(out, 2 << 5 | 8);
+			mk_bytes(out, nonsense, sizeof(nonsense));
+			break;
+	}
+	dsocr_buffer_free(&bomb);
+}
+
+/* Data of more rows than the header says, or fewer. */
+static void
+make_rows(DsocrBuffer *out, int height)
+{
+	uint16_t samples[PIXELS * 3];
+	MkPng png = {IN_WIDTH, IN_HEIGHT, 8, 2, false, samples};
+
+	for (int i = 0; i < PIXELS * 3; i++)
+		samples[i] = (uint16_t) in_rgb(i / 3 % IN_WIDTH, i / 3 / IN_WIDTH, i % 3);
+	mk_signature(out);
+	png.height = (uint32_t) height;
+	mk_ihdr(out, &png);
+	png.height = IN_HEIGHT;
+	mk_idat(out, &png);
+	mk_chunk(out, "IEND", NULL, 0);
+}
+
 #define KIND(color, depth) ((color) << 5 | (depth))
 
 const Input in_png[] = {
@@ -107,6 +191,16 @@ const Input in_png[] = {
 	 KIND(6, 8) | TRANSPARENT},
 	{"rgb-alpha-16.png", "16-bit RGB and alpha, opaque, interlaced", IN_COLOUR, make,
 	 KIND(6, 16) | INTERLACED},
+	{"exif.png", "EXIF orientation 3", "64 x 48: white blue / green red", make_chunk, EXIF},
+	{"gamma.png", "gamma of 1.0", IN_COLOUR, make_chunk, GAMMA},
+	{"animated.png", "animation of two frames claimed, one there", IN_COLOUR, make_chunk, ANIMATED},
+	{"text-bomb.png", "50 MB of text in 50 kB", IN_COLOUR, make_chunk, TEXT_BOMB},
+	{"bad-profile.png", "a colour profile that is none", IN_COLOUR, make_chunk, PROFILE},
+	{"private.png", "a private chunk", IN_COLOUR, make_chunk, PRIVATE},
+	{"critical.png", "an unknown chunk that is critical", IN_COLOUR, make_chunk, CRITICAL},
+	{"behind.png", "40 bytes behind its end", IN_COLOUR, make_chunk, BEHIND},
+	{"too-much.png", "data of twice as many rows as claimed", "64 x 24: ", make_rows, 24},
+	{"too-little.png", "data of half of the rows claimed", IN_REFUSED, make_rows, 96},
 	{"cut.png", "second half missing", IN_REFUSED, make, KIND(2, 8) | CUT},
 	{"bad-crc.png", "wrong checksum of the header", IN_REFUSED, make, KIND(2, 8) | BAD_CRC},
 	{"no-palette.png", "palette missing", IN_REFUSED, make, KIND(3, 8) | NO_PALETTE},

@@ -191,6 +191,23 @@ make_bad_page(DsocrBuffer *out, int arg)
 		link = gray(out, link, IN_WIDTH, IN_HEIGHT, i == 1 ? 0x7fffff00 : at, PIXELS);
 }
 
+/* A page, its thumbnail, and another page. */
+static void
+make_thumbnail(DsocrBuffer *out, int arg)
+{
+	size_t link = 4;
+	uint32_t at;
+	const Tag small[] = {{254, 4, 1, 1}, {256, 4, 1, 8}, {257, 4, 1, 6}, {258, 3, 1, 8},
+						 {259, 3, 1, 1}, {262, 3, 1, 1}, {273, 4, 1, 8}, {277, 3, 1, 1},
+						 {278, 4, 1, 6}, {279, 4, 1, 48}};
+
+	begin(out);
+	at = pixels(out);
+	link = gray(out, link, IN_WIDTH, IN_HEIGHT, at, PIXELS);
+	link = directory(out, link, small, 10);
+	gray(out, link, IN_WIDTH, IN_HEIGHT, at, PIXELS);
+}
+
 enum
 {
 	CUT_STRIP,
@@ -243,6 +260,7 @@ const Input in_tiff_bad[] = {
 	{"tag-flood.tif", "4000 private tags of 1 GB each", IN_REFUSED, make_flood, 4000},
 	{"bad-page.tif", "3 pages, the data of the second outside of the file", "3 pages",
 	 make_bad_page},
+	{"thumbnail.tif", "a thumbnail between two pages", "2 pages, all " IN_GRAY, make_thumbnail},
 	{"cut.tif", "half of the only strip missing", IN_REFUSED, make_bad, CUT_STRIP},
 	{"cut-directory.tif", "ends in its directory", IN_REFUSED, make_bad, CUT_DIRECTORY},
 	{"no-directory.tif", "no directory", IN_REFUSED, make_bad, NO_DIRECTORY},

@@ -154,6 +154,8 @@ test_not_an_image(void **state)
 	assert_string_equal(err.message, "PDF is no image");
 	assert_false(decode("GIF89a", 6, 0, &err));
 	assert_string_equal(err.hint, "The data looks like GIF. Convert it to PNG or JPEG first.");
+	assert_false(decode("P4 8 1\n\xf0", 8, 0, &err));
+	assert_string_equal(err.hint, "Of PNM, binary PGM and PPM are read. Convert it first.");
 }
 
 /* ---- truncation and damage ---- */
