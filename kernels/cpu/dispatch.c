@@ -47,12 +47,23 @@ isa_has_amx(void)
 	return syscall(SYS_arch_prctl, ISA_REQ_XCOMP_PERM, ISA_XTILEDATA) == 0;
 }
 
+/* Not a name that every compiler's __builtin_cpu_supports knows. */
+static bool
+isa_has_f16c(void)
+{
+	unsigned a;
+	unsigned b;
+	unsigned c;
+	unsigned d;
+
+	return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C) != 0;
+}
+
 const DsocrIsa *
 dsocr_isa_choose(void)
 {
 	const char *wish = getenv("DSOCR_ISA");
-	bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-				__builtin_cpu_supports("f16c");
+	bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && isa_has_f16c();
 	bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
 				  __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 	bool vnni = avx512 && __builtin_cpu_supports("avx512vnni");
