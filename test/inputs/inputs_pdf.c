@@ -49,23 +49,35 @@ enum
 	INVERTED,
 	OFFSET,
 	CLIPPED,
-	TURNED_ODD
+	TURNED_ODD,
+	TYPE_3,
+	SHADED,
+	MASKED,
+	HIDDEN_TEXT
 };
 
 static void
 make_page(DsocrBuffer *out, int what)
 {
-	static const char *const entries[] = {[CROPPED] =
-											  "/MediaBox[-100 -100 300 300]/CropBox[0 0 64 48]",
-										  [USER_UNIT] = "/UserUnit 2",
-										  [NOTHING] = "",
-										  [TEXT] = "",
-										  [INLINE] = "",
-										  [NO_RESOURCES] = "/Resources null",
-										  [INVERTED] = "/MediaBox[64 48 0 0]",
-										  [OFFSET] = "/MediaBox[-32 -24 32 24]",
-										  [CLIPPED] = "/CropBox[-500 -500 900 900]",
-										  [TURNED_ODD] = "/Rotate 45"};
+	static const char *const entries[] = {
+		[CROPPED] = "/MediaBox[-100 -100 300 300]/CropBox[0 0 64 48]",
+		[USER_UNIT] = "/UserUnit 2",
+		[NOTHING] = "",
+		[TEXT] = "",
+		[INLINE] = "",
+		[NO_RESOURCES] = "/Resources null",
+		[INVERTED] = "/MediaBox[64 48 0 0]",
+		[OFFSET] = "/MediaBox[-32 -24 32 24]",
+		[CLIPPED] = "/CropBox[-500 -500 900 900]",
+		[TURNED_ODD] = "/Rotate 45",
+		[TYPE_3] =
+			"/Resources<</Font<</F<</Type/Font/Subtype/Type3/FontBBox[0 0 32 24]/FontMatrix[1 0 0 "
+			"1 0 0]/FirstChar 65/LastChar 65/Widths[32]/Encoding<</Differences[65/a]>>"
+			"/CharProcs<</a null>>>>>>>>",
+		[SHADED] = "/Resources<</Shading<</S<</ShadingType 2/ColorSpace/DeviceRGB/Coords[0 0 64 0]"
+				   "/Function<</FunctionType 2/Domain[0 1]/N 1/C0[1 0 0]/C1[0 0 1]>>>>>>>>",
+		[MASKED] = "/Resources<</ExtGState<</G<</ca 0.5/BM/Multiply>>>>>>",
+		[HIDDEN_TEXT] = ""};
 	/* a letter I of which both left quarters see the stem */
 	static const char *const contents[] = {
 		[CROPPED] = IN_QUARTERS,
@@ -78,7 +90,11 @@ make_page(DsocrBuffer *out, int what)
 		[INVERTED] = IN_QUARTERS,
 		[OFFSET] = "1 0 0 1 -32 -24 cm " IN_QUARTERS,
 		[CLIPPED] = IN_QUARTERS,
-		[TURNED_ODD] = IN_QUARTERS};
+		[TURNED_ODD] = IN_QUARTERS,
+		[TYPE_3] = IN_QUARTERS " BT /F 1 Tf (A) Tj ET",
+		[SHADED] = "/S sh",
+		[MASKED] = IN_QUARTERS " /G gs 0 g 0 0 64 48 re f",
+		[HIDDEN_TEXT] = IN_QUARTERS " 0 g BT 3 Tr /F 60 Tf 7.7 2 Td (I) Tj ET"};
 
 	in_pdf_pages(out, 1, entries[what], contents[what]);
 }
@@ -194,7 +210,9 @@ enum
 	FIELD,
 	NOTE,
 	HIDDEN,
-	SCRIPT
+	SCRIPT,
+	LAYER,
+	ATTACHED
 };
 
 /* Three quarters are content; what is annotated is the first one. */
@@ -206,22 +224,35 @@ make_annotated(DsocrBuffer *out, int kind)
 	static const char *const notes[] = {[FIELD] = "/Subtype/Widget/FT/Tx/T(name)/V(red)/F 4",
 										[NOTE] = "/Subtype/Square/F 4",
 										[HIDDEN] = "/Subtype/Square/F 2",
-										[SCRIPT] = "/Subtype/Square/F 4"};
+										[SCRIPT] = "/Subtype/Square/F 4",
+										[LAYER] = "/Subtype/Square/F 4/OC 7 0 R",
+										[ATTACHED] = "/Subtype/FileAttachment/FS 7 0 R"};
+	static const char *const more[] = {
+		[FIELD] = "/AcroForm<</Fields[5 0 R]>>",
+		[NOTE] = "",
+		[HIDDEN] = "",
+		[SCRIPT] = "/OpenAction<</S/JavaScript/JS(while\\(true\\){app.alert\\(1\\)})>>"
+				   "/Names<</JavaScript<</Names[(a)<</S/JavaScript/JS(exit\\(\\))>>]>>>>",
+		[LAYER] = "/OCProperties<</OCGs[7 0 R]/D<</OFF[7 0 R]>>>>",
+		[ATTACHED] = "/Names<</EmbeddedFiles<</Names[(a)7 0 R]>>>>"};
 	PdfMaker *m = calloc(1, sizeof(*m));
 
 	if (m == NULL)
 		in_fail("no memory");
-	dsocr_pdf_object(
-		m, "<</Type/Catalog/Pages 2 0 R%s%s>>", kind == FIELD ? "/AcroForm<</Fields[5 0 R]>>" : "",
-		kind == SCRIPT ? "/OpenAction<</S/JavaScript/JS(while\\(true\\){app.alert\\(1\\)})>>"
-						 "/Names<</JavaScript<</Names[(a)<</S/JavaScript/JS(exit\\(\\))>>]>>>>"
-					   : "");
+	dsocr_pdf_object(m, "<</Type/Catalog/Pages 2 0 R%s>>", more[kind]);
 	dsocr_pdf_object(m, "<</Type/Pages/Count 1/Kids[3 0 R]>>");
 	dsocr_pdf_object(m, "<</Type/Page/Parent 2 0 R/MediaBox[0 0 64 48]/Contents 4 0 R"
 						"/Resources<<>>/Annots[5 0 R]>>");
 	dsocr_pdf_stream(m, "", content, sizeof(content) - 1);
 	dsocr_pdf_object(m, "<</Type/Annot%s/Rect[0 24 32 48]/AP<</N 6 0 R>>>>", notes[kind]);
 	dsocr_pdf_stream(m, "/Type/XObject/Subtype/Form/BBox[0 0 32 24]", look, sizeof(look) - 1);
+	if (kind == LAYER)
+		dsocr_pdf_object(m, "<</Type/OCG/Name(red)>>");
+	if (kind == ATTACHED)
+	{
+		dsocr_pdf_object(m, "<</Type/Filespec/F(a.exe)/EF<</F 8 0 R>>>>");
+		dsocr_pdf_stream(m, "/Type/EmbeddedFile", "MZ", 2);
+	}
 	dsocr_pdf_end(m);
 	*out = m->out;
 	free(m);
@@ -247,6 +278,11 @@ const Input in_pdf[] = {
 	 NOTHING},
 	{"no-fonts.pdf", "a letter in Helvetica, which is not embedded",
 	 "64 x 48: black white / black white", make_page, TEXT},
+	{"type-3.pdf", "a Type 3 font without its letter", IN_COLOUR, make_page, TYPE_3},
+	{"shading.pdf", "shaded from red to blue", "64 x 48: #bd0042 #3e00c1", make_page, SHADED},
+	{"transparent.pdf", "half transparent black, multiplied", "64 x 48: #7f0000", make_page,
+	 MASKED},
+	{"hidden-text.pdf", "invisible text over the picture", IN_COLOUR, make_page, HIDDEN_TEXT},
 	{"inline-image.pdf", "inline image of 2 x 2 pixels, hexadecimal", IN_COLOUR, make_page, INLINE},
 	{"scan-jpeg.pdf", "a scanned page, JPEG", IN_COLOUR, make_image, JPEG},
 	{"scan-ccitt.pdf", "a scanned page, CCITT group 4", IN_LINE, make_image, CCITT},
@@ -265,6 +301,9 @@ const Input in_pdf[] = {
 	{"hidden.pdf", "a hidden annotation", "64 x 48: white green / blue white", make_annotated,
 	 HIDDEN},
 	{"javascript.pdf", "JavaScript that would run for ever", IN_COLOUR, make_annotated, SCRIPT},
+	{"layer.pdf", "an annotation on a layer that is switched off",
+	 "64 x 48: white green / blue white", make_annotated, LAYER},
+	{"attachment.pdf", "an attached program", IN_COLOUR, make_annotated, ATTACHED},
 	{"linear.pdf", "linearised, 3 pages", "3 pages, all " IN_COLOUR, NULL, 0,
 	 "--linearize three.pdf"},
 	{"object-streams.pdf", "object streams", IN_COLOUR, NULL, 0,

@@ -24,6 +24,11 @@ enum
 	HEADER_ONLY,
 	JUNK_BEFORE,
 	BAD_STREAM,
+	JUNK_BEHIND,
+	NOT_A_VERSION,
+	BAD_LENGTH,
+	NO_ENDOBJ,
+	CARRIAGE_RETURNS,
 	NO_MEDIA_BOX
 };
 
@@ -75,6 +80,24 @@ make_damaged(DsocrBuffer *out, int how)
 			break;
 		case BAD_STREAM:
 			memset(find(out, "1 0 0 rg"), '(', 20);
+			break;
+		case JUNK_BEHIND:
+			mk_bytes(out, "\r\n--boundary--\r\n", 16);
+			break;
+		case NOT_A_VERSION:
+			memcpy(find(out, "%PDF-1.7"), "%PDF-9.9", 8);
+			break;
+		case BAD_LENGTH:
+			memcpy(find(out, "/Length "), "/Length 9", 9);
+			break;
+		case NO_ENDOBJ:
+			memcpy(find(out, "endobj"), "      ", 6);
+			break;
+		case CARRIAGE_RETURNS:
+			/* as a transfer in text mode leaves it */
+			for (size_t i = 0; i < out->len; i++)
+				if (out->data[i] == '\n')
+					out->data[i] = '\r';
 			break;
 		case NO_MEDIA_BOX:
 			memcpy(find(out, "/MediaBox"), "/XediaBox", 9);
@@ -195,7 +218,14 @@ const Input in_pdf_bad[] = {
 	{"cut.pdf", "ends within its page", IN_REFUSED, make_damaged, CUT_IN_PAGE},
 	{"header.pdf", "a header alone", IN_REFUSED, make_damaged, HEADER_ONLY},
 	{"junk-before.pdf", "lines of a mail before the header", IN_COLOUR, make_damaged, JUNK_BEFORE},
-	{"bad-content.pdf", "unfinished strings in the content", "64 x 48: ", make_damaged, BAD_STREAM},
+	{"junk-behind.pdf", "lines of a mail behind its end", IN_COLOUR, make_damaged, JUNK_BEHIND},
+	{"version-9.pdf", "version 9.9", IN_COLOUR, make_damaged, NOT_A_VERSION},
+	{"bad-length.pdf", "a wrong length of the content", IN_COLOUR, make_damaged, BAD_LENGTH},
+	{"no-endobj.pdf", "the end of an object missing", IN_COLOUR, make_damaged, NO_ENDOBJ},
+	{"returns.pdf", "all line feeds became carriage returns", IN_COLOUR, make_damaged,
+	 CARRIAGE_RETURNS},
+	{"bad-content.pdf", "unfinished strings in the content", "64 x 48: white white / white white",
+	 make_damaged, BAD_STREAM},
 	{"no-media-box.pdf", "a page without size, shown as a letter", "612 x 792", make_damaged,
 	 NO_MEDIA_BOX},
 	{"no-catalog.pdf", "no catalog", IN_REFUSED, make_tree, NO_CATALOG},
@@ -208,7 +238,7 @@ const Input in_pdf_bad[] = {
 	{"no-area.pdf", "a page of 0 x 0 points, shown as a letter", "612 x 792", make_tree, NO_AREA},
 	{"endless.pdf", "a page of 1e38 points, shown as a letter", "612 x 792", make_tree,
 	 ENDLESS_SIDE},
-	{"deep-forms.pdf", "3000 forms, each within another", "64 x 48: ", make_forms, 3000},
-	{"endless-forms.pdf", "two forms that draw each other", "64 x 48: ", make_forms, -2},
+	{"deep-forms.pdf", "3000 forms, each within another", IN_COLOUR, make_forms, 3000},
+	{"endless-forms.pdf", "two forms that draw each other", IN_COLOUR, make_forms, -2},
 	{"bomb.pdf", "40 MB of blanks in 40 kB", IN_COLOUR, make_bomb, 40},
 	{0}};

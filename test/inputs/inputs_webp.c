@@ -83,11 +83,46 @@ make_animated(DsocrBuffer *out, int how)
 	dsocr_buffer_free(&frame);
 }
 
-const Input in_webp[] = {{"lossy.webp", "lossy", IN_COLOUR, make, LOSSY},
-						 {"lossless.webp", "lossless", IN_COLOUR, make, LOSSLESS},
-						 {"alpha.webp", "lossless, a quarter transparent, stored as black",
-						  "64 x 48: black green / blue white", make, ALPHA},
-						 {"animated.webp", "two frames", IN_COLOUR, make_animated},
-						 {"cut.webp", "second half missing", IN_REFUSED, make, CUT},
-						 {"damaged.webp", "zeros for its header", IN_REFUSED, make, DAMAGED},
-						 {0}};
+/* A still picture with a canvas of its own and EXIF behind it. */
+static void
+make_extended(DsocrBuffer *out, int width)
+{
+	DsocrBuffer frame = {0};
+	uint8_t exif[MK_TIFF];
+	uint32_t image;
+
+	make(&frame, LOSSLESS);
+	mk_tiff(exif, 3, false);
+	image = (uint32_t) frame.len - 12;
+	mk_bytes(out, "RIFF", 4);
+	le(out, 4 + 18 + image + 8 + MK_TIFF, 4);
+	mk_bytes(out, "WEBPVP8X\x0a\0\0\0\x08\0\0\0", 16);
+	le(out, (uint64_t) width - 1, 3);
+	le(out, IN_HEIGHT - 1, 3);
+	mk_bytes(out, frame.data + 12, image);
+	mk_bytes(out, "EXIF", 4);
+	le(out, MK_TIFF, 4);
+	mk_bytes(out, exif, MK_TIFF);
+	dsocr_buffer_free(&frame);
+}
+
+static void
+make_header(DsocrBuffer *out, int side)
+{
+	mk_bytes(out, "RIFF\x12\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0", 24);
+	le(out, (uint64_t) side - 1, 3);
+	le(out, (uint64_t) side - 1, 3);
+}
+
+const Input in_webp[] = {
+	{"lossy.webp", "lossy", IN_COLOUR, make, LOSSY},
+	{"lossless.webp", "lossless", IN_COLOUR, make, LOSSLESS},
+	{"alpha.webp", "lossless, a quarter transparent, stored as black",
+	 "64 x 48: black green / blue white", make, ALPHA},
+	{"animated.webp", "two frames", IN_COLOUR, make_animated},
+	{"exif.webp", "EXIF orientation 3", "64 x 48: white blue / green red", make_extended, IN_WIDTH},
+	{"other-canvas.webp", "canvas wider than the picture", IN_REFUSED, make_extended, 100},
+	{"huge.webp", "claims 16777216 x 16777216", IN_REFUSED, make_header, 1 << 24},
+	{"cut.webp", "second half missing", IN_REFUSED, make, CUT},
+	{"damaged.webp", "zeros for its header", IN_REFUSED, make, DAMAGED},
+	{0}};

@@ -21,7 +21,7 @@ my $node = document_server('inputs', conf => "dsocr.engine_path = '$engine'\ndso
 my $started = sql($node, 'SELECT pg_postmaster_start_time()');
 my @files = map { chomp; my %f; @f{qw(name what expect password)} = split /\t/, $_, -1; \%f }
   split /^/, output_of($maker, $dir, "$ENV{DSOCR_TOP}/test/inputs");
-cmp_ok(scalar @files, '>=', 200, 'the files were made');
+cmp_ok(scalar @files, '>=', 220, 'the files were made');
 
 # What dsocr_read and dsocr_pages make of a file, errors as values.  Pixels of small pages.
 sql($node, <<'END');
