@@ -52,9 +52,9 @@ for my $path ('relative', '../up', '/a/../b', "$dir/..")
 	like($err, qr/ERROR:  invalid value for parameter "dsocr.model"/, "administrator: $path");
 }
 
-# no function takes a path: none has a text argument but prompts
+# no function takes a path: these are prompts, passwords, names of tasks and the like
 is(sql($node, q{SELECT string_agg(DISTINCT name, ' ' ORDER BY name) FROM pg_proc, unnest(proargnames[1:pronargs], proargtypes::oid[]) AS a (name, type)
-	WHERE proname ~ '^dsocr_' AND pronamespace = 'public'::regnamespace AND type = 'text'::regtype}), 'prompt what', 'text arguments');
+	WHERE proname ~ '^dsocr_' AND pronamespace = 'public'::regnamespace AND type = 'text'::regtype}), 'description part password prompt task what', 'text arguments');
 
 # a document that is a path is only bytes
 for my $path ('/etc/passwd', 'file:///etc/passwd', 'http://localhost/', '\\\\server\\share', "$good/config.json")
