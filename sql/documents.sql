@@ -153,3 +153,28 @@ AS 'MODULE_PATHNAME', 'dsocr_geometry';
 
 COMMENT ON FUNCTION @extschema@.dsocr_geometry(pg_catalog.text) IS
 'lines, points and circles of a drawing as dsocr_figure writes it; NULL if the text is no such drawing';
+
+CREATE FUNCTION @extschema@.dsocr_table_cells(
+	html pg_catalog.text,
+	OUT ord pg_catalog.int4,
+	OUT cells pg_catalog.jsonb,
+	OUT grid pg_catalog.jsonb,
+	OUT complete pg_catalog.bool)
+RETURNS SETOF pg_catalog.record
+LANGUAGE C IMMUTABLE PARALLEL SAFE COST 100 ROWS 1
+AS 'MODULE_PATHNAME', 'dsocr_table_cells';
+
+COMMENT ON FUNCTION @extschema@.dsocr_table_cells(pg_catalog.text) IS
+'the tables of a text, as dsocr_figure writes one for a chart, taken apart into cells';
+
+CREATE FUNCTION @extschema@.dsocr_smiles_check(
+	formula pg_catalog.text,
+	OUT valid pg_catalog.bool,
+	OUT "position" pg_catalog.int4,
+	OUT reason pg_catalog.text)
+RETURNS pg_catalog.record
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 10
+AS 'MODULE_PATHNAME', 'dsocr_formula_check';
+
+COMMENT ON FUNCTION @extschema@.dsocr_smiles_check(pg_catalog.text) IS
+'is a chemical formula, as dsocr_figure writes it, well-formed SMILES, and where is it not; NULL if it does not look like one';

@@ -366,7 +366,7 @@ read_request(const DsocrReading *r)
 						  .ngram_window = dsocr_ngram_window,
 						  .max_pixels = dsocr_max_pixels,
 						  .auto_rotate = r->options.auto_rotate,
-						  .ladder = r->options.mode == DSOCR_MODE_AUTO,
+						  .ladder = r->options.mode == DSOCR_MODE_AUTO && !r->options.max_tokens,
 						  .prompt = r->options.prompt};
 }
 

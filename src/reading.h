@@ -36,7 +36,7 @@ typedef struct DsocrReadOptions
 	DsocrTask task;
 	DsocrMode mode; /* DSOCR_MODE_AUTO: by the page, with the ladder of modes */
 	DsocrPriority priority;
-	int32 max_tokens; /* 0 = as many as the context holds */
+	int32 max_tokens; /* 0 = as many as the context holds; else read once: no ladder */
 	int32 dpi;		  /* of PDF pages, 0 = 144 */
 	int32 first_page; /* from 1 */
 	int32 last_page;  /* inclusive; PG_INT32_MAX = to the end */

@@ -24,6 +24,7 @@
 
 PG_FUNCTION_INFO_V1(dsocr_tables_document);
 PG_FUNCTION_INFO_V1(dsocr_tables_layout);
+PG_FUNCTION_INFO_V1(dsocr_table_cells);
 
 static void
 push_text(JsonbParseState **state, char *text)
@@ -212,5 +213,35 @@ dsocr_tables_layout(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	if (!PG_ARGISNULL(0))
 		put_pages(dsocr_layout_pages_parse(PG_GETARG_JSONB_P(0)), fcinfo);
+	return (Datum) 0;
+}
+
+/* Tables of a text, as dsocr_figure writes one for a chart. */
+Datum
+dsocr_table_cells(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	DsocrTable table;
+	const char *p;
+	const char *end;
+
+	InitMaterializedSRF(fcinfo, 0);
+	if (PG_ARGISNULL(0))
+		return (Datum) 0;
+	p = dsocr_encoding_to_utf8(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	end = p + strlen(p);
+	for (int ord = 1; dsocr_table_next(&p, end, &table); ord++)
+	{
+		Datum values[4];
+		bool nulls[4] = {false};
+
+		for (int i = 0; i < table.n_cells; i++)
+			table.cells[i].text = dsocr_encoding_to_server(table.cells[i].text, NULL);
+		values[0] = Int32GetDatum(ord);
+		values[1] = cells_jsonb(&table);
+		values[2] = grid_jsonb(&table);
+		values[3] = BoolGetDatum(table.complete);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
 	return (Datum) 0;
 }

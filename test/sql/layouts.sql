@@ -153,3 +153,8 @@ SELECT dsocr_geometry('a chart'), dsocr_geometry('<table></table>'), dsocr_geome
 SELECT dsocr_geometry(repeat('{', 100000)), dsocr_geometry(repeat('[', 2000000));
 
 DROP FUNCTION layout_of, grid;
+
+-- what dsocr_figure writes: a chart, a formula
+SELECT * FROM dsocr_table_cells('<table><tr><th>year</th><th>sales</th></tr><tr><td>2024</td><td>17</td></tr></table> and <table><tr><td>cut');
+SELECT * FROM dsocr_table_cells('no table') UNION ALL SELECT * FROM dsocr_table_cells(NULL);
+SELECT formula, c.* FROM unnest('{CC(=O)Oc1ccccc1C(=O)O,CC(=O,C1CC,"no formula",[NH4+],"",NULL}'::text[]) AS formula, dsocr_smiles_check(formula) AS c;
