@@ -23,6 +23,7 @@
 #include "encoding.h"
 #include "html_text.h"
 #include "text_runs.h"
+#include "words.h"
 
 PG_FUNCTION_INFO_V1(dsocr_hocr_document);
 PG_FUNCTION_INFO_V1(dsocr_hocr_layout);
@@ -45,10 +46,10 @@ static const char head[] =
 static void
 put_bbox(StringInfo out, const DsocrLayoutPage *page, DsocrRect upright)
 {
-	DsocrRect r = dsocr_text_stored(page, upright);
+	int b[4];
 
-	appendStringInfo(out, "bbox %d %d %d %d", (int) floor(r.x1 + 1e-6), (int) floor(r.y1 + 1e-6),
-					 (int) ceil(r.x2 - 1e-6), (int) ceil(r.y2 - 1e-6));
+	dsocr_word_pixels(page, upright, b);
+	appendStringInfo(out, "bbox %d %d %d %d", b[0], b[1], b[2], b[3]);
 }
 
 /* Percent, as hOCR wants it; nothing where it is not known. */
@@ -70,35 +71,22 @@ put_angle(StringInfo out, const DsocrLayoutPage *page)
 static void
 put_words(StringInfo out, const DsocrLayoutPage *page, const DsocrTextRun *run, const char *id)
 {
-	double scale = run->width > 0 ? (run->rect.x2 - run->rect.x1) / run->width : 0;
-	double x = run->rect.x1;
-	const char *p = run->text;
-	int word = 1;
+	DsocrWord word;
+	int n = 1;
 
-	while (*p != '\0')
+	dsocr_word_begin(run, &word);
+	while (dsocr_word_next(run, &word))
 	{
-		const char *start = p;
-		DsocrRect rect = run->rect;
-		bool blank = *p == ' ';
-
-		rect.x1 = x;
-		for (; *p != '\0' && (*p == ' ') == blank; p += pg_utf_mblen((const unsigned char *) p))
-		{
-			pg_wchar c = utf8_to_unicode((const unsigned char *) p);
-
-			x += scale * dsocr_text_widths[dsocr_text_width_class(c)] / 1000;
-		}
-		rect.x2 = Min(Max(x, rect.x1), run->rect.x2);
-		if (blank)
+		if (word.blank)
 		{
 			appendStringInfoChar(out, ' ');
 			continue;
 		}
-		appendStringInfo(out, "<span class=\"ocrx_word\" id=\"word_%s_%d\" title=\"", id, word++);
-		put_bbox(out, page, rect);
+		appendStringInfo(out, "<span class=\"ocrx_word\" id=\"word_%s_%d\" title=\"", id, n++);
+		put_bbox(out, page, word.rect);
 		put_confidence(out, run->confidence);
 		appendStringInfoString(out, "\">");
-		dsocr_html_escape(out, start, p - start);
+		dsocr_html_escape(out, word.text, word.length);
 		appendStringInfoString(out, "</span>");
 	}
 }

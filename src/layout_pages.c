@@ -235,10 +235,19 @@ dsocr_layout_pages_parse(Jsonb *layout)
 {
 	DsocrLayoutPages *result = palloc0(sizeof(DsocrLayoutPages));
 	JsonbContainer *pages;
+	JsonbValue number;
 
 	if (!JB_ROOT_IS_OBJECT(layout))
 		fail("it is no object");
 	pages = container_member(&layout->root, "pages", true);
+	/* tables of pages keep each for itself */
+	if (pages == NULL && member(&layout->root, "page", &number))
+	{
+		result->n = 1;
+		result->pages = palloc0(sizeof(DsocrLayoutPage));
+		parse_page(&layout->root, &result->pages[0], 0);
+		return result;
+	}
 	if (pages == NULL)
 		fail("it has no \"pages\"");
 	result->n = JsonContainerSize(pages);

@@ -41,7 +41,7 @@ typedef struct DsocrLayoutPages
 	DsocrLayoutPage *pages; /* numbers increase */
 } DsocrLayoutPages;
 
-/* Check and take apart a layout of the user; raises ERROR 22023 if it is none. */
+/* Check and take apart a layout of the user, or a page of one; raises ERROR 22023 if it is none. */
 extern DsocrLayoutPages *dsocr_layout_pages_parse(Jsonb *layout);
 
 /* The page of this number, or NULL. */
