@@ -84,7 +84,7 @@ BEGIN
 			all_of := CASE WHEN all_of IS NULL THEN one ELSE all_of && one END;
 		END IF;
 	END LOOP;
-	RETURN CASE WHEN any_of IS NULL THEN COALESCE(all_of, '') WHEN all_of IS NULL THEN any_of ELSE any_of || all_of END;
+	RETURN CASE WHEN any_of IS NULL THEN all_of ELSE any_of || all_of END;
 END
 $f$;
 
