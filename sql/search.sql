@@ -209,8 +209,11 @@ BEGIN
 				JOIN pg_attribute r ON r.attrelid = c.confrelid AND r.attnum = k.r)
 	INTO side, side_columns, side_keys
 	FROM pg_trigger t JOIN pg_constraint c ON c.conrelid = t.tgrelid AND c.contype = 'f' AND c.confrelid = source
+		JOIN pg_class o ON o.oid = source JOIN pg_class b ON b.oid = t.tgrelid
 	WHERE t.tgname = attachment AND t.tgfoid = '@extschema@.dsocr_attach_side()'::regprocedure
-	LIMIT 1;
+		-- tables that others hang on have no say in what is found
+		AND pg_has_role(b.relowner, o.relowner, 'MEMBER')
+	ORDER BY t.oid LIMIT 1;
 END
 $f$;
 
@@ -477,7 +480,9 @@ BEGIN
 	INTO elements, links
 	FROM pg_trigger t JOIN pg_constraint c ON c.contype = 'f' AND c.confrelid = layouts
 		AND c.conname = split_part(encode(t.tgargs, 'escape'), '\000', 1)
+		JOIN pg_class o ON o.oid = source JOIN pg_class b ON b.oid = c.conrelid
 	WHERE t.tgrelid = layouts AND t.tgfoid = '@extschema@.dsocr_elements_row()'::regprocedure
+		AND pg_has_role(b.relowner, o.relowner, 'MEMBER')
 	ORDER BY t.oid LIMIT 1;
 	IF elements IS NULL THEN
 		RAISE 'table % has no table of elements', source USING ERRCODE = '55000', HINT = 'Call dsocr_index_elements first.';
