@@ -241,6 +241,7 @@ DECLARE
 	found_in text;
 	asked text;
 	spoken text;
+	words tsquery;
 BEGIN
 	IF source IS NULL OR query IS NULL THEN
 		RETURN NULL;
@@ -265,7 +266,11 @@ BEGIN
 	IF language IS NOT NULL OR NOT a.columns ? 'language' THEN
 		language := COALESCE(language, a.language::regconfig);
 		spoken := format('%L::pg_catalog.regconfig', language);
-		asked := format('%L::pg_catalog.tsquery', @extschema@.dsocr_tsquery(language, query));
+		words := @extschema@.dsocr_tsquery(language, query);
+		IF numnode(words) = 0 THEN
+			RETURN NULL;
+		END IF;
+		asked := format('%L::pg_catalog.tsquery', words);
 		found_in := format('%s OPERATOR(pg_catalog.@@) %s',
 			COALESCE(vector, format('pg_catalog.to_tsvector(%s, %s)', spoken, text_part)), asked);
 	ELSE
@@ -280,12 +285,16 @@ BEGIN
 				format('(%s OPERATOR(pg_catalog.=) ANY (%L::pg_catalog.text[])%s)', language_part, array_agg(DISTINCT k.name),
 					CASE WHEN bool_or(c.config = 'simple'::regconfig) THEN format(' OR %s IS NULL', language_part) ELSE '' END) AS condition
 			FROM config c CROSS JOIN unnest(c.names) AS k(name)
+			WHERE numnode(c.asked) > 0
 			GROUP BY c.asked, CASE WHEN vector IS NULL THEN c.config END
 		)
 		SELECT string_agg(format('%s AND %s OPERATOR(pg_catalog.@@) %L::pg_catalog.tsquery', b.condition,
 				COALESCE(vector, format('pg_catalog.to_tsvector(%L::pg_catalog.regconfig, %s)', b.config, text_part)), b.asked), ' OR '),
 			'CASE ' || string_agg(format('WHEN %s THEN %L::pg_catalog.tsquery', b.condition, b.asked), ' ') || ' END'
 		INTO found_in, asked FROM branch b;
+		IF found_in IS NULL THEN
+			RETURN NULL;
+		END IF;
 		SELECT 'CASE ' || string_agg(format('WHEN %s OPERATOR(pg_catalog.=) ANY (%L::pg_catalog.text[]) THEN %L::pg_catalog.regconfig',
 				language_part, ARRAY[lower(c.oid::regconfig::text), lower(format('%I.%I', n.nspname, c.cfgname))], c.oid::regconfig), ' ')
 			|| ' ELSE ''pg_catalog.simple''::pg_catalog.regconfig END'
@@ -309,7 +318,7 @@ END
 $f$;
 
 COMMENT ON FUNCTION @extschema@.dsocr_search_query(pg_catalog.regclass, pg_catalog.text, pg_catalog.name, pg_catalog.int4, pg_catalog.int4, pg_catalog.regconfig) IS
-'the statement by which dsocr_search finds pages, to look at with EXPLAIN';
+'the statement by which dsocr_search finds pages, to look at with EXPLAIN; NULL if there is no word to look for';
 
 CREATE FUNCTION @extschema@.dsocr_search(
 	source pg_catalog.regclass,
