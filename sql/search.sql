@@ -49,6 +49,7 @@ CREATE FUNCTION @extschema@.dsocr_tsquery(language pg_catalog.regconfig, query p
 RETURNS pg_catalog.tsquery
 LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
+SET standard_conforming_strings = on
 AS $f$
 DECLARE
 	part text;
@@ -103,6 +104,7 @@ CREATE FUNCTION @extschema@.dsocr_hits(
 RETURNS SETOF pg_catalog.record
 LANGUAGE sql STABLE PARALLEL SAFE ROWS 1
 SET search_path = pg_catalog, pg_temp
+SET standard_conforming_strings = on
 AS $f$
 	-- words and phrases that must be there; words of a phrase count only beside each other
 	WITH unit AS (
@@ -148,6 +150,7 @@ CREATE FUNCTION @extschema@.dsocr_snippet(
 RETURNS pg_catalog.text
 LANGUAGE sql STABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
+SET standard_conforming_strings = on
 AS $f$
 	SELECT replace(replace(CASE WHEN escape_html
 			THEN replace(replace(replace(replace(replace(h, '&', '&amp;'), '<', '&lt;'), '>', '&gt;'), '"', '&quot;'), '''', '&#39;')
@@ -172,6 +175,7 @@ CREATE FUNCTION @extschema@.dsocr_attached(
 RETURNS pg_catalog.record
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
+SET standard_conforming_strings = on
 AS $f$
 DECLARE
 	attachment name;
@@ -230,6 +234,8 @@ CREATE FUNCTION @extschema@.dsocr_search_query(
 RETURNS pg_catalog.text
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
+SET quote_all_identifiers = off
+SET standard_conforming_strings = on
 AS $f$
 DECLARE
 	a record;
@@ -340,6 +346,8 @@ CREATE FUNCTION @extschema@.dsocr_search(
 RETURNS SETOF pg_catalog.record
 LANGUAGE plpgsql STABLE ROWS 20
 SET search_path = pg_catalog, pg_temp
+SET quote_all_identifiers = off
+SET standard_conforming_strings = on
 AS $f$
 DECLARE
 	statement text := @extschema@.dsocr_search_query(source, query, image_column, max_rows, skip_rows, language);
@@ -368,6 +376,7 @@ CREATE FUNCTION @extschema@.dsocr_elements_row()
 RETURNS pg_catalog.trigger
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+SET standard_conforming_strings = on
 AS $f$
 DECLARE
 	layout name := (SELECT a.attname FROM pg_trigger t JOIN pg_attribute a ON a.attrelid = t.tgrelid AND a.attnum = t.tgattr[0]
@@ -408,6 +417,7 @@ CREATE FUNCTION @extschema@.dsocr_index_elements(
 RETURNS pg_catalog.void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
+SET standard_conforming_strings = on
 AS $f$
 DECLARE
 	a record;
@@ -468,6 +478,7 @@ CREATE FUNCTION @extschema@.dsocr_find_query(
 RETURNS pg_catalog.text
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
+SET standard_conforming_strings = on
 AS $f$
 DECLARE
 	a record;
@@ -531,6 +542,7 @@ CREATE FUNCTION @extschema@.dsocr_find(
 RETURNS SETOF pg_catalog.record
 LANGUAGE plpgsql STABLE ROWS 100
 SET search_path = pg_catalog, pg_temp
+SET standard_conforming_strings = on
 AS $f$
 DECLARE
 	statement text := @extschema@.dsocr_find_query(source, what, region, types, image_column, max_rows);

@@ -69,6 +69,11 @@ is(sql($node, "SET search_path = evil, pg_catalog, public; $find", user => 'cler
 is(sql($node, "SET standard_conforming_strings = off; SET backslash_quote = on; SELECT count(*) FROM dsocr_search('app.scan', E'\\\\'' boat')", user => 'clerk'),
 	'1', 'quotes hold with old settings of strings');
 
+sql($node, q{CREATE TABLE app.tongue (id int PRIMARY KEY, image bytea, words tsvector, speech regconfig);
+	SELECT dsocr_attach('app.tongue', 'image', tsvector_column => 'words', language_column => 'speech');
+	INSERT INTO app.tongue VALUES (1, NULL, to_tsvector('german', 'Häuser'), 'german')}, user => 'app');
+is(sql($node, "SET quote_all_identifiers = on; SELECT key FROM dsocr_search('app.tongue', 'Haus')", user => 'app'), '{"id": 1}', 'languages are told by their names');
+
 # a table that somebody hangs on the attached one is no side table
 sql($node, 'GRANT REFERENCES ON app.scan TO mallory; CREATE TABLE app.other (id int PRIMARY KEY, image bytea, body text)', user => 'app');
 sql($node, q{SELECT dsocr_attach('app.other', 'image', text_column => 'body'); GRANT REFERENCES, SELECT ON app.other TO mallory;
