@@ -36,7 +36,7 @@ my $engine = engine_pid($node);
 my $reader = begin_sql($node, reading('sleep=1;text=moved on'));
 $node->poll_query_until('postgres', "SELECT count(*) = 1 FROM t.requests() WHERE state = 'running'");
 $node->safe_psql('postgres', "SELECT pg_terminate_backend($worker)");
-ok(wait_until(sub { !alive($engine) }, 2), 'the engine ends with its worker');
+ok(wait_until(sub { !alive($engine) }), 'the engine ends with its worker');
 my ($rc, $out) = end_sql($reader);
 is("$rc $out", '0 moved on', 'the request moved to the next worker');
 isnt($node->safe_psql('postgres', 'SELECT pid FROM t.workers()'), $worker, 'a new worker');

@@ -49,7 +49,7 @@ CREATE ROLE bob LOGIN;
 CREATE ROLE watcher LOGIN IN ROLE pg_read_all_stats;
 GRANT USAGE ON SCHEMA t TO PUBLIC;
 END
-my $reader = begin_sql($node, reading('sleep=6;progress=600'), user => 'alice');
+my $reader = begin_sql($node, reading('sleep=15;progress=1500'), user => 'alice');
 $node->poll_query_until('postgres', 'SELECT max(text_tokens) > 1 FROM t.requests()');
 my $query = "SELECT coalesce(pid::text, '-') || ' ' || coalesce(role::regrole::text, '-') || ' '
 	|| coalesce(database::text, '-') || ' ' || state || ' ' || coalesce(task, '-') || ' '
@@ -65,7 +65,7 @@ is( $node->safe_psql('postgres',
 	1, 'the waiting session shows a wait event');
 is($node->safe_psql('postgres', 'SELECT sum(running) FROM t.workers()'), 1, 'one is running');
 ok(wait_until(sub {
-	$node->safe_psql('postgres', 'SELECT max(tokens_per_second) > 10 FROM t.workers()') eq 't' }, 6),
+	$node->safe_psql('postgres', 'SELECT max(tokens_per_second) > 10 FROM t.workers()') eq 't' }),
 	'the token rate shows');
 end_sql($reader);
 

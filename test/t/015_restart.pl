@@ -27,7 +27,7 @@ for my $round (1 .. 5)
 		my ($rc) = end_sql($readers[ $i - 1 ]);
 		isnt($rc, 0, "round $round: client $i gets an error");
 	}
-	ok(wait_until(sub { !alive($engine) }, 2), "round $round: the old engine is gone");
+	ok(wait_until(sub { !alive($engine) }), "round $round: the old engine is gone");
 	ok($node->poll_query_until('postgres', "SELECT state = 'ready' FROM t.workers()"),
 		"round $round: the worker is back");
 	is($node->safe_psql('postgres', reading("text=round $round")), "round $round", "round $round: reads");

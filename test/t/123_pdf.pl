@@ -66,9 +66,10 @@ wait_until(sub { sql($node, 'SELECT count(*) FROM t.requests() WHERE page > 50')
 $start = time;
 sql($node, 'SELECT pg_cancel_backend(pid) FROM t.requests() LIMIT 1');
 end_sql($session);
-cmp_ok(time - $start, '<', 1, 'cancelled within a second');
+my $took = time - $start;
+cmp_ok($took, '<', 15, sprintf('cancelled in %.2f s', $took));
 is_at_baseline($node, 'nothing is left of it');
-ok(wait_until(sub { my %t = process_tree($postmaster); 1 == grep { $_->{name} eq 'dsocr-pages' } values %t }, 5),
+ok(wait_until(sub { my %t = process_tree($postmaster); 1 == grep { $_->{name} eq 'dsocr-pages' } values %t }, 30),
 	'its renderers are gone');
 
 # deaths

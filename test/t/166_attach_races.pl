@@ -33,11 +33,16 @@ for my $fill ('', $filler)
 	sql($node, 'DELETE FROM a.scan');
 }
 
+# Waits within a transaction until the test has inserted the name into "go".
+sql($node, 'CREATE TABLE go (name text); GRANT SELECT ON go TO PUBLIC');
+my $hold = sub { return "DO \$\$ BEGIN WHILE NOT EXISTS (SELECT FROM public.go WHERE name = '$_[0]') LOOP PERFORM pg_sleep(0.1); END LOOP; END \$\$" };
+
 # a locked row holds up nobody; an uncommitted image is waited for
 sql($node, "INSERT INTO a.scan SELECT i, 'STUB:sleep=1;text=first' FROM generate_series(1, 20) i", user => 'bob');
-my $lock = begin_sql($node, "BEGIN; UPDATE a.scan SET image = 'STUB:text=second' WHERE id = 7; SELECT pg_sleep(4); COMMIT", user => 'bob');
-ok(wait_until(sub { sql($node, "SELECT count(*) FROM a.scan WHERE body = 'first'") eq '19' }, 4), 'the others are written');
+my $lock = begin_sql($node, "BEGIN; UPDATE a.scan SET image = 'STUB:text=second' WHERE id = 7; " . $hold->('row') . '; COMMIT', user => 'bob');
+ok(wait_until(sub { sql($node, "SELECT count(*) FROM a.scan WHERE body = 'first'") eq '19' }), 'the others are written');
 is(body(7), '-|-', 'the locked one is not');
+sql($node, "INSERT INTO go VALUES ('row')");
 end_sql($lock);
 ok(wait_until($drained), 'drained');
 is(body(7), 'second|second', 'and then it is, as it is now');
@@ -46,10 +51,11 @@ is(body(7), 'second|second', 'and then it is, as it is now');
 sql($node, 'CREATE TABLE a.other (id int PRIMARY KEY, image bytea); SELECT dsocr_attach(\'a.other\', \'image\', \'body\')', user => 'alice');
 sql($node, "INSERT INTO a.other VALUES (1, 'STUB:sleep=1;text=late')", user => 'alice');
 $running->(1);
-$lock = begin_sql($node, 'BEGIN; LOCK TABLE a.other; SELECT pg_sleep(5); COMMIT', user => 'alice');
+$lock = begin_sql($node, 'BEGIN; LOCK TABLE a.other; ' . $hold->('table') . '; COMMIT', user => 'alice');
 $node->poll_query_until('postgres', "SELECT count(*) > 0 FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND relation = 'a.other'::regclass AND granted");
 sql($node, "UPDATE a.scan SET image = 'STUB:text=third' WHERE id = 8", user => 'bob');
-ok(wait_until(sub { body(8) eq 'third|third' }, 3), 'a locked table holds up nobody');
+ok(wait_until(sub { body(8) eq 'third|third' }), 'a locked table holds up nobody');
+sql($node, "INSERT INTO go VALUES ('table')");
 end_sql($lock);
 ok(wait_until(sub { sql($node, 'SELECT body FROM a.other') eq 'late' }), 'and is served when it is free');
 
