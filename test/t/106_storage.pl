@@ -58,14 +58,15 @@ is(sql($node, q{SELECT count(*) FROM pg_backend_memory_contexts WHERE name = 'ds
 is(sql($node, q{SELECT dsocr_text(image) FROM external; SELECT count(*) FROM pg_backend_memory_contexts WHERE name = 'dsocr request'}),
 	"stub: 100000000 bytes\n0", 'not even in the session');
 
-# nor does a statement over many rows grow, whether rows are read or refused
+# Nor does a statement over many rows grow, whether rows are read or refused.  The
+# allocator's own growth ends at 4 MB; one text kept of each call would be 11 MB.
 my $many = q{SELECT count((dsocr_read(d)).raw), count(dsocr_layout(d)), count(dsocr_text(d)), (SELECT sum(r.ord) FROM rows, dsocr_blocks(image) r)
 	FROM (SELECT image AS d FROM rows OFFSET 0) s};
 sql($node, q{CREATE TABLE rows AS SELECT CASE WHEN i % 2 = 0 THEN convert_to('STUB:error=1:bad', 'UTF8')
 	ELSE convert_to('STUB:text=<|ref|>a<|/ref|><|det|>[[1,2,3,4]]<|/det|>' || repeat('x', 3500), 'UTF8') END AS image FROM generate_series(1, 400) i});
 @kb = split /\n/, sql($node, "SET dsocr.on_error = 'null'; $many; SELECT peak_kb(); $many; $many; SELECT peak_kb()");
 is($kb[0], '200|200|200|200', 'many rows');
-cmp_ok($kb[-1] - $kb[1], '<', 1500, "memory after 1600 calls $kb[1] kB, after 4800 calls $kb[-1] kB");
+cmp_ok($kb[-1] - $kb[1], '<', 5000, "memory after 1600 calls $kb[1] kB, after 4800 calls $kb[-1] kB");
 is_at_baseline($node, 'nothing is left in the queue');
 $node->stop;
 done_testing();
