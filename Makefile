@@ -45,7 +45,7 @@ all: dsocr-engine dsocr-pages
 $(OBJS): $(wildcard src/*.h src/engine/*.h bgworker/*.h)
 
 # The parts of the install script, in the order in which they need each other.
-SQL_PARTS = dsocr read watch documents jobs attach elements search
+SQL_PARTS = dsocr read watch documents jobs attach elements search remote
 sql/dsocr--$(DSOCR_VERSION).sql: $(SQL_PARTS:%=sql/%.sql)
 	cat $^ >$@
 

@@ -116,6 +116,7 @@ typedef struct DsocrRunner
 	TimestampTz next_sweep; /* of ended jobs that are too old */
 	HTAB *quarantine;		/* hashes of documents; NULL: to be loaded */
 	DsocrBackfill *backfill;
+	bool remote; /* a session that takes jobs for another host, not the runner */
 } DsocrRunner;
 
 /* Entry point for the postmaster; the argument is the database. */
@@ -133,6 +134,15 @@ extern void dsocr_runner_look_everywhere(DsocrRunner *r);
 
 /* Take up to n jobs out of what is unseen and let them begin; how many were looked at. */
 extern int dsocr_runner_claim(DsocrRunner *r, int n);
+
+/*
+ * The same inside a transaction, and they are only fetched: jobs claimed, their
+ * number returned.  Those that cannot begin are in r->ended.
+ */
+extern int dsocr_runner_take(DsocrRunner *r, int n, DsocrRunnerJob **jobs, int *n_looked);
+
+/* How a job is to be read; in its context. */
+extern void dsocr_runner_job_options(DsocrRunnerJob *job, DsocrReadOptions *options);
 extern bool dsocr_runner_has_unseen(const DsocrRunner *r);
 
 /* Waiting jobs whose time has come are unseen again. */
@@ -183,6 +193,19 @@ extern char *dsocr_json_option(const Jsonb *json, const char *name);
 
 /* Write what has ended, as far as it goes. */
 extern void dsocr_runner_write(DsocrRunner *r);
+
+/*
+ * Write one job within the caller's transaction.  What has become of it is
+ * final when that has committed.
+ */
+typedef enum DsocrWritten
+{
+	DSOCR_WRITTEN_ENDED, /* and who waits for it is to be told */
+	DSOCR_WRITTEN_LATER, /* its row is left for another attempt, or has changed */
+	DSOCR_WRITTEN_BUSY	 /* not now: somebody has its rows locked */
+} DsocrWritten;
+
+extern DsocrWritten dsocr_runner_write_one(DsocrRunner *r, DsocrRunnerJob *job);
 
 /* Delete ended jobs that are too old, add up tallies. */
 extern void dsocr_runner_sweep(DsocrRunner *r);

@@ -28,7 +28,8 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#define LOCKED_PAUSE_MS 500 /* before a row that somebody has locked is looked at again */
+#define LOCKED_PAUSE_MS 500	  /* before a row that somebody has locked is looked at again */
+#define CLAIMED_PAUSE_MS 2000 /* before a job that another session has claimed is */
 
 /* ---- ranges ---- */
 
@@ -174,6 +175,7 @@ dsocr_runner_forget(DsocrRunner *r, DsocrRunnerJob *job, bool look)
 		r->n_ended--;
 	r->bytes -= job->bytes;
 	forget_id(r, job->id);
+	dsocr_jobs_unlock(job->id);
 	if (look)
 		dsocr_ranges_add(&r->unseen[job->priority], job->id, job->id);
 	MemoryContextDelete(job->context);
@@ -379,6 +381,7 @@ prepare_job(DsocrRunner *r, DsocrRunnerJob *job, HeapTuple row, TupleDesc desc)
 		r->bytes -= job->bytes;
 		dsocr_runner_wait_for(r, job->id, job->priority,
 							  TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOCKED_PAUSE_MS));
+		dsocr_jobs_unlock(job->id);
 		MemoryContextDelete(job->context);
 		return false;
 	}
@@ -399,6 +402,16 @@ prepare_job(DsocrRunner *r, DsocrRunnerJob *job, HeapTuple row, TupleDesc desc)
 	return true;
 }
 
+void
+dsocr_runner_job_options(DsocrRunnerJob *job, DsocrReadOptions *options)
+{
+	dsocr_read_options_init(options);
+	options->priority = DSOCR_BULK;
+	options->auto_rotate = dsocr_auto_rotate != DSOCR_ROTATE_OFF;
+	dsocr_runner_read_options(job->options, options);
+	job->plain = options->task == DSOCR_TASK_GENERATE;
+}
+
 /* Let it be read; no transaction is open. */
 static void
 begin_job(DsocrRunner *r, DsocrRunnerJob *job)
@@ -406,15 +419,45 @@ begin_job(DsocrRunner *r, DsocrRunnerJob *job)
 	MemoryContext caller = MemoryContextSwitchTo(job->context);
 	DsocrReadOptions options;
 
-	dsocr_read_options_init(&options);
-	options.priority = DSOCR_BULK;
-	options.auto_rotate = dsocr_auto_rotate != DSOCR_ROTATE_OFF;
-	dsocr_runner_read_options(job->options, &options);
-	job->plain = options.task == DSOCR_TASK_GENERATE;
+	dsocr_runner_job_options(job, &options);
 	job->reading = dsocr_reading_create(&options, job->document);
 	MemoryContextSwitchTo(caller);
 	dlist_push_tail(&r->reading, &job->node);
 	r->n_reading++;
+}
+
+static DsocrStatement find_job = {
+	"SELECT 1 FROM dsocr.job_queue AS q WHERE q.id OPERATOR(pg_catalog.=) $1", 1, {INT8OID}, NULL};
+
+/* It may have ended between the snapshot that showed it and the lock. */
+static bool
+is_still_there(int64 id)
+{
+	Datum values[] = {Int64GetDatum(id)};
+	bool found;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	dsocr_jobs_execute(&find_job, values, NULL, true);
+	found = SPI_processed > 0;
+	SPI_freetuptable(SPI_tuptable);
+	PopActiveSnapshot();
+	return found;
+}
+
+/* Make it ours, so that nobody else reads it at the same time. */
+static bool
+claim_job(DsocrRunner *r, int64 id, int priority)
+{
+	if (!dsocr_jobs_lock(id))
+	{
+		dsocr_runner_wait_for(r, id, priority,
+							  TimestampTzPlusMilliseconds(GetCurrentTimestamp(), CLAIMED_PAUSE_MS));
+		return false;
+	}
+	if (is_still_there(id))
+		return true;
+	dsocr_jobs_unlock(id);
+	return false;
 }
 
 /* Look at the rows of one range; those that can begin are put into jobs. */
@@ -452,10 +495,16 @@ take_rows(DsocrRunner *r, int priority, DsocrRanges *ranges, int limit, DsocrRun
 			dsocr_runner_wait_for(r, id, priority, not_before);
 			continue;
 		}
+		if (!claim_job(r, id, priority))
+			continue;
 		job = job_create(r, row, table->tupdesc, priority);
 		if (job->attachment != NULL && job->key == NULL)
 		{
-			if (r->backfill == NULL)
+			dsocr_jobs_unlock(id);
+			if (r->remote)
+				dsocr_runner_wait_for(r, id, priority,
+									  TimestampTzPlusMilliseconds(now, CLAIMED_PAUSE_MS));
+			else if (r->backfill == NULL)
 				dsocr_runner_begin_backfill(r, id, job->source, job->attachment);
 			else
 				dsocr_runner_wait_for(r, id, priority,
@@ -482,45 +531,54 @@ plan_by_index(void)
 								 0, false);
 }
 
+/* Inside a transaction: up to n jobs that can begin, which are claimed. */
 int
-dsocr_runner_claim(DsocrRunner *r, int n)
+dsocr_runner_take(DsocrRunner *r, int n, DsocrRunnerJob **jobs, int *n_looked)
 {
-	DsocrRunnerJob *jobs[DSOCR_MAX_SLOTS];
 	int n_jobs = 0;
-	int limit = Min(n, DSOCR_MAX_SLOTS);
 	bool full = false;
 	uint64 looked = 0;
 	DsocrAsOwner before;
 
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
 	SPI_connect();
 	dsocr_jobs_as_owner(&before);
 	plan_by_index();
 	load_quarantine(r);
-	for (int p = DSOCR_JOB_PRIORITIES - 1; p >= 0 && !full && n_jobs < limit; p--)
+	for (int p = DSOCR_JOB_PRIORITIES - 1; p >= 0 && !full && n_jobs < n; p--)
 	{
-		while (r->unseen[p].n > 0 && !full && n_jobs < limit && looked < 4 * (uint64) limit)
+		while (r->unseen[p].n > 0 && !full && n_jobs < n && looked < 4 * (uint64) n)
 		{
 			DsocrJobRange range = r->unseen[p].range[0];
 			Datum values[] = {Int64GetDatum(order_key(p, range.first)),
-							  Int64GetDatum(order_key(p, range.last)),
-							  Int64GetDatum(limit - n_jobs)};
+							  Int64GetDatum(order_key(p, range.last)), Int64GetDatum(n - n_jobs)};
 
 			dsocr_jobs_execute(&select_jobs, values, NULL, true);
 			looked += SPI_processed;
-			n_jobs += take_rows(r, p, &r->unseen[p], limit - n_jobs, jobs + n_jobs, &full);
-			SPI_freetuptable(SPI_tuptable);
+			n_jobs += take_rows(r, p, &r->unseen[p], n - n_jobs, jobs + n_jobs, &full);
 		}
 	}
 	dsocr_jobs_as_before(&before);
 	SPI_finish();
+	*n_looked = (int) looked;
+	return n_jobs;
+}
+
+int
+dsocr_runner_claim(DsocrRunner *r, int n)
+{
+	DsocrRunnerJob *jobs[DSOCR_MAX_SLOTS];
+	int n_jobs;
+	int looked;
+
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	n_jobs = dsocr_runner_take(r, Min(n, DSOCR_MAX_SLOTS), jobs, &looked);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 
 	for (int i = 0; i < n_jobs; i++)
 		begin_job(r, jobs[i]);
-	return (int) looked;
+	return looked;
 }
 
 /* ---- cancelled ---- */

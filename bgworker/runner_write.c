@@ -397,13 +397,12 @@ notifications_fit(void)
 		   NOTIFY_LIMIT;
 }
 
+/* Inside a transaction. */
 static void
-write_batch(DsocrRunner *r, Batch *b)
+write_jobs(DsocrRunner *r, Batch *b)
 {
 	ConstraintsSetStmt *immediate = makeNode(ConstraintsSetStmt);
 
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
 	/* What users deferred to the commit would run without their restrictions there. */
 	immediate->deferred = false;
 	AfterTriggerSetState(immediate);
@@ -417,6 +416,29 @@ write_batch(DsocrRunner *r, Batch *b)
 	}
 	write_tallies(b);
 	SPI_finish();
+}
+
+DsocrWritten
+dsocr_runner_write_one(DsocrRunner *r, DsocrRunnerJob *job)
+{
+	Batch *b = palloc0(sizeof(Batch));
+	Outcome *o = &b->outcomes[0];
+
+	b->n = 1;
+	o->job = job;
+	o->afterwards = AFTER_FORGET;
+	write_jobs(r, b);
+	if (o->ended || o->afterwards == AFTER_FORGET)
+		return DSOCR_WRITTEN_ENDED;
+	return o->afterwards == AFTER_POSTPONE ? DSOCR_WRITTEN_BUSY : DSOCR_WRITTEN_LATER;
+}
+
+static void
+write_batch(DsocrRunner *r, Batch *b)
+{
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	write_jobs(r, b);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 }

@@ -67,4 +67,11 @@ dsocr_wait_set_create(int n_events)
 	}
 #endif
 
+/* Does this session hold the lock? */
+#if PG_VERSION_NUM >= 170000
+#define dsocr_lock_is_held(tag, mode) LockHeldByMe(tag, mode, false)
+#else
+#define dsocr_lock_is_held(tag, mode) LockHeldByMe(tag, mode)
+#endif
+
 #endif /* DSOCR_COMPAT_H */

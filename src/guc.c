@@ -61,6 +61,7 @@ int dsocr_runner_idle_timeout = 10 * 1000;
 int dsocr_max_attempts = 3;
 int dsocr_retry_delay = 5 * 1000;
 int dsocr_keep_jobs = 7 * 24 * 60;
+char *dsocr_worker_fingerprint = NULL;
 
 static const struct config_enum_entry mode_options[] = {
 	{"auto", DSOCR_MODE_AUTO, false},		  {"tiny", DSOCR_MODE_TINY, false},
@@ -330,6 +331,11 @@ define_job_settings(void)
 		"Time for which ended jobs and their results are kept (min, default 7d).",
 		"Failed jobs are kept until they are queued again or cancelled.", &dsocr_keep_jobs,
 		7 * 24 * 60, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MIN, NULL, NULL, NULL);
+	DefineCustomStringVariable(
+		"dsocr.worker_fingerprint",
+		"Fingerprint of the model that remote workers must have (text, default empty: any).",
+		"Workers with another model are turned away when they join.", &dsocr_worker_fingerprint, "",
+		PGC_SUSET, 0, NULL, NULL, NULL);
 }
 
 static void

@@ -22,6 +22,7 @@
 #include "commands/trigger.h"
 #include "miscadmin.h"
 #include "optimizer/cost.h"
+#include "storage/lock.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -108,6 +109,47 @@ dsocr_jobs_note_cancelled(void)
 {
 	watch_transaction();
 	noted_cancelled = true;
+}
+
+/* ---- claims ---- */
+
+/* Advisory locks of a class that no function of the server takes. */
+#define CLAIM_CLASS 4
+
+static LOCKTAG
+claim_tag(int64 id)
+{
+	LOCKTAG tag;
+
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (id >> 32), (uint32) id, CLAIM_CLASS);
+	return tag;
+}
+
+bool
+dsocr_jobs_lock(int64 id)
+{
+	LOCKTAG tag = claim_tag(id);
+
+	/* what this session has already is not to be counted twice */
+	return !dsocr_jobs_has_lock(id) &&
+		   LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+void
+dsocr_jobs_unlock(int64 id)
+{
+	LOCKTAG tag = claim_tag(id);
+
+	if (dsocr_jobs_has_lock(id))
+		(void) LockRelease(&tag, ExclusiveLock, true);
+}
+
+bool
+dsocr_jobs_has_lock(int64 id)
+{
+	LOCKTAG tag = claim_tag(id);
+
+	return dsocr_lock_is_held(&tag, ExclusiveLock);
 }
 
 /* ---- whose rights ---- */

@@ -52,6 +52,14 @@ extern void dsocr_jobs_note(int priority, int64 first, int64 last);
 extern void dsocr_jobs_note_all(void);
 extern void dsocr_jobs_note_cancelled(void);
 
+/*
+ * A claim on a job: a lock of this session, free when the session ends.  Who
+ * has claimed a job may find that it has ended meanwhile.
+ */
+extern bool dsocr_jobs_lock(int64 id);
+extern void dsocr_jobs_unlock(int64 id);
+extern bool dsocr_jobs_has_lock(int64 id);
+
 /* The largest document that can be read at all, in bytes: an image or one of pages. */
 static inline Size
 dsocr_jobs_max_bytes(void)

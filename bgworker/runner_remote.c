@@ -1,0 +1,424 @@
+/*-------------------------------------------------------------------------
+ *
+ * runner_remote.c
+ *		Jobs for workers on other hosts: what their sessions call.
+ *
+ * The session stands for the worker: it holds the claims (locks of jobs), the
+ * documents until they are fetched, and the code of the runner fetches and
+ * writes rows with the rights of each job's role.  The session's own role has
+ * no rights but to call these functions.
+ *
+ * What comes from a worker is believed no more than what comes from an engine:
+ * frames are checked by the reader of frames, and a job must be the session's.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "dsocr.h"
+#include "runner.h"
+
+#include "access/xact.h"
+#include "engine/protocol.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "opening.h"
+#include "result.h"
+#include "shmem.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+PG_FUNCTION_INFO_V1(dsocr_worker_begin);
+PG_FUNCTION_INFO_V1(dsocr_worker_claim);
+PG_FUNCTION_INFO_V1(dsocr_worker_fetch);
+PG_FUNCTION_INFO_V1(dsocr_worker_finish);
+PG_FUNCTION_INFO_V1(dsocr_worker_release);
+
+#define MAX_CLAIMS 1024					/* of a session */
+#define MAX_CHUNK (16 << 20)			/* bytes of a document at a time */
+#define MAX_ANSWER ((Size) 64 << 20)	/* bytes of a frame */
+#define LOOK_AGAIN_MS 60000				/* through the whole queue */
+#define PAGES_PAUSE_MS 60000			/* before a document of pages is looked at again */
+#define MAX_BYTES ((Size) 256 << 20)	/* of documents of a session */
+
+/* A job that a statement of the current transaction has ended. */
+typedef struct Settled
+{
+	DsocrRunnerJob *job;
+	DsocrWritten written;
+} Settled;
+
+typedef struct Session
+{
+	DsocrRunner runner; /* jobs in r->reading have no reading of ours */
+	char model[64];
+	TimestampTz next_look;
+	int n_settled;
+	Settled settled[MAX_CLAIMS];
+} Session;
+
+static Session *session = NULL;
+
+/* ---- the session ---- */
+
+static Session *
+my_session(void)
+{
+	if (session == NULL)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("this session has not joined as a dsocr worker"),
+						errhint("Call dsocr_worker_begin first.")));
+	return session;
+}
+
+/* A job is claimed here, by this session, still. */
+static DsocrRunnerJob *
+my_job(Session *s, int64 id)
+{
+	DsocrKnownJob *k = hash_search(s->runner.known, &id, HASH_FIND, NULL);
+
+	if (k == NULL || k->job == NULL || !dsocr_jobs_has_lock(id))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("job %lld is not claimed by this session", (long long) id)));
+	for (int i = 0; i < s->n_settled; i++)
+	{
+		if (s->settled[i].job == k->job)
+			ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+							errmsg("job %lld was ended by this transaction", (long long) id)));
+	}
+	return k->job;
+}
+
+/* All jobs of a session are in its list of ended ones: the runner's code has one to read. */
+static void
+forget(Session *s, DsocrRunnerJob *job, bool look)
+{
+	dsocr_runner_forget(&s->runner, job, look);
+}
+
+static void
+end_of_transaction(XactEvent event, void *arg)
+{
+	Session *s = arg;
+
+	if (event == XACT_EVENT_COMMIT)
+	{
+		for (int i = 0; i < s->n_settled; i++)
+		{
+			Settled *d = &s->settled[i];
+			int64 id = d->job->id;
+
+			forget(s, d->job, d->written == DSOCR_WRITTEN_LATER);
+			if (d->written == DSOCR_WRITTEN_ENDED)
+				dsocr_jobs_ended(id);
+		}
+	}
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
+		s->n_settled = 0;
+}
+
+static void
+settle(Session *s, DsocrRunnerJob *job, DsocrWritten written)
+{
+	if (written != DSOCR_WRITTEN_BUSY && s->n_settled < MAX_CLAIMS)
+		s->settled[s->n_settled++] = (Settled){job, written};
+}
+
+static void
+create_session(void)
+{
+	MemoryContext context =
+		AllocSetContextCreate(TopMemoryContext, "dsocr remote worker", ALLOCSET_DEFAULT_SIZES);
+	Session *s = MemoryContextAllocZero(context, sizeof(Session));
+	HASHCTL control = {
+		.keysize = sizeof(int64), .entrysize = sizeof(DsocrKnownJob), .hcxt = context};
+
+	s->runner.context = context;
+	s->runner.known =
+		hash_create("dsocr claimed jobs", 64, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	dlist_init(&s->runner.reading);
+	dlist_init(&s->runner.ended);
+	s->runner.max_bytes = MAX_BYTES;
+	s->runner.remote = true;
+	RegisterXactCallback(end_of_transaction, s);
+	session = s;
+}
+
+/* A host that vanishes is noticed within a minute, and its jobs are free. */
+static void
+watch_peer(void)
+{
+	static const char *const settings[][2] = {{"tcp_keepalives_idle", "20"},
+											  {"tcp_keepalives_interval", "10"},
+											  {"tcp_keepalives_count", "3"},
+											  {"tcp_user_timeout", "60000"}};
+
+	for (int i = 0; i < lengthof(settings); i++)
+		(void) set_config_option(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SET, true, 0, false);
+}
+
+Datum
+dsocr_worker_begin(PG_FUNCTION_ARGS)
+{
+	int protocol = PG_GETARG_INT32(0);
+	char *fingerprint = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	char *model = text_to_cstring(PG_GETARG_TEXT_PP(2));
+	const char *wanted = dsocr_worker_fingerprint;
+
+	dsocr_require_preload();
+	if (protocol != DSOCR_PROTOCOL_VERSION)
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("the worker speaks protocol %d, this server %d", protocol,
+							   DSOCR_PROTOCOL_VERSION),
+						errhint("Install the same release of dsocr on both.")));
+	if (wanted != NULL && wanted[0] != '\0' && strcmp(wanted, fingerprint) != 0)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("the worker has another model than this database requires"),
+						errdetail("Its fingerprint is not dsocr.worker_fingerprint.")));
+	if (session == NULL)
+		create_session();
+	strlcpy(session->model, model, sizeof(session->model));
+	watch_peer();
+	PG_RETURN_TEXT_P(cstring_to_text(DSOCR_VERSION));
+}
+
+/* ---- claim ---- */
+
+/* The frame that an engine gets, up to the document. */
+static bytea *
+request_of(DsocrRunnerJob *job)
+{
+	DsocrReadOptions o;
+	DsocrRequest r;
+	DsocrBuffer out = {0};
+	DsocrError err = {0};
+	bytea *frame;
+
+	dsocr_runner_job_options(job, &o);
+	r = (DsocrRequest){.id = (uint64) job->id,
+					   .kind = DSOCR_READ,
+					   .task = o.task,
+					   .priority = o.priority,
+					   .mode = o.mode,
+					   .max_tokens = o.max_tokens,
+					   .ngram_size = dsocr_ngram_size,
+					   .ngram_window = dsocr_ngram_window,
+					   .max_pixels = dsocr_max_pixels,
+					   .auto_rotate = o.auto_rotate,
+					   .ladder = o.mode == DSOCR_MODE_AUTO && !o.max_tokens,
+					   .prompt = o.prompt,
+					   .image_len = VARSIZE_ANY_EXHDR(DatumGetPointer(job->document))};
+	if (!dsocr_frame_request_head(&out, &r, &err))
+	{
+		dsocr_buffer_free(&out);
+		dsocr_error_report(ERROR, &err);
+	}
+	/* head first, prompt behind it */
+	frame = palloc(VARHDRSZ + out.len + (o.prompt ? strlen(o.prompt) : 0));
+	memcpy(VARDATA(frame), out.data, out.len);
+	if (o.prompt != NULL)
+		memcpy(VARDATA(frame) + out.len, o.prompt, strlen(o.prompt));
+	SET_VARSIZE(frame, VARHDRSZ + out.len + (o.prompt ? strlen(o.prompt) : 0));
+	dsocr_buffer_free(&out);
+	return frame;
+}
+
+/* Is it for a worker?  Documents of several pages are left to the runner. */
+static bool
+is_for_worker(Session *s, DsocrRunnerJob *job)
+{
+	bool of_pages;
+	int64 id = job->id;
+	int priority = job->priority;
+
+	if (!dsocr_opening_identify(job->document, &of_pages, &job->status))
+	{
+		dsocr_runner_fail_job(&s->runner, job, job->status.message,
+							  unpack_sql_state(dsocr_error_sqlstate(job->status.code)), true);
+		settle(s, job, dsocr_runner_write_one(&s->runner, job));
+		return false;
+	}
+	if (!of_pages)
+		return true;
+	dlist_push_tail(&s->runner.ended, &job->node);
+	s->runner.n_ended++;
+	forget(s, job, false);
+	dsocr_runner_wait_for(
+		&s->runner, id, priority,
+		TimestampTzPlusMilliseconds(GetCurrentTimestamp(), PAGES_PAUSE_MS));
+	return false;
+}
+
+static void
+give_job(Session *s, DsocrRunnerJob *job, ReturnSetInfo *result)
+{
+	Datum values[3];
+	bool nulls[3] = {false};
+
+	dlist_push_tail(&s->runner.ended, &job->node);
+	s->runner.n_ended++;
+	values[0] = Int64GetDatum(job->id);
+	values[1] = Int64GetDatum((int64) VARSIZE_ANY_EXHDR(DatumGetPointer(job->document)));
+	values[2] = PointerGetDatum(request_of(job));
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+/* Jobs that ended before they were read: their row is gone, or they are in quarantine. */
+static void
+write_ended(Session *s)
+{
+	dlist_iter iter;
+
+	dlist_foreach (iter, &s->runner.ended)
+	{
+		DsocrRunnerJob *job = dlist_container(DsocrRunnerJob, node, iter.cur);
+		bool known = false;
+
+		for (int i = 0; i < s->n_settled; i++)
+			known |= s->settled[i].job == job;
+		if (!known && (job->dropped || job->error != NULL))
+			settle(s, job, dsocr_runner_write_one(&s->runner, job));
+	}
+}
+
+Datum
+dsocr_worker_claim(PG_FUNCTION_ARGS)
+{
+	Session *s = my_session();
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	int n = Min(PG_GETARG_INT32(0), MAX_CLAIMS - s->runner.n_ended);
+	DsocrRunnerJob *jobs[MAX_CLAIMS];
+	TimestampTz now = GetCurrentTimestamp();
+	int taken;
+	int looked;
+
+	InitMaterializedSRF(fcinfo, 0);
+	if (n <= 0)
+		return (Datum) 0;
+	dsocr_runner_wake_due(&s->runner);
+	if (now >= s->next_look || !dsocr_runner_has_unseen(&s->runner))
+	{
+		s->next_look = TimestampTzPlusMilliseconds(now, LOOK_AGAIN_MS);
+		dsocr_runner_look_everywhere(&s->runner);
+	}
+	PushActiveSnapshot(GetLatestSnapshot());
+	taken = dsocr_runner_take(&s->runner, n, jobs, &looked);
+	PopActiveSnapshot();
+	for (int i = 0; i < taken; i++)
+	{
+		if (is_for_worker(s, jobs[i]))
+			give_job(s, jobs[i], result);
+	}
+	write_ended(s);
+	return (Datum) 0;
+}
+
+/* ---- fetch, finish, release ---- */
+
+Datum
+dsocr_worker_fetch(PG_FUNCTION_ARGS)
+{
+	DsocrRunnerJob *job = my_job(my_session(), PG_GETARG_INT64(0));
+	int64 first = PG_GETARG_INT64(1);
+	int length = PG_GETARG_INT32(2);
+	char *bytes = VARDATA_ANY(DatumGetPointer(job->document));
+	int64 size = VARSIZE_ANY_EXHDR(DatumGetPointer(job->document));
+	bytea *chunk;
+
+	if (first < 0 || length < 0 || first > size)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("there is no such part of the document")));
+	length = (int) Min(Min(length, MAX_CHUNK), size - first);
+	chunk = palloc(VARHDRSZ + length);
+	SET_VARSIZE(chunk, VARHDRSZ + length);
+	memcpy(VARDATA(chunk), bytes + first, length);
+	PG_RETURN_BYTEA_P(chunk);
+}
+
+/* What an earlier try to write has left. */
+static void
+clear_answer(DsocrRunnerJob *job)
+{
+	for (int i = 0; i < job->n_pages; i++)
+		dsocr_result_free(&job->pages[i].result);
+	job->n_pages = 0;
+	job->error = NULL;
+	job->status = (DsocrError){0};
+	job->dropped = job->final = job->blameless = job->lost_engine = false;
+}
+
+static void
+refuse_answer(const DsocrError *err)
+{
+	ereport(ERROR, (errcode(ERRCODE_PROTOCOL_VIOLATION), errmsg("the worker's answer is malformed"),
+					err->message[0] ? errdetail_internal("%s", err->message) : 0));
+}
+
+/* The answer as the only page of the job, or as its failure. */
+static void
+read_answer(Session *s, DsocrRunnerJob *job, bytea *answer)
+{
+	DsocrFrameHeader header;
+	DsocrError status = {0};
+	DsocrError err = {0};
+	Size size = VARSIZE_ANY_EXHDR(answer);
+	DsocrPage *page;
+
+	if (size < sizeof(header) || size > MAX_ANSWER)
+		refuse_answer(&err);
+	memcpy(&header, VARDATA_ANY(answer), sizeof(header));
+	if (!dsocr_frame_check(&header, &err) || header.type != DSOCR_FRAME_RESULT ||
+		header.length != size - sizeof(header) || header.id != (uint64) job->id)
+		refuse_answer(&err);
+	if (job->pages == NULL)
+		job->pages = MemoryContextAllocZero(job->context, sizeof(DsocrPage));
+	page = &job->pages[0];
+	memset(page, 0, sizeof(*page));
+	if (!dsocr_parse_result(VARDATA_ANY(answer) + sizeof(header), header.length, &status,
+							&page->result, &err))
+		refuse_answer(&err);
+	if (status.code == DSOCR_OK)
+	{
+		page->number = 1;
+		strlcpy(page->model, s->model, sizeof(page->model));
+		job->n_pages = job->max_pages = job->document_pages = 1;
+		return;
+	}
+	job->status = status;
+	job->blameless = status.code == DSOCR_E_MODEL || status.code == DSOCR_E_DEVICE ||
+					 status.code == DSOCR_E_CANCELLED;
+	job->lost_engine = status.code == DSOCR_E_ENGINE_LOST;
+	job->final = status.code == DSOCR_E_IMAGE || status.code == DSOCR_E_ARGUMENT ||
+				 status.code == DSOCR_E_TOO_LONG;
+	job->error = MemoryContextStrdup(job->context, status.message);
+	strlcpy(job->sqlstate, unpack_sql_state(dsocr_error_sqlstate(status.code)),
+			sizeof(job->sqlstate));
+}
+
+Datum
+dsocr_worker_finish(PG_FUNCTION_ARGS)
+{
+	Session *s = my_session();
+	DsocrRunnerJob *job = my_job(s, PG_GETARG_INT64(0));
+	bytea *answer = PG_GETARG_BYTEA_PP(1);
+	DsocrWritten written;
+
+	clear_answer(job);
+	read_answer(s, job, answer);
+	written = dsocr_runner_write_one(&s->runner, job);
+	settle(s, job, written);
+	PG_RETURN_BOOL(written != DSOCR_WRITTEN_BUSY);
+}
+
+Datum
+dsocr_worker_release(PG_FUNCTION_ARGS)
+{
+	Session *s = my_session();
+
+	forget(s, my_job(s, PG_GETARG_INT64(0)), true);
+	PG_RETURN_BOOL(true);
+}

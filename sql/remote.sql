@@ -1,0 +1,73 @@
+/*
+ * remote.sql
+ *		What a worker on another host may call: take jobs, and answer for them.
+ *
+ * Nobody may but superusers, until it is granted.  A role that may needs no
+ * right on any table.  The settings pinned here are those that values of keys
+ * and users' policies depend on.
+ */
+CREATE FUNCTION @extschema@.dsocr_worker_begin(
+	protocol pg_catalog.int4,
+	fingerprint pg_catalog.text,
+	model pg_catalog.text)
+RETURNS pg_catalog.text
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'dsocr_worker_begin';
+
+COMMENT ON FUNCTION @extschema@.dsocr_worker_begin(pg_catalog.int4, pg_catalog.text, pg_catalog.text) IS
+'for remote workers: join with this model; returns the version of the server''s dsocr';
+
+CREATE FUNCTION @extschema@.dsocr_worker_claim(
+	n pg_catalog.int4,
+	OUT job pg_catalog.int8,
+	OUT bytes pg_catalog.int8,
+	OUT request pg_catalog.bytea)
+RETURNS SETOF pg_catalog.record
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+SET row_security = on
+SET datestyle = 'ISO, MDY'
+SET intervalstyle = 'postgres'
+AS 'MODULE_PATHNAME', 'dsocr_worker_claim';
+
+COMMENT ON FUNCTION @extschema@.dsocr_worker_claim(pg_catalog.int4) IS
+'for remote workers: take up to n jobs, which are this session''s until it ends';
+
+CREATE FUNCTION @extschema@.dsocr_worker_fetch(
+	job pg_catalog.int8,
+	first pg_catalog.int8,
+	length pg_catalog.int4)
+RETURNS pg_catalog.bytea
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'dsocr_worker_fetch';
+
+COMMENT ON FUNCTION @extschema@.dsocr_worker_fetch(pg_catalog.int8, pg_catalog.int8, pg_catalog.int4) IS
+'for remote workers: a part of the document of a job of this session, from byte 0 on';
+
+CREATE FUNCTION @extschema@.dsocr_worker_finish(
+	job pg_catalog.int8,
+	answer pg_catalog.bytea)
+RETURNS pg_catalog.bool
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+SET row_security = on
+SET datestyle = 'ISO, MDY'
+SET intervalstyle = 'postgres'
+AS 'MODULE_PATHNAME', 'dsocr_worker_finish';
+
+COMMENT ON FUNCTION @extschema@.dsocr_worker_finish(pg_catalog.int8, pg_catalog.bytea) IS
+'for remote workers: write what a job gave; false: its row is locked, ask again later';
+
+CREATE FUNCTION @extschema@.dsocr_worker_release(job pg_catalog.int8)
+RETURNS pg_catalog.bool
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'dsocr_worker_release';
+
+COMMENT ON FUNCTION @extschema@.dsocr_worker_release(pg_catalog.int8) IS
+'for remote workers: give a job back unread';
+
+REVOKE EXECUTE ON FUNCTION
+	@extschema@.dsocr_worker_begin(pg_catalog.int4, pg_catalog.text, pg_catalog.text),
+	@extschema@.dsocr_worker_claim(pg_catalog.int4),
+	@extschema@.dsocr_worker_fetch(pg_catalog.int8, pg_catalog.int8, pg_catalog.int4),
+	@extschema@.dsocr_worker_finish(pg_catalog.int8, pg_catalog.bytea),
+	@extschema@.dsocr_worker_release(pg_catalog.int8)
+	FROM PUBLIC;
