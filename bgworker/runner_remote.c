@@ -36,12 +36,12 @@ PG_FUNCTION_INFO_V1(dsocr_worker_fetch);
 PG_FUNCTION_INFO_V1(dsocr_worker_finish);
 PG_FUNCTION_INFO_V1(dsocr_worker_release);
 
-#define MAX_CLAIMS 1024					/* of a session */
-#define MAX_CHUNK (16 << 20)			/* bytes of a document at a time */
-#define MAX_ANSWER ((Size) 64 << 20)	/* bytes of a frame */
-#define LOOK_AGAIN_MS 60000				/* through the whole queue */
-#define PAGES_PAUSE_MS 60000			/* before a document of pages is looked at again */
-#define MAX_BYTES ((Size) 256 << 20)	/* of documents of a session */
+#define MAX_CLAIMS 1024				 /* of a session */
+#define MAX_CHUNK (16 << 20)		 /* bytes of a document at a time */
+#define MAX_ANSWER ((Size) 64 << 20) /* bytes of a frame */
+#define LOOK_AGAIN_MS 60000			 /* through the whole queue */
+#define PAGES_PAUSE_MS 60000		 /* before a document of pages is looked at again */
+#define MAX_BYTES ((Size) 256 << 20) /* of documents of a session */
 
 /* A job that a statement of the current transaction has ended. */
 typedef struct Settled
@@ -80,9 +80,8 @@ my_job(Session *s, int64 id)
 	DsocrKnownJob *k = hash_search(s->runner.known, &id, HASH_FIND, NULL);
 
 	if (k == NULL || k->job == NULL || !dsocr_jobs_has_lock(id))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("job %lld is not claimed by this session", (long long) id)));
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+						errmsg("job %lld is not claimed by this session", (long long) id)));
 	for (int i = 0; i < s->n_settled; i++)
 	{
 		if (s->settled[i].job == k->job)
@@ -247,9 +246,8 @@ is_for_worker(Session *s, DsocrRunnerJob *job)
 	dlist_push_tail(&s->runner.ended, &job->node);
 	s->runner.n_ended++;
 	forget(s, job, false);
-	dsocr_runner_wait_for(
-		&s->runner, id, priority,
-		TimestampTzPlusMilliseconds(GetCurrentTimestamp(), PAGES_PAUSE_MS));
+	dsocr_runner_wait_for(&s->runner, id, priority,
+						  TimestampTzPlusMilliseconds(GetCurrentTimestamp(), PAGES_PAUSE_MS));
 	return false;
 }
 

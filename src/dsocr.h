@@ -54,8 +54,8 @@ extern bool dsocr_run_jobs;
 extern int dsocr_runners;			  /* databases served at the same time */
 extern int dsocr_runner_idle_timeout; /* ms */
 extern int dsocr_max_attempts;
-extern int dsocr_retry_delay; /* ms, before the second attempt */
-extern int dsocr_keep_jobs;	  /* minutes */
+extern int dsocr_retry_delay;		   /* ms, before the second attempt */
+extern int dsocr_keep_jobs;			   /* minutes */
 extern char *dsocr_worker_fingerprint; /* that remote workers must have; empty: any */
 
 typedef enum DsocrOnError

@@ -37,6 +37,9 @@ static const Command commands[] = {
 	{"quantize", dsocr_cli_quantize, "write a model folder in 8 or 4 bits"},
 	{"synth", dsocr_cli_synth, "write a model of full size from a formula"},
 	{"info", dsocr_cli_info, "describe a model: info [--model DIR]"},
+#ifdef DSOCR_WITH_LIBPQ
+	{"join", dsocr_cli_join, "work for a database: join [options] CONNINFO"},
+#endif
 	{"serve", dsocr_cli_serve, "answer a PostgreSQL worker (started by the server)"},
 	{"version", run_version, "print the version"},
 	{"help", run_help, "print this text"},
