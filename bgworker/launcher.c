@@ -309,7 +309,7 @@ step(Launcher *l)
 		look_everywhere(l);
 	reap(l);
 	n = dsocr_jobs_list(list);
-	if (dsocr_run_jobs)
+	if (dsocr_run_jobs != DSOCR_RUN_NONE)
 	{
 		all_served = start_due(l, list, n);
 		start_unseen(l);
@@ -317,14 +317,15 @@ step(Launcher *l)
 	dsocr_jobs_set_waiting(!all_served || l->n_unseen > 0);
 	n = dsocr_jobs_list(list);
 	step_aside(list, n);
-	return dsocr_run_jobs ? patience(l, list, n) : (l->n_started > 0 ? WATCH_MS : -1);
+	return dsocr_run_jobs != DSOCR_RUN_NONE ? patience(l, list, n)
+											: (l->n_started > 0 ? WATCH_MS : -1);
 }
 
 void
 dsocr_launcher_main(Datum arg)
 {
 	Launcher *l = MemoryContextAllocZero(TopMemoryContext, sizeof(Launcher));
-	bool ran_jobs;
+	int ran_jobs;
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
@@ -349,7 +350,7 @@ dsocr_launcher_main(Datum arg)
 		{
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
-			if (dsocr_run_jobs && !ran_jobs)
+			if (dsocr_run_jobs > ran_jobs)
 				look_everywhere(l);
 			ran_jobs = dsocr_run_jobs;
 		}

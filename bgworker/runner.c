@@ -412,10 +412,15 @@ step(DsocrRunner *r)
 static void
 reconfigure(DsocrRunner *r)
 {
+	int before = dsocr_run_jobs;
+
 	ConfigReloadPending = false;
 	ProcessConfigFile(PGC_SIGHUP);
-	if (!dsocr_run_jobs)
+	if (dsocr_run_jobs == DSOCR_RUN_NONE)
 		end_in_order(false, 0);
+	/* documents were passed over */
+	if (dsocr_run_jobs > before)
+		dsocr_runner_look_everywhere(r);
 }
 
 /* ---- begin ---- */

@@ -3,8 +3,8 @@
  * runner.h
  *		Runs the jobs of one database.
  *
- * runner.c is the process and its loop; runner_claim.c finds jobs, runner_rows.c
- * reads and writes rows of users' tables, runner_write.c ends jobs,
+ * runner.c is the process and its loop; runner_known.c remembers jobs,
+ * runner_claim.c finds them, runner_remote.c gives them to other hosts, runner_rows.c reads and writes rows of users' tables, runner_write.c ends jobs,
  * runner_backfill.c queues rows that were there before a table was attached.
  *
  * A job is in one of these states, all but the last in memory alone:
@@ -125,12 +125,36 @@ extern PGDLLEXPORT void dsocr_runner_main(Datum arg);
 /* The results of its pages are freed with the job. */
 extern void dsocr_runner_watch_pages(DsocrRunnerJob *job);
 
-/* ---- runner_claim.c ---- */
+/* ---- runner_known.c ---- */
 
 extern void dsocr_ranges_add(DsocrRanges *ranges, int64 first, int64 last);
 
+/* Ids of the first range up to this one have been seen; done: all of it. */
+extern void dsocr_ranges_seen(DsocrRanges *ranges, int64 up_to, bool done);
+
 /* Look everywhere: what was queued before this process began. */
 extern void dsocr_runner_look_everywhere(DsocrRunner *r);
+extern bool dsocr_runner_has_unseen(const DsocrRunner *r);
+
+/* A new job is in memory. */
+extern void dsocr_runner_know(DsocrRunner *r, DsocrRunnerJob *job);
+extern void dsocr_runner_wait_for(DsocrRunner *r, int64 id, int priority, TimestampTz until);
+
+/* Waiting jobs whose time has come are unseen again. */
+extern void dsocr_runner_wake_due(DsocrRunner *r);
+
+/* Forget a job that is in memory; with look, its row is looked at again. */
+extern void dsocr_runner_forget(DsocrRunner *r, DsocrRunnerJob *job, bool look);
+
+/* The job has come to its end in memory. */
+extern void dsocr_runner_end_job(DsocrRunner *r, DsocrRunnerJob *job);
+extern void dsocr_runner_fail_job(DsocrRunner *r, DsocrRunnerJob *job, const char *error,
+								  const char *sqlstate, bool final);
+
+/* Jobs of a list of n that are no more in the queue; inside a transaction. */
+extern int dsocr_runner_find_gone(dlist_head *list, int n, DsocrRunnerJob ***gone);
+
+/* ---- runner_claim.c ---- */
 
 /* Take up to n jobs out of what is unseen and let them begin; how many were looked at. */
 extern int dsocr_runner_claim(DsocrRunner *r, int n);
@@ -143,22 +167,9 @@ extern int dsocr_runner_take(DsocrRunner *r, int n, DsocrRunnerJob **jobs, int *
 
 /* How a job is to be read; in its context. */
 extern void dsocr_runner_job_options(DsocrRunnerJob *job, DsocrReadOptions *options);
-extern bool dsocr_runner_has_unseen(const DsocrRunner *r);
-
-/* Waiting jobs whose time has come are unseen again. */
-extern void dsocr_runner_wake_due(DsocrRunner *r);
 
 /* Give up what was cancelled meanwhile; the quarantine is read again. */
 extern void dsocr_runner_drop_cancelled(DsocrRunner *r);
-
-/* Forget a job that is in memory; with look, its row is looked at again. */
-extern void dsocr_runner_forget(DsocrRunner *r, DsocrRunnerJob *job, bool look);
-extern void dsocr_runner_wait_for(DsocrRunner *r, int64 id, int priority, TimestampTz until);
-
-/* The job has come to its end in memory. */
-extern void dsocr_runner_end_job(DsocrRunner *r, DsocrRunnerJob *job);
-extern void dsocr_runner_fail_job(DsocrRunner *r, DsocrRunnerJob *job, const char *error,
-								  const char *sqlstate, bool final);
 
 /* SHA-256 of a document, 32 bytes. */
 #define DSOCR_HASH_BYTES 32

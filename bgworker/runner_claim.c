@@ -1,13 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * runner_claim.c
- *		Which jobs there are, and which of them begins next.
+ *		Which job begins next, and its document.
  *
- * The runner keeps ranges of ids it has not seen yet, for each priority: all
- * of them when it begins, later those that transactions publish when they
- * commit.  It goes through a range once, in order.  So a claim costs as much
- * as there are jobs in it, however many dead rows lie behind, for example
- * because an old snapshot keeps them from being removed.
+ * It goes through the ranges that it has not seen yet once, in order.  So a
+ * claim costs as much as there are jobs in it, however many dead rows lie
+ * behind, for example because an old snapshot keeps them from being removed.
  *
  *-------------------------------------------------------------------------
  */
@@ -30,182 +28,6 @@
 
 #define LOCKED_PAUSE_MS 500	  /* before a row that somebody has locked is looked at again */
 #define CLAIMED_PAUSE_MS 2000 /* before a job that another session has claimed is */
-
-/* ---- ranges ---- */
-
-void
-dsocr_ranges_add(DsocrRanges *ranges, int64 first, int64 last)
-{
-	DsocrJobRange sorted[DSOCR_RUNNER_RANGES + 1];
-	int n = 0;
-	bool placed = false;
-
-	if (first > last)
-		return;
-	for (int i = 0; i < ranges->n; i++)
-	{
-		DsocrJobRange r = ranges->range[i];
-
-		if (!placed && first < r.first)
-		{
-			sorted[n++] = (DsocrJobRange){first, last};
-			placed = true;
-		}
-		sorted[n++] = r;
-	}
-	if (!placed)
-		sorted[n++] = (DsocrJobRange){first, last};
-
-	/* Join what overlaps or touches; the nearest two when there are too many. */
-	ranges->n = 0;
-	for (int i = 0; i < n; i++)
-	{
-		DsocrJobRange *before = ranges->n > 0 ? &ranges->range[ranges->n - 1] : NULL;
-
-		if (before != NULL &&
-			(sorted[i].first - 1 <= before->last || ranges->n == DSOCR_RUNNER_RANGES))
-			before->last = Max(before->last, sorted[i].last);
-		else
-			ranges->range[ranges->n++] = sorted[i];
-	}
-}
-
-/* Ids below this one have been seen; done: all of the first range. */
-static void
-ranges_seen(DsocrRanges *ranges, int64 up_to, bool done)
-{
-	if (!done)
-	{
-		ranges->range[0].first = up_to + 1;
-		done = ranges->range[0].first > ranges->range[0].last;
-	}
-	if (done)
-	{
-		ranges->n--;
-		memmove(&ranges->range[0], &ranges->range[1], sizeof(DsocrJobRange) * ranges->n);
-	}
-}
-
-void
-dsocr_runner_look_everywhere(DsocrRunner *r)
-{
-	for (int i = 0; i < DSOCR_JOB_PRIORITIES; i++)
-		dsocr_ranges_add(&r->unseen[i], 1, PG_INT64_MAX);
-}
-
-bool
-dsocr_runner_has_unseen(const DsocrRunner *r)
-{
-	for (int i = 0; i < DSOCR_JOB_PRIORITIES; i++)
-	{
-		if (r->unseen[i].n > 0)
-			return true;
-	}
-	return false;
-}
-
-/* ---- known jobs ---- */
-
-static DsocrKnownJob *
-know(DsocrRunner *r, int64 id, int priority)
-{
-	bool found;
-	DsocrKnownJob *k = hash_search(r->known, &id, HASH_ENTER, &found);
-
-	if (found && k->job == NULL)
-		r->n_waiting--;
-	k->job = NULL;
-	k->not_before = 0;
-	k->priority = priority;
-	return k;
-}
-
-void
-dsocr_runner_wait_for(DsocrRunner *r, int64 id, int priority, TimestampTz until)
-{
-	know(r, id, priority)->not_before = until;
-	r->n_waiting++;
-	if (r->next_due == 0 || until < r->next_due)
-		r->next_due = until;
-}
-
-static void
-forget_id(DsocrRunner *r, int64 id)
-{
-	hash_search(r->known, &id, HASH_REMOVE, NULL);
-}
-
-void
-dsocr_runner_wake_due(DsocrRunner *r)
-{
-	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz next = 0;
-	HASH_SEQ_STATUS status;
-	DsocrKnownJob *k;
-
-	if (r->next_due == 0 || now < r->next_due)
-		return;
-	hash_seq_init(&status, r->known);
-	while ((k = hash_seq_search(&status)) != NULL)
-	{
-		if (k->job != NULL)
-			continue;
-		if (k->not_before <= now)
-		{
-			dsocr_ranges_add(&r->unseen[k->priority], k->id, k->id);
-			r->n_waiting--;
-			forget_id(r, k->id); /* allowed: it is the current one */
-		}
-		else if (next == 0 || k->not_before < next)
-			next = k->not_before;
-	}
-	r->next_due = next;
-}
-
-void
-dsocr_runner_forget(DsocrRunner *r, DsocrRunnerJob *job, bool look)
-{
-	dlist_delete(&job->node);
-	if (job->reading != NULL)
-	{
-		r->n_reading--;
-		dsocr_reading_delete(job->reading);
-	}
-	else
-		r->n_ended--;
-	r->bytes -= job->bytes;
-	forget_id(r, job->id);
-	dsocr_jobs_unlock(job->id);
-	if (look)
-		dsocr_ranges_add(&r->unseen[job->priority], job->id, job->id);
-	MemoryContextDelete(job->context);
-}
-
-void
-dsocr_runner_end_job(DsocrRunner *r, DsocrRunnerJob *job)
-{
-	if (job->reading != NULL)
-	{
-		dlist_delete(&job->node);
-		r->n_reading--;
-		dsocr_reading_delete(job->reading);
-		job->reading = NULL;
-	}
-	if (r->n_ended == 0)
-		r->first_ended = GetCurrentTimestamp();
-	dlist_push_tail(&r->ended, &job->node);
-	r->n_ended++;
-}
-
-void
-dsocr_runner_fail_job(DsocrRunner *r, DsocrRunnerJob *job, const char *error, const char *sqlstate,
-					  bool final)
-{
-	job->error = MemoryContextStrdup(job->context, error);
-	strlcpy(job->sqlstate, sqlstate, sizeof(job->sqlstate));
-	job->final = final;
-	dsocr_runner_end_job(r, job);
-}
 
 /* ---- quarantine ---- */
 
@@ -427,37 +249,56 @@ begin_job(DsocrRunner *r, DsocrRunnerJob *job)
 }
 
 static DsocrStatement find_job = {
-	"SELECT 1 FROM dsocr.job_queue AS q WHERE q.id OPERATOR(pg_catalog.=) $1", 1, {INT8OID}, NULL};
+	"SELECT q.attempts FROM dsocr.job_queue AS q WHERE q.id OPERATOR(pg_catalog.=) $1",
+	1,
+	{INT8OID},
+	NULL};
 
-/* It may have ended between the snapshot that showed it and the lock. */
+/* Since the snapshot that showed it somebody else may have ended it, or an attempt. */
 static bool
-is_still_there(int64 id)
+is_as_it_was(int64 id, int attempts)
 {
 	Datum values[] = {Int64GetDatum(id)};
-	bool found;
+	bool isnull;
+	bool same;
 
 	PushActiveSnapshot(GetLatestSnapshot());
 	dsocr_jobs_execute(&find_job, values, NULL, true);
-	found = SPI_processed > 0;
+	same = SPI_processed > 0 &&
+		   DatumGetInt16(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull)) ==
+			   attempts;
 	SPI_freetuptable(SPI_tuptable);
 	PopActiveSnapshot();
-	return found;
+	return same;
 }
 
-/* Make it ours, so that nobody else reads it at the same time. */
+/* Make it ours, so that nobody else reads it at the same time; if not now, look later. */
 static bool
-claim_job(DsocrRunner *r, int64 id, int priority)
+claim_job(DsocrRunner *r, int64 id, int priority, int attempts)
 {
-	if (!dsocr_jobs_lock(id))
+	if (dsocr_jobs_lock(id))
 	{
-		dsocr_runner_wait_for(r, id, priority,
-							  TimestampTzPlusMilliseconds(GetCurrentTimestamp(), CLAIMED_PAUSE_MS));
-		return false;
+		if (is_as_it_was(id, attempts))
+			return true;
+		dsocr_jobs_unlock(id);
 	}
-	if (is_still_there(id))
-		return true;
-	dsocr_jobs_unlock(id);
+	dsocr_runner_wait_for(r, id, priority,
+						  TimestampTzPlusMilliseconds(GetCurrentTimestamp(), CLAIMED_PAUSE_MS));
 	return false;
+}
+
+/* Documents may be for workers on other hosts alone, but nobody else queues rows. */
+static bool
+is_ours(const DsocrRunner *r, HeapTuple row, TupleDesc desc)
+{
+	bool no_attachment;
+	bool no_key;
+
+	if (r->remote || dsocr_run_jobs == DSOCR_RUN_ALL)
+		return true;
+	(void) SPI_getbinval(row, desc, COL_ATTACHMENT, &no_attachment);
+	(void) SPI_getbinval(row, desc, COL_KEY, &no_key);
+	return !no_attachment && no_key;
 }
 
 /* Look at the rows of one range; those that can begin are put into jobs. */
@@ -477,6 +318,7 @@ take_rows(DsocrRunner *r, int priority, DsocrRanges *ranges, int limit, DsocrRun
 		bool isnull;
 		int64 id = DatumGetInt64(SPI_getbinval(row, table->tupdesc, COL_ID, &isnull));
 		TimestampTz not_before;
+		int attempts;
 		DsocrRunnerJob *job;
 		DsocrKnownJob *k = hash_search(r->known, &id, HASH_FIND, NULL);
 
@@ -495,7 +337,10 @@ take_rows(DsocrRunner *r, int priority, DsocrRanges *ranges, int limit, DsocrRun
 			dsocr_runner_wait_for(r, id, priority, not_before);
 			continue;
 		}
-		if (!claim_job(r, id, priority))
+		if (!is_ours(r, row, table->tupdesc))
+			continue;
+		attempts = DatumGetInt16(SPI_getbinval(row, table->tupdesc, COL_ATTEMPTS, &isnull));
+		if (!claim_job(r, id, priority, attempts))
 			continue;
 		job = job_create(r, row, table->tupdesc, priority);
 		if (job->attachment != NULL && job->key == NULL)
@@ -512,23 +357,12 @@ take_rows(DsocrRunner *r, int priority, DsocrRanges *ranges, int limit, DsocrRun
 			MemoryContextDelete(job->context);
 			continue;
 		}
-		know(r, id, priority)->job = job;
+		dsocr_runner_know(r, job);
 		if (prepare_job(r, job, row, table->tupdesc))
 			jobs[n++] = job;
 	}
-	ranges_seen(ranges, seen, !*full && n_rows < (uint64) limit);
+	dsocr_ranges_seen(ranges, seen, !*full && n_rows < (uint64) limit);
 	return n;
-}
-
-/* Nor collect and sort all that is there: rows come in the order of the index. */
-static void
-plan_by_index(void)
-{
-	static const char *const off[] = {"enable_bitmapscan", "enable_sort"};
-
-	for (int i = 0; i < lengthof(off); i++)
-		(void) set_config_option(off[i], "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true,
-								 0, false);
 }
 
 /* Inside a transaction: up to n jobs that can begin, which are claimed. */
@@ -542,7 +376,7 @@ dsocr_runner_take(DsocrRunner *r, int n, DsocrRunnerJob **jobs, int *n_looked)
 
 	SPI_connect();
 	dsocr_jobs_as_owner(&before);
-	plan_by_index();
+	dsocr_jobs_plan_by_index();
 	load_quarantine(r);
 	for (int p = DSOCR_JOB_PRIORITIES - 1; p >= 0 && !full && n_jobs < n; p--)
 	{
@@ -583,22 +417,11 @@ dsocr_runner_claim(DsocrRunner *r, int n)
 
 /* ---- cancelled ---- */
 
-static DsocrStatement select_present = {
-	"SELECT q.id FROM dsocr.job_queue AS q WHERE q.id OPERATOR(pg_catalog.=) ANY ($1)",
-	1,
-	{INT8ARRAYOID},
-	NULL};
-
 void
 dsocr_runner_drop_cancelled(DsocrRunner *r)
 {
-	Datum *ids;
-	int n = 0;
-	dlist_mutable_iter iter;
-	DsocrAsOwner before;
-	Datum values[1];
-	HTAB *present;
-	HASHCTL control = {.keysize = sizeof(int64), .entrysize = sizeof(int64)};
+	DsocrRunnerJob **gone;
+	int n;
 
 	if (r->quarantine != NULL)
 		hash_destroy(r->quarantine);
@@ -608,34 +431,9 @@ dsocr_runner_drop_cancelled(DsocrRunner *r)
 
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	SPI_connect();
-	dsocr_jobs_as_owner(&before);
-	plan_by_index();
-	ids = palloc(sizeof(Datum) * r->n_reading);
-	dlist_foreach_modify(iter, &r->reading) ids[n++] =
-		Int64GetDatum(dlist_container(DsocrRunnerJob, node, iter.cur)->id);
-	values[0] = PointerGetDatum(
-		construct_array(ids, n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
-	dsocr_jobs_execute(&select_present, values, NULL, true);
-	control.hcxt = CurrentMemoryContext;
-	present = hash_create("dsocr present jobs", n, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		bool isnull;
-		int64 id =
-			DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
-
-		hash_search(present, &id, HASH_ENTER, NULL);
-	}
-	dlist_foreach_modify(iter, &r->reading)
-	{
-		DsocrRunnerJob *job = dlist_container(DsocrRunnerJob, node, iter.cur);
-
-		if (hash_search(present, &job->id, HASH_FIND, NULL) == NULL)
-			dsocr_runner_forget(r, job, false);
-	}
-	dsocr_jobs_as_before(&before);
-	SPI_finish();
+	n = dsocr_runner_find_gone(&r->reading, r->n_reading, &gone);
+	for (int i = 0; i < n; i++)
+		dsocr_runner_forget(r, gone[i], false);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 }

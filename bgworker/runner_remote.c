@@ -31,6 +31,7 @@
 #include "utils/timestamp.h"
 
 PG_FUNCTION_INFO_V1(dsocr_worker_begin);
+PG_FUNCTION_INFO_V1(dsocr_worker_keep);
 PG_FUNCTION_INFO_V1(dsocr_worker_claim);
 PG_FUNCTION_INFO_V1(dsocr_worker_fetch);
 PG_FUNCTION_INFO_V1(dsocr_worker_finish);
@@ -52,7 +53,7 @@ typedef struct Settled
 
 typedef struct Session
 {
-	DsocrRunner runner; /* jobs in r->reading have no reading of ours */
+	DsocrRunner runner; /* all jobs are in its list of ended ones: it has none to read */
 	char model[64];
 	TimestampTz next_look;
 	int n_settled;
@@ -73,6 +74,18 @@ my_session(void)
 	return session;
 }
 
+/* Has a statement of this transaction ended it? */
+static bool
+is_settled(const Session *s, const DsocrRunnerJob *job)
+{
+	for (int i = 0; i < s->n_settled; i++)
+	{
+		if (s->settled[i].job == job)
+			return true;
+	}
+	return false;
+}
+
 /* A job is claimed here, by this session, still. */
 static DsocrRunnerJob *
 my_job(Session *s, int64 id)
@@ -82,20 +95,10 @@ my_job(Session *s, int64 id)
 	if (k == NULL || k->job == NULL || !dsocr_jobs_has_lock(id))
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
 						errmsg("job %lld is not claimed by this session", (long long) id)));
-	for (int i = 0; i < s->n_settled; i++)
-	{
-		if (s->settled[i].job == k->job)
-			ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-							errmsg("job %lld was ended by this transaction", (long long) id)));
-	}
+	if (is_settled(s, k->job))
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("job %lld was ended by this transaction", (long long) id)));
 	return k->job;
-}
-
-/* All jobs of a session are in its list of ended ones: the runner's code has one to read. */
-static void
-forget(Session *s, DsocrRunnerJob *job, bool look)
-{
-	dsocr_runner_forget(&s->runner, job, look);
 }
 
 static void
@@ -110,7 +113,7 @@ end_of_transaction(XactEvent event, void *arg)
 			Settled *d = &s->settled[i];
 			int64 id = d->job->id;
 
-			forget(s, d->job, d->written == DSOCR_WRITTEN_LATER);
+			dsocr_runner_forget(&s->runner, d->job, d->written == DSOCR_WRITTEN_LATER);
 			if (d->written == DSOCR_WRITTEN_ENDED)
 				dsocr_jobs_ended(id);
 		}
@@ -146,43 +149,94 @@ create_session(void)
 	session = s;
 }
 
-/* A host that vanishes is noticed within a minute, and its jobs are free. */
 static void
-watch_peer(void)
+set(const char *name, int64 value)
 {
-	static const char *const settings[][2] = {{"tcp_keepalives_idle", "20"},
-											  {"tcp_keepalives_interval", "10"},
-											  {"tcp_keepalives_count", "3"},
-											  {"tcp_user_timeout", "60000"}};
+	char text[24];
 
-	for (int i = 0; i < lengthof(settings); i++)
-		(void) set_config_option(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION,
-								 GUC_ACTION_SET, true, 0, false);
+	snprintf(text, sizeof(text), INT64_FORMAT, value);
+	(void) set_config_option(name, text, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SET, true, 0,
+							 false);
+}
+
+/*
+ * The lease: a session that says nothing for so long is ended, and its jobs
+ * are free.  TCP notices a host that vanished in the same time.
+ */
+static void
+set_lease(void)
+{
+	int seconds = dsocr_worker_lease / 1000;
+
+	set("idle_session_timeout", dsocr_worker_lease);
+	set("idle_in_transaction_session_timeout", dsocr_worker_lease);
+	set("tcp_keepalives_idle", Max(1, seconds / 3));
+	set("tcp_keepalives_interval", Max(1, seconds / 6));
+	set("tcp_keepalives_count", 3);
+	set("tcp_user_timeout", dsocr_worker_lease);
+}
+
+/* The worker is of the release that this server is of, and has the model it wants. */
+static void
+check_worker(int protocol, const char *release, const char *fingerprint)
+{
+	const char *wanted = dsocr_worker_fingerprint;
+
+	if (protocol != DSOCR_PROTOCOL_VERSION || strcmp(release, DSOCR_VERSION) != 0)
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("the worker is dsocr %s (protocol %d), this server %s (protocol %d)",
+							   release, protocol, DSOCR_VERSION, DSOCR_PROTOCOL_VERSION),
+						errhint("Install the same release of dsocr on both.")));
+	if (wanted != NULL && wanted[0] != '\0' && strcmp(wanted, fingerprint) != 0)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("the worker has another model than this database wants"),
+						errdetail("The model's fingerprint is %s, dsocr.worker_fingerprint is %s.",
+								  fingerprint, wanted)));
 }
 
 Datum
 dsocr_worker_begin(PG_FUNCTION_ARGS)
 {
-	int protocol = PG_GETARG_INT32(0);
-	char *fingerprint = text_to_cstring(PG_GETARG_TEXT_PP(1));
-	char *model = text_to_cstring(PG_GETARG_TEXT_PP(2));
-	const char *wanted = dsocr_worker_fingerprint;
+	char *model = text_to_cstring(PG_GETARG_TEXT_PP(3));
 
 	dsocr_require_preload();
-	if (protocol != DSOCR_PROTOCOL_VERSION)
-		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						errmsg("the worker speaks protocol %d, this server %d", protocol,
-							   DSOCR_PROTOCOL_VERSION),
-						errhint("Install the same release of dsocr on both.")));
-	if (wanted != NULL && wanted[0] != '\0' && strcmp(wanted, fingerprint) != 0)
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("the worker has another model than this database requires"),
-						errdetail("Its fingerprint is not dsocr.worker_fingerprint.")));
+	check_worker(PG_GETARG_INT32(0), text_to_cstring(PG_GETARG_TEXT_PP(1)),
+				 text_to_cstring(PG_GETARG_TEXT_PP(2)));
 	if (session == NULL)
 		create_session();
 	strlcpy(session->model, model, sizeof(session->model));
-	watch_peer();
-	PG_RETURN_TEXT_P(cstring_to_text(DSOCR_VERSION));
+	set_lease();
+	PG_RETURN_INT32(dsocr_worker_lease);
+}
+
+/* ---- keep ---- */
+
+/* That the session asked is what keeps its jobs; those that were cancelled are no more its. */
+Datum
+dsocr_worker_keep(PG_FUNCTION_ARGS)
+{
+	Session *s = my_session();
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	DsocrRunnerJob **gone;
+	int n;
+
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+	if (s->runner.n_ended == 0)
+		return (Datum) 0;
+	PushActiveSnapshot(GetLatestSnapshot());
+	n = dsocr_runner_find_gone(&s->runner.ended, s->runner.n_ended, &gone);
+	PopActiveSnapshot();
+	for (int i = 0; i < n; i++)
+	{
+		Datum values[] = {Int64GetDatum(gone[i]->id)};
+		bool nulls[] = {false};
+
+		if (is_settled(s, gone[i]))
+			continue;
+		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+		dsocr_runner_forget(&s->runner, gone[i], false);
+	}
+	return (Datum) 0;
 }
 
 /* ---- claim ---- */
@@ -245,7 +299,7 @@ is_for_worker(Session *s, DsocrRunnerJob *job)
 		return true;
 	dlist_push_tail(&s->runner.ended, &job->node);
 	s->runner.n_ended++;
-	forget(s, job, false);
+	dsocr_runner_forget(&s->runner, job, false);
 	dsocr_runner_wait_for(&s->runner, id, priority,
 						  TimestampTzPlusMilliseconds(GetCurrentTimestamp(), PAGES_PAUSE_MS));
 	return false;
@@ -274,11 +328,8 @@ write_ended(Session *s)
 	dlist_foreach (iter, &s->runner.ended)
 	{
 		DsocrRunnerJob *job = dlist_container(DsocrRunnerJob, node, iter.cur);
-		bool known = false;
 
-		for (int i = 0; i < s->n_settled; i++)
-			known |= s->settled[i].job == job;
-		if (!known && (job->dropped || job->error != NULL))
+		if (!is_settled(s, job) && (job->dropped || job->error != NULL))
 			settle(s, job, dsocr_runner_write_one(&s->runner, job));
 	}
 }
@@ -295,7 +346,7 @@ dsocr_worker_claim(PG_FUNCTION_ARGS)
 	int looked;
 
 	InitMaterializedSRF(fcinfo, 0);
-	if (n <= 0)
+	if (n <= 0 || s->runner.bytes >= s->runner.max_bytes)
 		return (Datum) 0;
 	dsocr_runner_wake_due(&s->runner);
 	if (now >= s->next_look || !dsocr_runner_has_unseen(&s->runner))
@@ -417,6 +468,6 @@ dsocr_worker_release(PG_FUNCTION_ARGS)
 {
 	Session *s = my_session();
 
-	forget(s, my_job(s, PG_GETARG_INT64(0)), true);
+	dsocr_runner_forget(&s->runner, my_job(s, PG_GETARG_INT64(0)), true);
 	PG_RETURN_BOOL(true);
 }

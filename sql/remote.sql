@@ -8,14 +8,23 @@
  */
 CREATE FUNCTION @extschema@.dsocr_worker_begin(
 	protocol pg_catalog.int4,
+	release pg_catalog.text,
 	fingerprint pg_catalog.text,
 	model pg_catalog.text)
-RETURNS pg_catalog.text
+RETURNS pg_catalog.int4
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'dsocr_worker_begin';
 
-COMMENT ON FUNCTION @extschema@.dsocr_worker_begin(pg_catalog.int4, pg_catalog.text, pg_catalog.text) IS
-'for remote workers: join with this model; returns the version of the server''s dsocr';
+COMMENT ON FUNCTION @extschema@.dsocr_worker_begin(pg_catalog.int4, pg_catalog.text, pg_catalog.text, pg_catalog.text) IS
+'for remote workers: join with this model; returns the lease: milliseconds of silence after which the session is ended';
+
+CREATE FUNCTION @extschema@.dsocr_worker_keep()
+RETURNS SETOF pg_catalog.int8
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'dsocr_worker_keep';
+
+COMMENT ON FUNCTION @extschema@.dsocr_worker_keep() IS
+'for remote workers: say that the session works on; returns its jobs that nobody wants any more';
 
 CREATE FUNCTION @extschema@.dsocr_worker_claim(
 	n pg_catalog.int4,
@@ -65,7 +74,8 @@ COMMENT ON FUNCTION @extschema@.dsocr_worker_release(pg_catalog.int8) IS
 'for remote workers: give a job back unread';
 
 REVOKE EXECUTE ON FUNCTION
-	@extschema@.dsocr_worker_begin(pg_catalog.int4, pg_catalog.text, pg_catalog.text),
+	@extschema@.dsocr_worker_begin(pg_catalog.int4, pg_catalog.text, pg_catalog.text, pg_catalog.text),
+	@extschema@.dsocr_worker_keep(),
 	@extschema@.dsocr_worker_claim(pg_catalog.int4),
 	@extschema@.dsocr_worker_fetch(pg_catalog.int8, pg_catalog.int8, pg_catalog.int4),
 	@extschema@.dsocr_worker_finish(pg_catalog.int8, pg_catalog.bytea),

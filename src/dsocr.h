@@ -50,13 +50,22 @@ extern bool dsocr_log_requests;
 extern int dsocr_engine_timeout; /* ms of silence after which a busy engine is replaced */
 extern char *dsocr_engine_path;	 /* empty: beside the server's programs */
 
-extern bool dsocr_run_jobs;
+extern int dsocr_run_jobs;
 extern int dsocr_runners;			  /* databases served at the same time */
 extern int dsocr_runner_idle_timeout; /* ms */
 extern int dsocr_max_attempts;
 extern int dsocr_retry_delay;		   /* ms, before the second attempt */
 extern int dsocr_keep_jobs;			   /* minutes */
+extern int dsocr_worker_lease;		   /* ms */
 extern char *dsocr_worker_fingerprint; /* that remote workers must have; empty: any */
+
+/* Which jobs the processes of this server run: in order, each more than those before. */
+typedef enum DsocrRunJobs
+{
+	DSOCR_RUN_NONE,
+	DSOCR_RUN_REMOTE, /* rows of attached tables are queued; documents are for others */
+	DSOCR_RUN_ALL
+} DsocrRunJobs;
 
 typedef enum DsocrOnError
 {

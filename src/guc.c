@@ -55,12 +55,13 @@ bool dsocr_batch_scan = true;
 bool dsocr_log_requests = false;
 int dsocr_engine_timeout = 120 * 1000;
 char *dsocr_engine_path = NULL;
-bool dsocr_run_jobs = true;
+int dsocr_run_jobs = DSOCR_RUN_ALL;
 int dsocr_runners = 2;
 int dsocr_runner_idle_timeout = 10 * 1000;
 int dsocr_max_attempts = 3;
 int dsocr_retry_delay = 5 * 1000;
 int dsocr_keep_jobs = 7 * 24 * 60;
+int dsocr_worker_lease = 60 * 1000;
 char *dsocr_worker_fingerprint = NULL;
 
 static const struct config_enum_entry mode_options[] = {
@@ -80,6 +81,14 @@ static const struct config_enum_entry on_error_options[] = {
 	{"null", DSOCR_ON_ERROR_NULL, false},
 	{"warning", DSOCR_ON_ERROR_WARNING, false},
 	{NULL, 0, false}};
+
+/* it can be written as a boolean, too */
+static const struct config_enum_entry run_jobs_options[] = {
+	{"on", DSOCR_RUN_ALL, false},	 {"remote", DSOCR_RUN_REMOTE, false},
+	{"off", DSOCR_RUN_NONE, false},	 {"true", DSOCR_RUN_ALL, true},
+	{"yes", DSOCR_RUN_ALL, true},	 {"1", DSOCR_RUN_ALL, true},
+	{"false", DSOCR_RUN_NONE, true}, {"no", DSOCR_RUN_NONE, true},
+	{"0", DSOCR_RUN_NONE, true},	 {NULL, 0, false}};
 
 static const struct config_enum_entry rotate_options[] = {{"off", DSOCR_ROTATE_OFF, false},
 														  {"archive", DSOCR_ROTATE_ARCHIVE, false},
@@ -306,9 +315,11 @@ define_limit_settings(void)
 static void
 define_job_settings(void)
 {
-	DefineCustomBoolVariable("dsocr.run_jobs", "Runs durable jobs (boolean, default on).",
-							 "Jobs can be queued either way.  A standby never runs them.",
-							 &dsocr_run_jobs, true, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomEnumVariable(
+		"dsocr.run_jobs", "Runs durable jobs (on, remote or off, default on).",
+		"With remote, documents are left to workers that have joined.  Jobs can be queued in any "
+		"case.  A standby never runs them.",
+		&dsocr_run_jobs, DSOCR_RUN_ALL, run_jobs_options, PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("dsocr.runners",
 							"Databases whose jobs run at the same time (count, default 2).",
 							"Each takes one of max_worker_processes while it has jobs.",
@@ -331,6 +342,11 @@ define_job_settings(void)
 		"Time for which ended jobs and their results are kept (min, default 7d).",
 		"Failed jobs are kept until they are queued again or cancelled.", &dsocr_keep_jobs,
 		7 * 24 * 60, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MIN, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"dsocr.worker_lease",
+		"Silence of a remote worker after which others get its jobs (ms, default 1min).",
+		"Workers that join later follow; they say that they work four times in it.",
+		&dsocr_worker_lease, 60 * 1000, 1000, DAY_MS, PGC_SUSET, GUC_UNIT_MS, NULL, NULL, NULL);
 	DefineCustomStringVariable(
 		"dsocr.worker_fingerprint",
 		"Fingerprint of the model that remote workers must have (text, default empty: any).",

@@ -219,6 +219,16 @@ execute_by_index(SPIPlanPtr plan, Datum *values, const char *nulls, bool read_on
 	return rc;
 }
 
+void
+dsocr_jobs_plan_by_index(void)
+{
+	static const char *const off[] = {"enable_bitmapscan", "enable_sort"};
+
+	for (int i = 0; i < lengthof(off); i++)
+		(void) set_config_option(off[i], "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true,
+								 0, false);
+}
+
 int
 dsocr_jobs_execute(DsocrStatement *statement, Datum *values, const char *nulls, bool read_only)
 {

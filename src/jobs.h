@@ -47,6 +47,12 @@ typedef struct DsocrStatement
 extern int dsocr_jobs_execute(DsocrStatement *statement, Datum *values, const char *nulls,
 							  bool read_only);
 
+/*
+ * Until dsocr_jobs_as_before: rows come in the order of an index, instead of
+ * being collected and sorted.
+ */
+extern void dsocr_jobs_plan_by_index(void);
+
 /* To be told to the runner when this transaction commits. */
 extern void dsocr_jobs_note(int priority, int64 first, int64 last);
 extern void dsocr_jobs_note_all(void);

@@ -14,6 +14,11 @@
 #include "backend.h"
 #include "request.h"
 
+/* The build gives it; a build by hand has none. */
+#ifndef DSOCR_VERSION
+#define DSOCR_VERSION "0.1.0"
+#endif
+
 extern int dsocr_cli_ocr(int argc, char **argv);
 extern int dsocr_cli_check(int argc, char **argv);
 extern int dsocr_cli_bench(int argc, char **argv);

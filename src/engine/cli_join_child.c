@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -22,6 +23,16 @@
 
 #define END_PATIENCE_MS 3000
 #define END_STEP_MS 20
+
+/* Passwords of the database are not for who decodes documents. */
+static void
+forget_secrets(void)
+{
+	static const char *const names[] = {"PGPASSWORD", "PGPASSFILE", "PGSSLKEY", "PGSERVICEFILE"};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		(void) unsetenv(names[i]);
+}
 
 bool
 dsocr_join_child_start(DsocrJoinChild *c, char **argv, char *fd_text, size_t fd_size,
@@ -37,6 +48,7 @@ dsocr_join_child_start(DsocrJoinChild *c, char **argv, char *fd_text, size_t fd_
 	c->pid = fork();
 	if (c->pid == 0)
 	{
+		forget_secrets();
 		/* Ctrl-C is for the parent, which lets what is in flight come to its end. */
 		(void) setsid();
 		(void) fcntl(sockets[1], F_SETFD, 0);

@@ -4,38 +4,54 @@
  *		The session of a remote worker in its database.
  *
  * The session holds the worker's claims: when it is gone, all of them are free.
- * So an error that leaves doubt ends the session.
+ * So an error that leaves doubt ends the session, and so does a server that is
+ * silent for longer than the lease, for it does not count on us any more.
  *
  *-------------------------------------------------------------------------
  */
-#include "cli_join.h"
+#include "cli.h"
 
 #include <endian.h>
+#include <errno.h>
 #include <libpq-fe.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "cli_join.h"
 
 #define CHUNK_BYTES (4 << 20)
 #define BYTEA_OID 17
 #define INT4_OID 23
 #define INT8_OID 20
 
-/* Not worth another try without a change: no right, other release, other model. */
-static const char *const final_states[] = {"28", "3D", "42", "0A", "55000"};
+#define JOIN_PATIENCE_MS 60000 /* of the first call, before the lease is known */
+
+/* Not worth another try without a change: no right, no database, other release, other model. */
+static const char *const final_states[] = {"28", "3D", "42", "55000"};
+#define OTHER_RELEASE "0A000"
 
 struct DsocrJoinDb
 {
 	PGconn *connection;
+	int lease_ms;
+	bool lost;
 };
 
-/* An error of libpq or the server in one line. */
+/* An error of libpq or the server, in one line. */
 static bool
 fail(DsocrError *err, DsocrCode code, const char *what, const char *message)
 {
-	int len = (int) strcspn(message, "\n");
+	char line[220];
+	size_t n = 0;
 
-	return dsocr_fail(err, code, "%s: %.*s", what, len > 180 ? 180 : len, message);
+	for (; message[n] != '\0' && n < sizeof(line) - 1; n++)
+		line[n] = message[n] == '\n' ? ' ' : message[n];
+	while (n > 0 && line[n - 1] == ' ')
+		n--;
+	line[n] = '\0';
+	return dsocr_fail(err, code, "%s: %s", what, line);
 }
 
 static DsocrCode
@@ -43,6 +59,8 @@ code_of(const PGresult *result)
 {
 	const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
 
+	if (state != NULL && strcmp(state, OTHER_RELEASE) == 0)
+		return DSOCR_E_MODEL;
 	for (size_t i = 0; state != NULL && i < sizeof(final_states) / sizeof(final_states[0]); i++)
 	{
 		if (strncmp(state, final_states[i], strlen(final_states[i])) == 0)
@@ -51,17 +69,73 @@ code_of(const PGresult *result)
 	return DSOCR_E_IO;
 }
 
-/* A call of up to three binary arguments that gives rows; NULL: *err says why. */
+/* Wait until the socket has something for us, or takes what it did not. */
+static bool
+wait_for_socket(DsocrJoinDb *db, bool write, DsocrError *err)
+{
+	struct pollfd fd = {.fd = PQsocket(db->connection),
+						.events = (short) (POLLIN | (write ? POLLOUT : 0))};
+	int n = poll(&fd, 1, db->lease_ms);
+
+	if (n < 0 && errno == EINTR && dsocr_join_stops <= 1)
+		return true;
+	if (n == 0)
+		return dsocr_fail(err, DSOCR_E_IO, "the server has been silent for %d s",
+						  db->lease_ms / 1000);
+	return n > 0 || dsocr_fail(err, DSOCR_E_IO, "interrupted");
+}
+
+/* What was sent has been answered: the result, or NULL and *err. */
+static PGresult *
+receive(DsocrJoinDb *db, DsocrError *err)
+{
+	PGresult *result;
+	PGresult *more;
+
+	for (;;)
+	{
+		int unsent = PQflush(db->connection);
+
+		if (unsent < 0 || PQconsumeInput(db->connection) == 0)
+		{
+			fail(err, DSOCR_E_IO, "database", PQerrorMessage(db->connection));
+			return NULL;
+		}
+		if (PQisBusy(db->connection) == 0)
+			break;
+		if (!wait_for_socket(db, unsent > 0, err))
+			return NULL;
+	}
+	result = PQgetResult(db->connection);
+	while (result != NULL && (more = PQgetResult(db->connection)) != NULL)
+		PQclear(more);
+	return result;
+}
+
+/* A call of up to four arguments that gives rows, all binary or all text; NULL: *err says why. */
 static PGresult *
 call(DsocrJoinDb *db, const char *query, int n, const Oid *types, const char *const *values,
 	 const int *lengths, DsocrError *err)
 {
-	static const int binary[] = {1, 1, 1};
-	PGresult *result = PQexecParams(db->connection, query, n, types, values, lengths, binary, 1);
+	static const int formats[] = {1, 1, 1, 1};
+	PGresult *result = NULL;
 
+	if (PQsendQueryParams(db->connection, query, n, types, values, lengths,
+						  types != NULL ? formats : NULL, 1) == 0)
+		fail(err, DSOCR_E_IO, "database", PQerrorMessage(db->connection));
+	else
+		result = receive(db, err);
+	if (result == NULL)
+	{
+		db->lost = true;
+		if (err->code == DSOCR_OK)
+			dsocr_fail(err, DSOCR_E_IO, "database: no result");
+		return NULL;
+	}
 	if (PQresultStatus(result) == PGRES_TUPLES_OK)
 		return result;
-	fail(err, code_of(result), "database", PQerrorMessage(db->connection));
+	fail(err, code_of(result), "database", PQresultErrorMessage(result));
+	db->lost |= PQstatus(db->connection) != CONNECTION_OK;
 	PQclear(result);
 	return NULL;
 }
@@ -76,6 +150,16 @@ get_int8(const PGresult *result, int row, int column)
 	return be64toh(v);
 }
 
+static uint32_t
+get_int4(const PGresult *result, int row, int column)
+{
+	uint32_t v = 0;
+
+	if (PQgetlength(result, row, column) == sizeof(v))
+		memcpy(&v, PQgetvalue(result, row, column), sizeof(v));
+	return be32toh(v);
+}
+
 static void
 ignore_notice(void *arg, const char *message)
 {
@@ -86,18 +170,17 @@ static bool
 begin(DsocrJoinDb *db, const DsocrModelInfo *info, DsocrError *err)
 {
 	char protocol[16];
-	const char *values[] = {protocol, info->fingerprint, info->name};
+	const char *values[] = {protocol, DSOCR_VERSION, info->fingerprint, info->name};
 	PGresult *result;
-	bool ok;
 
 	snprintf(protocol, sizeof(protocol), "%d", DSOCR_PROTOCOL_VERSION);
-	result = PQexecParams(db->connection, "SELECT dsocr_worker_begin($1, $2, $3)", 3, NULL, values,
-						  NULL, NULL, 0);
-	ok = PQresultStatus(result) == PGRES_TUPLES_OK;
-	if (!ok)
-		fail(err, code_of(result), "could not join", PQerrorMessage(db->connection));
+	db->lease_ms = JOIN_PATIENCE_MS;
+	result = call(db, "SELECT dsocr_worker_begin($1, $2, $3, $4)", 4, NULL, values, NULL, err);
+	if (result == NULL)
+		return false;
+	db->lease_ms = (int) get_int4(result, 0, 0);
 	PQclear(result);
-	return ok;
+	return db->lease_ms > 0 || dsocr_fail(err, DSOCR_E_IO, "the server has given no lease");
 }
 
 DsocrJoinDb *
@@ -120,7 +203,7 @@ dsocr_join_db_open(const char *conninfo, const DsocrModelInfo *info, DsocrError 
 		return NULL;
 	}
 	PQsetNoticeProcessor(db->connection, ignore_notice, NULL);
-	if (!begin(db, info, err))
+	if (PQsetnonblocking(db->connection, 1) != 0 || !begin(db, info, err))
 	{
 		dsocr_join_db_close(db);
 		return NULL;
@@ -143,6 +226,12 @@ dsocr_join_db_socket(const DsocrJoinDb *db)
 	return PQsocket(db->connection);
 }
 
+int
+dsocr_join_db_lease(const DsocrJoinDb *db)
+{
+	return db->lease_ms;
+}
+
 bool
 dsocr_join_db_lost(DsocrJoinDb *db)
 {
@@ -151,7 +240,7 @@ dsocr_join_db_lost(DsocrJoinDb *db)
 
 /* Put the document behind the head of the frame. */
 static bool
-fetch(DsocrJoinDb *db, DsocrJoinJob *job, uint64_t bytes, DsocrError *err)
+fetch(DsocrJoinDb *db, DsocrJoinGiven *job, uint64_t bytes, DsocrError *err)
 {
 	static const Oid types[] = {INT8_OID, INT8_OID, INT4_OID};
 	uint64_t id = htobe64(job->id);
@@ -184,7 +273,7 @@ fetch(DsocrJoinDb *db, DsocrJoinJob *job, uint64_t bytes, DsocrError *err)
 
 /* A frame of a request, of this job and of the right length? */
 static bool
-check_frame(const DsocrJoinJob *job, uint64_t bytes, DsocrError *err)
+check_frame(const DsocrJoinGiven *job, uint64_t bytes, DsocrError *err)
 {
 	DsocrFrameHeader h;
 
@@ -200,7 +289,7 @@ check_frame(const DsocrJoinJob *job, uint64_t bytes, DsocrError *err)
 }
 
 int
-dsocr_join_db_claim(DsocrJoinDb *db, int n, DsocrJoinJob *jobs, DsocrError *err)
+dsocr_join_db_claim(DsocrJoinDb *db, int n, DsocrJoinGiven *jobs, DsocrError *err)
 {
 	static const Oid types[] = {INT4_OID};
 	uint32_t wanted = htobe32((uint32_t) n);
@@ -232,13 +321,28 @@ dsocr_join_db_claim(DsocrJoinDb *db, int n, DsocrJoinJob *jobs, DsocrError *err)
 	return -1;
 }
 
+int
+dsocr_join_db_keep(DsocrJoinDb *db, int n, uint64_t *ids, DsocrError *err)
+{
+	PGresult *result = call(db, "SELECT * FROM dsocr_worker_keep()", 0, NULL, NULL, NULL, err);
+	int got;
+
+	if (result == NULL)
+		return -1;
+	got = PQntuples(result) < n ? PQntuples(result) : n;
+	for (int i = 0; i < got; i++)
+		ids[i] = get_int8(result, i, 0);
+	PQclear(result);
+	return got;
+}
+
 static DsocrJoinWritten
 written(DsocrJoinDb *db, PGresult *result)
 {
 	bool busy;
 
 	if (result == NULL)
-		return PQstatus(db->connection) == CONNECTION_OK ? DSOCR_JOIN_REFUSED : DSOCR_JOIN_LOST;
+		return db->lost ? DSOCR_JOIN_LOST : DSOCR_JOIN_REFUSED;
 	busy = PQgetlength(result, 0, 0) == 1 && PQgetvalue(result, 0, 0)[0] == 0;
 	PQclear(result);
 	return busy ? DSOCR_JOIN_BUSY : DSOCR_JOIN_WRITTEN;

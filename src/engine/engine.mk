@@ -50,7 +50,7 @@ $(BUILD)/dsocr-engine: $(ENGINE_CLI_OBJ) $(BUILD)/libengine.a
 	$(ENGINE_CC) $(ENGINE_CFLAGS) -o $@ $^ $(ENGINE_LIBS) $(PQ_LIBS)
 
 $(BUILD)/src/engine/main.o $(BUILD)/src/engine/cli_join.o $(BUILD)/src/engine/cli_join_db.o: \
-	ENGINE_CFLAGS += $(PQ_CFLAGS)
+	ENGINE_CFLAGS += $(PQ_CFLAGS) -DDSOCR_VERSION='"$(DSOCR_VERSION)"'
 
 $(BUILD)/libengine.a: $(ENGINE_LIB_OBJ)
 	rm -f $@

@@ -15,11 +15,6 @@
 #include <string.h>
 #include <unistd.h>
 
-/* The build gives it; a build by hand has none. */
-#ifndef DSOCR_VERSION
-#define DSOCR_VERSION "0.1.0"
-#endif
-
 typedef struct Command
 {
 	const char *name;

@@ -4,50 +4,28 @@ use strict;
 use warnings;
 
 use Dsocr;
+use DsocrJoin;
 use DsocrSql;
-use IPC::Run;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
 stub_environment('latency=0');
-my $node = new_server('join_failures', conf => <<'END');
-dsocr.run_jobs = off
+my $node = new_server('join_failures', pages => 'stub', conf => <<'END');
+dsocr.run_jobs = remote
 dsocr.retry_delay = 100ms
 dsocr.max_attempts = 2
 END
-plan(skip_all => 'built without libpq') if `dsocr-engine help` !~ /^  join /m;
+plan(skip_all => 'built without libpq') unless can_join();
 my $dir = $node->basedir;
 
-sub start_worker
-{
-	my (@options) = @_;
-	my $log = PostgreSQL::Test::Utils::tempdir_short() . '/worker';
-	my $worker = { log => $log };
-
-	$worker->{run} = IPC::Run::start(
-		[
-			'dsocr-engine', 'join', '--engine', $ENV{DSOCR_STUB_ENGINE},
-			'--model', "$dir/model-a", @options, $node->connstr('postgres')
-		],
-		'>', $log, '2>&1');
-	$worker->{pid} = $worker->{run}{KIDS}[0]{PID};
-	return $worker;
-}
-
-sub end_worker
-{
-	my ($worker, $signal) = @_;
-	kill $signal, $worker->{pid} if $signal;
-	$worker->{run}->finish;
-	return $? >> 8;
-}
+my $conninfo = $node->connstr('postgres');
 
 sub job { my ($commands) = @_; return sql($node, 'SELECT dsocr_enqueue(' . image($commands) . ')'); }
 sub state_of { my ($job) = @_; return sql($node, "SELECT state || ' ' || attempts || coalesce(' ' || sqlstate, '') FROM dsocr.jobs WHERE id = $job"); }
 sub ended { my ($job) = @_; wait_until(sub { state_of($job) !~ /^(queued|delayed)/ }, 30); return state_of($job); }
 
 # by the kind of error
-my $worker = start_worker();
+my $worker = start_worker($node, $conninfo);
 is(ended(job('error=1:no image')), 'failed 1 22P03', 'a bad document fails at once');
 is(ended(job('error=3:too long')), 'failed 1 54000', 'so does one that does not fit');
 is(ended(job('error=10:a bug')), 'failed 2 XX000', 'others get all their attempts');
@@ -89,13 +67,13 @@ is(state_of($slow), 'done 1', 'and what it had is written');
 
 # so many and no more
 my @jobs = map { job("text=$_") } 1 .. 5;
-is(end_worker(start_worker('--max', '3')), 0, 'ended after some');
-is(sql($node, 'SELECT count(*) FROM dsocr.job_queue'), '2', 'the others wait');
+is(end_worker(start_worker($node, $conninfo, '--max', '3')), 0, 'ended after some');
+is(sql($node, 'SELECT count(*) FROM dsocr.job_queue'), '2', 'the others wait') or diag sql($node, 'SELECT * FROM dsocr.jobs');
 
 # side by side with the runner of the server: nothing is read twice
 sql($node, 'SELECT t.reset()');
 sql($node, q{SELECT count(dsocr_enqueue(convert_to('STUB:text=n' || g, 'UTF8'))) FROM generate_series(1, 3998) AS g});
-my @workers = map { start_worker('--in-flight', '16') } 1, 2;
+my @workers = map { start_worker($node, $conninfo, '--in-flight', '16') } 1, 2;
 sql($node, q{ALTER SYSTEM SET dsocr.run_jobs = on});
 sql($node, q{SELECT pg_reload_conf()});
 ok(wait_until(sub { sql($node, 'SELECT count(*) FROM dsocr.job_queue') eq '0' }, 60), 'drained');

@@ -1,0 +1,206 @@
+/*-------------------------------------------------------------------------
+ *
+ * cli_join_work.c
+ *		What a remote worker asks of its database, and when.
+ *
+ * The server takes the jobs of a session back that has been silent for the
+ * time of its lease, so we say that we work four times in it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "cli_join.h"
+
+#define CLAIM_AT_ONCE 16  /* documents are fetched before the next look at the engine */
+#define FIRST_IDLE_MS 100 /* between two looks for jobs where there are none; doubles */
+#define LONGEST_IDLE_MS 2000
+#define BUSY_PAUSE_MS 200 /* before a locked row is written again */
+#define KEEP_MS 2000	  /* between two looks for jobs that were cancelled */
+
+void
+dsocr_join_lose_db(DsocrJoin *j, const DsocrError *err)
+{
+	dsocr_join_say("lost the database with %d jobs: %s", dsocr_join_open_jobs(&j->jobs),
+				   err->message[0] ? err->message : "the session has ended");
+	dsocr_join_db_close(j->db);
+	j->db = NULL;
+	for (int i = 0; i < DSOCR_JOIN_MAX_JOBS; i++)
+	{
+		DsocrJoinJob *job = &j->jobs.jobs[i];
+
+		if (job->state == DSOCR_JOB_READING)
+			dsocr_join_cancel_reading(j, job);
+		else if (job->state == DSOCR_JOB_WAITING || job->state == DSOCR_JOB_ANSWERED)
+			dsocr_join_drop(&j->jobs, job);
+	}
+	dsocr_join_pause(&j->db_pause, DSOCR_JOIN_FIRST_PAUSE_MS, DSOCR_JOIN_LONGEST_PAUSE_MS);
+}
+
+void
+dsocr_join_connect(DsocrJoin *j)
+{
+	DsocrError err = {0};
+
+	if (j->db != NULL || !j->child.ready || dsocr_join_stops > 0 ||
+		dsocr_join_is_paused(&j->db_pause))
+		return;
+	j->db = dsocr_join_db_open(j->conninfo, &j->info, &err);
+	if (j->db != NULL)
+	{
+		dsocr_join_say("joined the database with model %s (%s) on %s", j->info.name,
+					   j->info.fingerprint, j->info.device);
+		j->db_pause = (DsocrJoinPause){0};
+		j->idle = (DsocrJoinPause){0};
+		j->was_joined = true;
+		j->kept = dsocr_join_now();
+		return;
+	}
+	dsocr_join_say("%s", err.message);
+	/* what has worked once may be a matter of time: rights, a database that is restored */
+	if (err.code == DSOCR_E_MODEL || (err.code == DSOCR_E_ARGUMENT && !j->was_joined))
+		j->status = DSOCR_JOIN_TURNED_AWAY;
+	dsocr_join_pause(&j->db_pause, DSOCR_JOIN_FIRST_PAUSE_MS, DSOCR_JOIN_LONGEST_PAUSE_MS);
+}
+
+/* ---- jobs come ---- */
+
+bool
+dsocr_join_can_claim(const DsocrJoin *j)
+{
+	/* an orphan's number could come back while the engine still has it */
+	return j->db != NULL && dsocr_join_stops == 0 && !dsocr_join_is_paused(&j->idle) &&
+		   j->jobs.counts[DSOCR_JOB_ORPHAN] == 0 && dsocr_join_open_jobs(&j->jobs) < j->in_flight &&
+		   (j->max == 0 || j->taken < j->max);
+}
+
+void
+dsocr_join_claim(DsocrJoin *j)
+{
+	DsocrJoinGiven given[CLAIM_AT_ONCE];
+	DsocrError err = {0};
+	int n = j->in_flight - dsocr_join_open_jobs(&j->jobs);
+	int got;
+
+	if (!dsocr_join_can_claim(j))
+		return;
+	if (j->max > 0 && j->max - j->taken < n)
+		n = (int) (j->max - j->taken);
+	n = n < CLAIM_AT_ONCE ? n : CLAIM_AT_ONCE;
+	got = dsocr_join_db_claim(j->db, n, given, &err);
+	if (got < 0)
+	{
+		dsocr_join_lose_db(j, &err);
+		return;
+	}
+	for (int i = 0; i < got; i++)
+	{
+		DsocrJoinJob *job = dsocr_join_find(&j->jobs, DSOCR_JOB_FREE, 0);
+
+		job->id = given[i].id;
+		job->frame = given[i].frame;
+		dsocr_join_set_state(&j->jobs, job, DSOCR_JOB_WAITING);
+	}
+	j->taken += got;
+	/* with jobs in flight there may be no room for more, rather than none */
+	j->nothing_left = got == 0 && dsocr_join_open_jobs(&j->jobs) == 0;
+	if (got == 0)
+		dsocr_join_pause(&j->idle, FIRST_IDLE_MS, LONGEST_IDLE_MS);
+	else
+		j->idle = (DsocrJoinPause){0};
+}
+
+/* ---- jobs are kept ---- */
+
+int64_t
+dsocr_join_keep_at(const DsocrJoin *j)
+{
+	int often = dsocr_join_db_lease(j->db) / 4;
+
+	/* with jobs in flight also to learn which were cancelled */
+	return j->kept + (dsocr_join_open_jobs(&j->jobs) > 0 && often > KEEP_MS ? KEEP_MS : often);
+}
+
+/* Nobody wants it any more. */
+static void
+give_up(DsocrJoin *j, uint64_t id)
+{
+	DsocrJoinJob *job;
+
+	if ((job = dsocr_join_find(&j->jobs, DSOCR_JOB_READING, id)) != NULL)
+		dsocr_join_cancel_reading(j, job);
+	else if ((job = dsocr_join_find(&j->jobs, DSOCR_JOB_WAITING, id)) != NULL ||
+			 (job = dsocr_join_find(&j->jobs, DSOCR_JOB_ANSWERED, id)) != NULL)
+		dsocr_join_drop(&j->jobs, job);
+}
+
+void
+dsocr_join_keep(DsocrJoin *j)
+{
+	uint64_t ids[DSOCR_JOIN_MAX_JOBS];
+	DsocrError err = {0};
+	int n;
+
+	if (j->db == NULL || dsocr_join_now() < dsocr_join_keep_at(j))
+		return;
+	n = dsocr_join_db_keep(j->db, DSOCR_JOIN_MAX_JOBS, ids, &err);
+	j->kept = dsocr_join_now();
+	if (n < 0)
+		dsocr_join_lose_db(j, &err);
+	for (int i = 0; i < n; i++)
+		give_up(j, ids[i]);
+}
+
+/* ---- jobs go ---- */
+
+/* What the server could not write is a failed attempt; when that cannot be written, nobody's. */
+static void
+take_refusal(DsocrJoin *j, DsocrJoinJob *job, const DsocrError *why)
+{
+	DsocrError err = {0};
+
+	dsocr_join_say("job %llu: %s", (unsigned long long) job->id, why->message);
+	if (!job->refused)
+	{
+		job->refused = true;
+		dsocr_join_fail_job(&j->jobs, job, DSOCR_E_INTERNAL, why->message);
+		return;
+	}
+	if (dsocr_join_db_release(j->db, job->id, &err) == DSOCR_JOIN_LOST)
+		dsocr_join_lose_db(j, &err);
+	else
+		dsocr_join_drop(&j->jobs, job);
+}
+
+static void
+write_job(DsocrJoin *j, DsocrJoinJob *job)
+{
+	DsocrError err = {0};
+
+	switch (dsocr_join_db_finish(j->db, job->id, job->answer.data, job->answer.len, &err))
+	{
+		case DSOCR_JOIN_WRITTEN:
+			j->written++;
+			dsocr_join_drop(&j->jobs, job);
+			break;
+		case DSOCR_JOIN_BUSY:
+			job->not_before = dsocr_join_now() + BUSY_PAUSE_MS;
+			break;
+		case DSOCR_JOIN_REFUSED:
+			take_refusal(j, job, &err);
+			break;
+		case DSOCR_JOIN_LOST:
+			dsocr_join_lose_db(j, &err);
+			break;
+	}
+}
+
+void
+dsocr_join_write(DsocrJoin *j)
+{
+	int64_t now = dsocr_join_now();
+
+	for (int i = 0; i < DSOCR_JOIN_MAX_JOBS && j->db != NULL; i++)
+	{
+		if (j->jobs.jobs[i].state == DSOCR_JOB_ANSWERED && j->jobs.jobs[i].not_before <= now)
+			write_job(j, &j->jobs.jobs[i]);
+	}
+}
