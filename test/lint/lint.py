@@ -82,7 +82,7 @@ def rule_includes(f, rules, headers):
         if not m:
             continue
         quoted, name = m.group(1) == '"', m.group(2)
-        if engine and re.match(r"(postgres|c\.h|libpq|utils/|storage/|access/|nodes/|fmgr)", name):
+        if engine and re.match(r"(postgres|c\.h|libpq/|utils/|storage/|access/|nodes/|fmgr)", name):
             f.report(number, "includes", f"the engine must not include PostgreSQL's {name}")
         if not quoted or not name.endswith(".h"):
             continue
@@ -220,7 +220,7 @@ VERSIONS = {
     "Makefile": r"^DSOCR_VERSION = (\S+)",
     "dsocr.control": r"^default_version = '(.+)'",
     "src/dsocr.h": r'#define DSOCR_VERSION "(.+)"',
-    "src/engine/main.c": r'#define DSOCR_VERSION "(.+)"',
+    "src/engine/cli.h": r'#define DSOCR_VERSION "(.+)"',
     "META.json": r'"version": "([^"]+)"',
     "CHANGELOG.md": r"^## (\S+)",
 }
