@@ -116,6 +116,10 @@ check-tap: server-copy $(BUILD)/stub_engine $(BUILD)/stub_pages $(MAKE_INPUTS) g
 		DSOCR_EMULATED='$(abspath $(BUILD))/cuda_emu/dsocr_cuda.so' \
 		DSOCR_PROVE_FLAGS='$(PROVE_FLAGS)' test/t/run $(BUILD)/stub_engine $(TAP)
 
+# Pages a second through SQL beside those of the engine alone: BENCH_PAGES, BENCH_ROUNDS.
+bench-sql:
+	@$(MAKE) --no-print-directory check-tap TAP=test/bench/bench_sql.pl
+
 # Without the CUDA backend: tests name the emulated one, and compiling takes minutes.
 server-copy:
 	@$(MAKE) --no-print-directory CUDA=no all
