@@ -40,13 +40,13 @@ DECLARE
 	same text;
 BEGIN
 	SELECT c.conrelid, string_agg(format('($1).%I', h.attname), ', ' ORDER BY k.o), string_agg(format('%I', e.attname), ', ' ORDER BY k.o),
-		string_agg(format('e.%I = ($1).%I', e.attname, h.attname), ' AND ')
+		@extschema@.dsocr_link(c.oid, '($1)', 'e')
 	INTO elements, here, there, same
 	FROM pg_constraint c CROSS JOIN unnest(c.conkey, c.confkey) WITH ORDINALITY AS k(e, h, o)
 		JOIN pg_attribute e ON e.attrelid = c.conrelid AND e.attnum = k.e
 		JOIN pg_attribute h ON h.attrelid = c.confrelid AND h.attnum = k.h
 	WHERE c.contype = 'f' AND c.conname = TG_ARGV[0] AND c.confrelid = COALESCE(pg_partition_root(TG_RELID)::oid, TG_RELID)
-	GROUP BY c.conrelid;
+	GROUP BY c.oid, c.conrelid;
 	IF elements IS NULL THEN	-- it was dropped
 		RETURN NULL;
 	END IF;
@@ -146,10 +146,7 @@ BEGIN
 	SELECT * INTO a FROM @extschema@.dsocr_attached(source, image_column);
 	layouts := CASE WHEN a.side_columns ? 'layout' THEN a.side ELSE source END;
 	side_name := CASE WHEN layouts = source THEN 's' ELSE 'l' END;
-	SELECT c.conrelid, (SELECT string_agg(format('e.%I = %I.%I', f.attname, side_name, r.attname), ' AND ')
-			FROM unnest(c.conkey, c.confkey) AS k(f, r)
-				JOIN pg_attribute f ON f.attrelid = c.conrelid AND f.attnum = k.f
-				JOIN pg_attribute r ON r.attrelid = c.confrelid AND r.attnum = k.r)
+	SELECT c.conrelid, @extschema@.dsocr_link(c.oid, side_name, 'e')
 	INTO elements, links
 	FROM pg_trigger t JOIN pg_constraint c ON c.contype = 'f' AND c.confrelid = layouts
 		AND c.conname = split_part(encode(t.tgargs, 'escape'), '\000', 1)
@@ -165,8 +162,7 @@ BEGIN
 		'FROM %s AS e JOIN %s AS %I ON %s%s WHERE true%s%s%s ORDER BY %s, e.element_page, e.element LIMIT %L',
 		(SELECT string_agg(format('%L, s.%I', k, k), ', ') FROM unnest(a.keys) AS k),
 		elements, layouts, side_name, links,
-		CASE WHEN layouts = source THEN '' ELSE format(' JOIN %s AS s ON %s', source,
-			(SELECT string_agg(format('l.%I = s.%I', q, k), ' AND ') FROM unnest(a.side_keys, a.keys) AS u(q, k))) END,
+		CASE WHEN layouts = source THEN '' ELSE format(' JOIN %s AS s ON %s', source, @extschema@.dsocr_link(a.side_link, 's', 'l')) END,
 		CASE WHEN region IS NOT NULL THEN format(' AND e.place OPERATOR(pg_catalog.&&) %L::pg_catalog.box AND pg_catalog.point(e.place) OPERATOR(pg_catalog.<@) %L::pg_catalog.box', region, region) END,
 		CASE WHEN what IS NOT NULL THEN format(' AND pg_catalog.to_tsvector(%L::pg_catalog.regconfig, e.content) OPERATOR(pg_catalog.@@) %L::pg_catalog.tsquery',
 			a.language, @extschema@.dsocr_tsquery(a.language::regconfig, what)) END,

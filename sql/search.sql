@@ -24,13 +24,15 @@ COMMENT ON FUNCTION @extschema@.dsocr_words(pg_catalog.jsonb) IS
 
 /*
  * What people type into a search box, as of websearch_to_tsquery, and word*
- * for all words that begin so.
+ * for all words that begin so.  Time grows with the third power of the words of
+ * a query, in ts_headline, so there is a limit to them.
  */
 CREATE FUNCTION @extschema@.dsocr_tsquery(language pg_catalog.regconfig, query pg_catalog.text)
 RETURNS pg_catalog.tsquery
 LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 SET standard_conforming_strings = on
+SET client_min_messages = warning
 AS $f$
 DECLARE
 	part text;
@@ -39,34 +41,46 @@ DECLARE
 	all_of tsquery;
 	any_of tsquery;
 	either bool := false;
+	words int4;
 BEGIN
-	IF query !~ '[^\s"*]\*(\s|$)' THEN
-		RETURN websearch_to_tsquery(language, query);
+	IF octet_length(query) > 4096 THEN
+		RAISE 'query is too long' USING ERRCODE = '54000', DETAIL = format('It has %s bytes, the limit is 4096.', octet_length(query));
 	END IF;
-	FOR part IN SELECT m[1] FROM regexp_matches(query, '(-?"[^"]*"?|[^\s"]+)', 'g') AS m LOOP
-		IF lower(part) = 'or' AND all_of IS NOT NULL THEN
-			either := true;
-			CONTINUE;
-		END IF;
-		word := ltrim(part, '-');
-		IF word LIKE '_%*' AND word NOT LIKE '"%' THEN
-			word := rtrim(word, '*');
-			one := to_tsquery(language, '''' || replace(replace(word, '\', '\\'), '''', '''''') || ''':*');
-		ELSE
-			one := websearch_to_tsquery(language, word);
-		END IF;
-		IF part LIKE '-%' THEN
-			one := !! one;
-		END IF;
-		IF either THEN
-			any_of := CASE WHEN any_of IS NULL THEN all_of ELSE any_of || all_of END;
-			all_of := one;
-			either := false;
-		ELSE
-			all_of := CASE WHEN all_of IS NULL THEN one ELSE all_of && one END;
-		END IF;
-	END LOOP;
-	RETURN CASE WHEN any_of IS NULL THEN all_of ELSE any_of || all_of END;
+	-- many in a row are more than the parser can bear
+	query := regexp_replace(query, '(^|\s)-[-\s]*-', '\1-', 'g');
+	IF query !~ '[^\s"*]\*(\s|$)' THEN
+		all_of := websearch_to_tsquery(language, query);
+	ELSE
+		FOR part IN SELECT m[1] FROM regexp_matches(query, '(-?"[^"]*"?|[^\s"]+)', 'g') AS m LOOP
+			IF lower(part) = 'or' AND all_of IS NOT NULL THEN
+				either := true;
+				CONTINUE;
+			END IF;
+			word := ltrim(part, '-');
+			IF word LIKE '_%*' AND word NOT LIKE '"%' THEN
+				word := rtrim(word, '*');
+				one := to_tsquery(language, '''' || replace(replace(word, '\', '\\'), '''', '''''') || ''':*');
+			ELSE
+				one := websearch_to_tsquery(language, word);
+			END IF;
+			IF part LIKE '-%' THEN
+				one := !! one;
+			END IF;
+			IF either THEN
+				any_of := CASE WHEN any_of IS NULL THEN all_of ELSE any_of || all_of END;
+				all_of := one;
+				either := false;
+			ELSE
+				all_of := CASE WHEN all_of IS NULL THEN one ELSE all_of && one END;
+			END IF;
+		END LOOP;
+		all_of := CASE WHEN any_of IS NULL THEN all_of ELSE any_of || all_of END;
+	END IF;
+	words := (numnode(all_of) + 1) / 2;
+	IF words > 100 THEN
+		RAISE 'query has too many words' USING ERRCODE = '54000', DETAIL = format('It has %s words, the limit is 100.', words);
+	END IF;
+	RETURN all_of;
 END
 $f$;
 
@@ -88,7 +102,7 @@ SET search_path = pg_catalog, pg_temp
 SET standard_conforming_strings = on
 AS $f$
 	-- words and phrases that must be there; words of a phrase count only beside each other
-	WITH unit AS (
+	WITH unit AS MATERIALIZED (
 		SELECT u[1]::tsquery AS whole,
 			(SELECT string_agg(l[1], ' | ')::tsquery
 				FROM regexp_matches(u[1], $r$('(?:[^'\\]|''|\\.)*'(?::[*A-D]+)?)$r$, 'g') AS l) AS words,
@@ -96,16 +110,21 @@ AS $f$
 				FROM regexp_matches(u[1], '<(-|\d+)>', 'g') AS d) AS span
 		FROM regexp_matches(querytree(query),
 			$r$('(?:[^'\\]|''|\\.)*'(?::[*A-D]+)?(?: <(?:-|\d+)> '(?:[^'\\]|''|\\.)*'(?::[*A-D]+)?)*)$r$, 'g') AS u
+	), asked AS MATERIALIZED (
+		SELECT string_agg(u.words::text, ' | ')::tsquery AS any_word,
+			string_agg(u.words::text, ' | ') FILTER (WHERE u.span = 0)::tsquery AS single
+		FROM unit AS u
 	), word AS MATERIALIZED (
-		SELECT w.page, w.ord, w.word, w.box, w.width, w.height, to_tsvector(language, w.word) AS lexemes,
-			row_number() OVER (PARTITION BY w.page ORDER BY w.n)::int4 AS n
+		SELECT w.page, w.ord, w.word, w.box, w.width, w.height, row_number() OVER (PARTITION BY w.page ORDER BY w.n)::int4 AS n
 		FROM @extschema@.dsocr_words(layout) WITH ORDINALITY AS w(page, ord, line, word, box, width, height, n)
 	), line AS MATERIALIZED (
+		-- pages without any of the words are not looked at word by word
 		SELECT w.page, array_agg(w.word ORDER BY w.n) AS words FROM word AS w GROUP BY w.page
+		HAVING to_tsvector(language, string_agg(w.word, ' ' ORDER BY w.n)) @@ (SELECT a.any_word FROM asked AS a)
 	), hit AS (
-		SELECT w.* FROM word AS w JOIN line AS l USING (page)
-		WHERE EXISTS (SELECT FROM unit AS u WHERE w.lexemes @@ u.words
-			AND (u.span = 0 OR to_tsvector(language, array_to_string(l.words[w.n - u.span : w.n + u.span], ' ')) @@ u.whole))
+		SELECT w.* FROM line AS l JOIN word AS w USING (page) CROSS JOIN asked AS a CROSS JOIN LATERAL to_tsvector(language, w.word) AS lexemes
+		WHERE lexemes @@ a.single OR EXISTS (SELECT FROM unit AS u WHERE u.span > 0 AND lexemes @@ u.words
+			AND to_tsvector(language, array_to_string(l.words[w.n - u.span : w.n + u.span], ' ')) @@ u.whole)
 	)
 	SELECT h.page,
 		jsonb_agg(jsonb_build_object('ord', h.ord, 'text', h.word, 'box', jsonb_build_array(
@@ -143,6 +162,28 @@ $f$;
 COMMENT ON FUNCTION @extschema@.dsocr_snippet(pg_catalog.text, pg_catalog.tsquery, pg_catalog.regconfig, pg_catalog.text, pg_catalog.text, pg_catalog.bool) IS
 'a piece of a text around the words of a query, which are marked; safe to put into HTML unless escape_html is false';
 
+/*
+ * How rows of two tables belong together by a foreign key, with the operators
+ * that it goes by: rows of the first, named pk here, have the primary key.
+ */
+CREATE FUNCTION @extschema@.dsocr_link(link pg_catalog.oid, pk pg_catalog.text, fk pg_catalog.text)
+RETURNS pg_catalog.text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+SET quote_all_identifiers = off
+AS $f$
+	SELECT string_agg(format('%s.%I OPERATOR(%I.%s) %s.%I', pk, r.attname, n.nspname, o.oprname, fk, f.attname), ' AND ' ORDER BY k.o)
+	FROM pg_constraint AS c CROSS JOIN unnest(c.conkey, c.confkey, c.conpfeqop) WITH ORDINALITY AS k(f, r, op, o)
+		JOIN pg_attribute AS f ON f.attrelid = c.conrelid AND f.attnum = k.f
+		JOIN pg_attribute AS r ON r.attrelid = c.confrelid AND r.attnum = k.r
+		JOIN pg_operator AS o ON o.oid = k.op
+		JOIN pg_namespace AS n ON n.oid = o.oprnamespace
+	WHERE c.oid = link
+$f$;
+
+COMMENT ON FUNCTION @extschema@.dsocr_link(pg_catalog.oid, pg_catalog.text, pg_catalog.text) IS
+'part of dsocr_search: the condition by which rows belong together by a foreign key';
+
 -- The columns and tables of an attachment, by what its triggers say.
 CREATE FUNCTION @extschema@.dsocr_attached(
 	source pg_catalog.regclass,
@@ -150,8 +191,8 @@ CREATE FUNCTION @extschema@.dsocr_attached(
 	OUT columns pg_catalog.jsonb,
 	OUT side pg_catalog.regclass,
 	OUT side_columns pg_catalog.jsonb,
+	OUT side_link pg_catalog.oid,
 	OUT keys pg_catalog.name[],
-	OUT side_keys pg_catalog.name[],
 	OUT language pg_catalog.text)
 RETURNS pg_catalog.record
 LANGUAGE plpgsql STABLE
@@ -188,11 +229,8 @@ BEGIN
 			FROM unnest(t.tgattr::int2[]) WITH ORDINALITY AS u(n, o)
 				JOIN unnest(string_to_array(split_part(encode(t.tgargs, 'escape'), '\000', 1), ' ')) WITH ORDINALITY AS w(part, o) USING (o)
 				JOIN pg_attribute a ON a.attrelid = t.tgrelid AND a.attnum = u.n),
-		(SELECT array_agg(f.attname ORDER BY array_position(keys, r.attname))
-			FROM unnest(c.conkey, c.confkey) AS k(f, r)
-				JOIN pg_attribute f ON f.attrelid = c.conrelid AND f.attnum = k.f
-				JOIN pg_attribute r ON r.attrelid = c.confrelid AND r.attnum = k.r)
-	INTO side, side_columns, side_keys
+		c.oid
+	INTO side, side_columns, side_link
 	FROM pg_trigger t JOIN pg_constraint c ON c.conrelid = t.tgrelid AND c.contype = 'f' AND c.confrelid = source
 		JOIN pg_class o ON o.oid = source JOIN pg_class b ON b.oid = t.tgrelid
 	WHERE t.tgname = attachment AND t.tgfoid = '@extschema@.dsocr_attach_side()'::regprocedure
@@ -296,8 +334,7 @@ BEGIN
 		COALESCE(vector, format('pg_catalog.to_tsvector(%s, %s)', spoken, text_part)), asked,
 		COALESCE(text_part, 'NULL::pg_catalog.text'), COALESCE(layout_part, 'NULL::pg_catalog.jsonb'), asked, spoken,
 		source,
-		CASE WHEN by_page THEN format(' JOIN %s AS p ON %s', a.side,
-			(SELECT string_agg(format('p.%I = s.%I', q, k), ' AND ') FROM unnest(a.side_keys, a.keys) AS u(q, k))) END,
+		CASE WHEN by_page THEN format(' JOIN %s AS p ON %s', a.side, @extschema@.dsocr_link(a.side_link, 's', 'p')) END,
 		found_in,
 		(SELECT string_agg(format('s.%I', k), ', ') FROM unnest(a.keys) AS k) || CASE WHEN by_page THEN ', 2' ELSE '' END,
 		max_rows, COALESCE(skip_rows, 0));
@@ -339,8 +376,14 @@ BEGIN
 	RETURN QUERY EXECUTE 'SELECT f.key, COALESCE(f.page, h.page), f.rank, '
 		'@extschema@.dsocr_snippet(COALESCE(f.content, (SELECT string_agg(e.content, chr(10)) FROM @extschema@.dsocr_elements(f.layout, f.page) AS e)), '
 		'f.query, f.language, $1, $2, $3), h.boxes, h.width, h.height '
-		'FROM (' || statement || ') AS f LEFT JOIN LATERAL (SELECT b.* FROM @extschema@.dsocr_hits(f.layout, f.query, f.language) AS b '
-		'WHERE f.page IS NULL OR b.page = f.page ORDER BY b.page LIMIT 1) AS h ON true ORDER BY f.rank DESC, f.key, f.page'
+		'FROM (' || statement || ') AS f LEFT JOIN LATERAL ('
+			-- of long documents only the pages up to the first that has a hit are taken apart
+			'SELECT CASE WHEN l.one ? ''page'' THEN b.page ELSE l.n::int4 END AS page, b.boxes, b.width, b.height '
+			'FROM jsonb_array_elements(CASE WHEN jsonb_typeof(f.layout -> ''pages'') = ''array'' THEN f.layout -> ''pages'' '
+				'WHEN f.layout IS NULL THEN ''[]'' ELSE jsonb_build_array(f.layout) END) WITH ORDINALITY AS l(one, n) '
+			'CROSS JOIN LATERAL @extschema@.dsocr_hits(l.one, f.query, f.language) AS b '
+			'WHERE f.page IS NULL OR f.page::text = COALESCE(l.one ->> ''page'', l.n::text) LIMIT 1) AS h ON true '
+		'ORDER BY f.rank DESC, f.key, f.page'
 		USING start_mark, stop_mark, escape_html;
 END
 $f$;
