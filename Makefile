@@ -70,6 +70,7 @@ help:
 	@echo 'make check-unit      unit tests of the engine'
 	@echo 'make check-golden    reference data of the official model code'
 	@echo 'make check-synth     the same for a model of full size: 8 GB of disk'
+	@echo 'make check-callgrind instructions of small work, against stored counts'
 	@echo 'make check-cuda-emu  the CUDA backend, emulated on the host'
 	@echo 'make check-tap       scenarios against servers of their own'
 	@echo 'make check-fuzz      fuzz targets, FUZZ_SECONDS=$(FUZZ_SECONDS) each'

@@ -28,6 +28,16 @@ $(BUILD)/bench/%: test/bench/%.c $(BUILD)/libengine.a
 	@mkdir -p $(@D)
 	$(ENGINE_CC) $(ENGINE_CFLAGS) -o $@ $(filter %.c %.o,$^) $(filter %.a,$^) $(ENGINE_LIBS)
 
+# Counts of instructions against test/bench/counts.txt.  Linked without the
+# library of matrix products, whose instructions are not ours.
+COUNT_COMPILER = gcc-$(shell $(ENGINE_CC) -dumpversion)
+$(BUILD)/bench/count_work: $(BUILD)/kernels/cpu/onednn_none.o
+$(BUILD)/bench/count_work: ENGINE_LIBS := $(filter-out -ldnnl,$(ENGINE_LIBS))
+check-callgrind: $(BUILD)/bench/count_work
+	@test/bench/count $< $(COUNT_COMPILER)
+update-counts: $(BUILD)/bench/count_work
+	@test/bench/count --update $< $(COUNT_COMPILER)
+
 FUZZ_SRC = $(filter-out $(FUZZ_SKIP:%=test/fuzz/fuzz_%.c),$(wildcard test/fuzz/fuzz_*.c))
 FUZZ_BIN = $(patsubst test/fuzz/%.c,build/fuzz/%,$(FUZZ_SRC))
 FUZZ_CC ?= clang-14
@@ -132,4 +142,4 @@ lint:
 format:
 	@test/lint/run --format
 
-.PHONY: check-unit check-golden check-synth check-fuzz check-tap server-copy build-unit build-shared build-fuzz golden inputs-table lint format
+.PHONY: check-unit check-golden check-synth check-callgrind update-counts check-fuzz check-tap server-copy build-unit build-shared build-fuzz golden inputs-table lint format
