@@ -60,6 +60,7 @@ CREATE FUNCTION @extschema@.dsocr_stats(
 	OUT failed pg_catalog.int8,
 	OUT cancelled pg_catalog.int8,
 	OUT retried pg_catalog.int8,
+	OUT cache_hits pg_catalog.int8,
 	OUT image_tokens pg_catalog.int8,
 	OUT text_tokens pg_catalog.int8,
 	OUT waited_ms pg_catalog.float8,
@@ -88,13 +89,16 @@ CREATE FUNCTION @extschema@.dsocr_status(
 	OUT waiting pg_catalog.int4,
 	OUT queue_memory pg_catalog.int8,
 	OUT queue_memory_used pg_catalog.int8,
-	OUT model pg_catalog.text)
+	OUT model pg_catalog.text,
+	OUT cache_size pg_catalog.int8,
+	OUT cache_used pg_catalog.int8,
+	OUT cache_entries pg_catalog.int8)
 RETURNS SETOF pg_catalog.record
 LANGUAGE C VOLATILE PARALLEL SAFE ROWS 1
 AS 'MODULE_PATHNAME', 'dsocr_status';
 
 COMMENT ON FUNCTION @extschema@.dsocr_status() IS
-'one row: library version, workers and how many of them are ready, request slots, queue memory in bytes, model';
+'one row: library version, workers and how many of them are ready, request slots, queue memory in bytes, model, answers that are kept and their memory in bytes';
 
 CREATE FUNCTION @extschema@.dsocr_reload()
 RETURNS pg_catalog.int4
@@ -112,9 +116,18 @@ AS 'MODULE_PATHNAME', 'dsocr_stats_reset_all';
 COMMENT ON FUNCTION @extschema@.dsocr_stats_reset() IS
 'set the counters of dsocr.stats to zero';
 
--- These two act on the whole server.  Superusers may let others use them.
+CREATE FUNCTION @extschema@.dsocr_cache_clear()
+RETURNS pg_catalog.int8
+LANGUAGE C VOLATILE PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', 'dsocr_clear_cache';
+
+COMMENT ON FUNCTION @extschema@.dsocr_cache_clear() IS
+'drop all answers that are kept; returns how many there were';
+
+-- These act on the whole server.  Superusers may let others use them.
 REVOKE EXECUTE ON FUNCTION @extschema@.dsocr_reload() FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION @extschema@.dsocr_stats_reset() FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION @extschema@.dsocr_cache_clear() FROM PUBLIC;
 
 CREATE VIEW dsocr.workers AS
 	SELECT w.device, w.description, w.state, w.pid, w.engine_pid, w.model, w.fingerprint, w.weights, w.sandbox,
@@ -136,12 +149,12 @@ COMMENT ON VIEW dsocr.requests IS
 'requests in flight: whose, what, how far; documents that are open';
 
 CREATE VIEW dsocr.stats AS
-	SELECT s.device, s.completed, s.failed, s.cancelled, s.retried, s.image_tokens,
+	SELECT s.device, s.completed, s.failed, s.cancelled, s.retried, s.cache_hits, s.image_tokens,
 		s.text_tokens, s.waited_ms, s.preprocess_ms, s.encode_ms, s.prefill_ms, s.decode_ms,
 		s.p50_ms, s.p95_ms, s.p99_ms, s.max_ms, s.since
 	FROM @extschema@.dsocr_stats() AS s;
 
 COMMENT ON VIEW dsocr.stats IS
-'what each device did since the last reset, times in milliseconds; device NULL counts requests that ended before they reached one';
+'what each device did since the last reset, times in milliseconds; device NULL counts requests that ended before they reached one, and pages whose answer was kept';
 
 GRANT SELECT ON dsocr.workers, dsocr.requests, dsocr.stats TO PUBLIC;

@@ -49,6 +49,7 @@ end_slot(DsocrSlot *slot, DsocrSlotState state)
 {
 	slot->state = state;
 	dsocr_slot_wake(slot->owner_procno);
+	dsocr_slot_wake_joined(slot);
 }
 
 static void
@@ -444,6 +445,25 @@ store(const void *body, size_t len)
 	return at;
 }
 
+/*
+ * Keep the answer, before anybody hears that the request has ended; also that
+ * of one which its owner has given up.  Not if the engine got another model
+ * while the request was queued.
+ */
+static void
+keep_answer(DsocrHandle h, const void *body, size_t len, const char *model)
+{
+	const DsocrSlot *slot = &dsocr_slots[h.slot];
+	DsocrCacheKey key = {.model = 0};
+
+	LWLockAcquire(dsocr_queue_lock, LW_SHARED);
+	if (slot->key.model != 0 &&
+		slot->key.model == dsocr_cache_model(&dsocr_shared->devices[slot->device].info))
+		key = slot->key;
+	LWLockRelease(dsocr_queue_lock);
+	dsocr_cache_put(&key, body, len, model);
+}
+
 void
 dsocr_dispatch_finish(DsocrHandle h, const void *body, size_t len, const DsocrError *status,
 					  const DsocrResult *result, const char *model)
@@ -464,6 +484,8 @@ dsocr_dispatch_finish(DsocrHandle h, const void *body, size_t len, const DsocrEr
 		fail_taken(h, &no_memory);
 		return;
 	}
+	if (status->code == DSOCR_OK)
+		keep_answer(h, body, len, model);
 	LWLockAcquire(dsocr_queue_lock, LW_EXCLUSIVE);
 	slot = working_slot(h);
 	slot->result = at;
@@ -569,6 +591,7 @@ dsocr_dispatch_sweep(void)
 		{
 			slot->state = DSOCR_SLOT_CANCELLED;
 			slot->owner_pid = 0;
+			dsocr_slot_wake_joined(slot);
 			dsocr_slot_wake_workers();
 			LWLockRelease(dsocr_queue_lock);
 		}
@@ -601,6 +624,8 @@ dsocr_dispatch_publish(int device, const DsocrDevice *d)
 	shared->started_at = d->started_at;
 	shared->tokens_per_second = d->tokens_per_second;
 	LWLockRelease(dsocr_queue_lock);
+	if (d->state == DSOCR_DEVICE_READY && !shared->of_pages)
+		dsocr_cache_note_model(device, dsocr_cache_model(&d->info));
 }
 
 uint64

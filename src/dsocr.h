@@ -47,6 +47,8 @@ extern int dsocr_max_sequences;			/* of an engine, 0 = as many as suit the devic
 extern int dsocr_prefetch;				/* readings of a query or of a document in flight */
 extern bool dsocr_batch_scan;			/* queries read ahead */
 extern bool dsocr_log_requests;
+extern int dsocr_cache_size;	 /* kB, 0 = no cache */
+extern bool dsocr_cache;		 /* this session uses it */
 extern int dsocr_engine_timeout; /* ms of silence after which a busy engine is replaced */
 extern char *dsocr_engine_path;	 /* empty: beside the server's programs */
 

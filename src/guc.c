@@ -53,6 +53,8 @@ int dsocr_max_sequences = 0;
 int dsocr_prefetch = 32;
 bool dsocr_batch_scan = true;
 bool dsocr_log_requests = false;
+int dsocr_cache_size = 32 * 1024;
+bool dsocr_cache = true;
 int dsocr_engine_timeout = 120 * 1000;
 char *dsocr_engine_path = NULL;
 int dsocr_run_jobs = DSOCR_RUN_ALL;
@@ -236,6 +238,10 @@ define_startup_settings(void)
 		"Shared memory for the images and results of all requests (kB, default 256MB).",
 		"It is taken when images arrive, not at server start.", &dsocr_queue_memory, 256 * 1024,
 		1024, INT_MAX, PGC_POSTMASTER, GUC_UNIT_KB, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"dsocr.cache_size", "Shared memory for answers that are kept (kB, default 32MB, 0: none).",
+		"The same image with the same options is not read again.", &dsocr_cache_size, 32 * 1024, 0,
+		16 * 1024 * 1024, PGC_POSTMASTER, GUC_UNIT_KB, NULL, NULL, NULL);
 	DefineCustomStringVariable(
 		"dsocr.engine_path",
 		"Program to run as the engine (path, default empty: beside the server's programs).",
@@ -402,6 +408,9 @@ define_reading_ahead(void)
 							 "Queries begin to read some rows ahead (boolean, default on).",
 							 "Off: each call begins when it is evaluated.", &dsocr_batch_scan, true,
 							 PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomBoolVariable("dsocr.cache", "Uses answers that are kept (boolean, default on).",
+							 "Off: every page is read, and its answer is not kept.", &dsocr_cache,
+							 true, PGC_USERSET, 0, NULL, NULL, NULL);
 }
 
 void

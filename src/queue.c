@@ -75,6 +75,7 @@ give_up(int index)
 	{
 		slot->state = DSOCR_SLOT_CANCELLED;
 		slot->owner_pid = 0;
+		dsocr_slot_wake_joined(slot);
 		dsocr_slot_wake_workers();
 		LWLockRelease(dsocr_queue_lock);
 	}
@@ -172,6 +173,9 @@ typedef struct Admission
 {
 	Size bytes; /* of the payload, and room for the answer */
 	DsocrRequestKind kind;
+	DsocrPriority priority;
+	DsocrCacheKey key;	   /* model 0 = none */
+	DsocrHandle joined;	   /* set by join() */
 	bool ahead;			   /* beyond what the backend needs to go on */
 	bool of_document;	   /* one of the pages of a document that is being read */
 	uint64 after;		   /* only when so many slots have been freed */
@@ -283,6 +287,7 @@ take_slot(Admission *a)
 		slot->deadline = a->deadline;
 		slot->memory = a->bytes;
 		slot->request.kind = a->kind;
+		slot->key = a->key;
 		dsocr_shared->memory_used += a->bytes;
 		dsocr_shared->n_free--;
 		dsocr_shared->n_documents += a->kind == DSOCR_DOCUMENT;
@@ -309,7 +314,34 @@ raise_role_limit(void)
 }
 
 /*
- * Find a slot, standing in line for it.  A role at its limit is told so at
+ * Is an equal request in flight?  Then wait for that one.  Who is in more of a
+ * hurry takes it along.  Queue lock held exclusively.
+ */
+static bool
+join(Admission *a)
+{
+	for (int i = 0; a->key.model != 0 && i < dsocr_shared->n_slots; i++)
+	{
+		DsocrSlot *slot = &dsocr_slots[i];
+
+		if ((slot->state != DSOCR_SLOT_FILLING && slot->state != DSOCR_SLOT_QUEUED &&
+			 slot->state != DSOCR_SLOT_RUNNING) ||
+			slot->key.model != a->key.model ||
+			memcmp(slot->key.hash, a->key.hash, sizeof(a->key.hash)) != 0)
+			continue;
+		if (slot->state == DSOCR_SLOT_QUEUED)
+			slot->request.priority = Min(slot->request.priority, a->priority);
+		a->joined.slot = i;
+		a->joined.generation = slot->generation;
+		a->joined.joined = true;
+		a->joined.since = a->submitted;
+		return true;
+	}
+	return false;
+}
+
+/*
+ * Find a slot, standing in line for it; NULL when the request was joined.  A role at its limit is told so at
  * once, but not in the middle of a document.
  */
 static DsocrSlot *
@@ -319,11 +351,13 @@ admit(Admission *a)
 	{
 		DsocrSlot *slot;
 		bool limited;
+		bool joined;
 
 		LWLockAcquire(dsocr_queue_lock, LW_EXCLUSIVE);
-		limited = dsocr_slot_role_is_full(GetUserId(), a->kind);
-		slot = limited ? NULL : take_slot(a);
-		in_line = slot == NULL && !limited;
+		joined = join(a);
+		limited = !joined && dsocr_slot_role_is_full(GetUserId(), a->kind);
+		slot = limited || joined ? NULL : take_slot(a);
+		in_line = slot == NULL && !limited && !joined;
 		if (in_line)
 			dsocr_line_enter(dsocr_my_procno, MyProcPid, a->kind == DSOCR_DOCUMENT,
 							 n_own_documents > 0);
@@ -331,7 +365,7 @@ admit(Admission *a)
 			dsocr_line_leave(dsocr_my_procno);
 		LWLockRelease(dsocr_queue_lock);
 
-		if (slot != NULL)
+		if (slot != NULL || joined)
 			return slot;
 		if (limited && !a->of_document)
 			raise_role_limit();
@@ -351,6 +385,13 @@ admit(Admission *a)
 		CHECK_FOR_INTERRUPTS();
 		if (collect != NULL && n_own > n_own_documents)
 			collect();
+		if (a->key.model != 0 && dsocr_cache_has(&a->key))
+		{
+			/* it has come and gone: joined to a request that has ended */
+			leave_line();
+			a->joined = (DsocrHandle){.joined = true};
+			return NULL;
+		}
 	}
 }
 
@@ -397,6 +438,7 @@ admission_of(const DsocrRequest *request)
 	if (!dsocr_add(bytes, request->room, &bytes))
 		bytes = SIZE_MAX;
 	a.kind = request->kind;
+	a.priority = request->priority;
 	a.of_document = request->document != 0;
 	a.bytes = bytes;
 	a.give_up = later(a.submitted, dsocr_queue_timeout);
@@ -413,8 +455,7 @@ admission_of(const DsocrRequest *request)
 static bool
 enter(DsocrSlot *slot, DsocrRequest *request, DsocrHandle *h)
 {
-	h->slot = slot - dsocr_slots;
-	h->generation = slot->generation;
+	*h = (DsocrHandle){.slot = slot - dsocr_slots, .generation = slot->generation};
 	request->id = (h->generation << ID_SLOT_BITS) | h->slot;
 	if (!fill(slot, request))
 	{
@@ -429,23 +470,37 @@ enter(DsocrSlot *slot, DsocrRequest *request, DsocrHandle *h)
 	return true;
 }
 
-DsocrHandle
-dsocr_queue_submit(DsocrRequest *request)
+/* Submit, standing in line. */
+static DsocrHandle
+submit(DsocrRequest *request, const DsocrCacheKey *key)
 {
 	Admission a;
 	DsocrHandle h;
 
 	prepare_backend();
 	a = admission_of(request);
-	while (!enter(admit(&a), request, &h))
+	if (key != NULL)
+		a.key = *key;
+	for (;;)
 	{
+		DsocrSlot *slot = admit(&a);
+
+		if (slot == NULL)
+			return a.joined;
+		if (enter(slot, request, &h))
+			return h;
 		/* Go on when somebody has freed a segment. */
 		LWLockAcquire(dsocr_queue_lock, LW_SHARED);
 		a.after = dsocr_shared->releases + 1;
 		LWLockRelease(dsocr_queue_lock);
 		a.no_memory = true;
 	}
-	return h;
+}
+
+DsocrHandle
+dsocr_queue_submit(DsocrRequest *request)
+{
+	return submit(request, NULL);
 }
 
 /* Is this more than the backend needs to go on? */
@@ -455,8 +510,8 @@ is_ahead(DsocrRequestKind kind)
 	return n_own > n_own_documents || (kind == DSOCR_DOCUMENT && n_own_documents > 0);
 }
 
-bool
-dsocr_queue_try_submit(DsocrRequest *request, DsocrHandle *h)
+static bool
+try_submit(DsocrRequest *request, const DsocrCacheKey *key, DsocrHandle *h)
 {
 	Admission a;
 	DsocrSlot *slot = NULL;
@@ -464,11 +519,30 @@ dsocr_queue_try_submit(DsocrRequest *request, DsocrHandle *h)
 	prepare_backend();
 	a = admission_of(request);
 	a.ahead = is_ahead(a.kind);
+	if (key != NULL)
+		a.key = *key;
 	LWLockAcquire(dsocr_queue_lock, LW_EXCLUSIVE);
-	if (!dsocr_slot_role_is_full(GetUserId(), a.kind))
+	if (!join(&a) && !dsocr_slot_role_is_full(GetUserId(), a.kind))
 		slot = take_slot(&a);
 	LWLockRelease(dsocr_queue_lock);
-	return slot != NULL && enter(slot, request, h);
+	if (a.joined.joined)
+		*h = a.joined;
+	return a.joined.joined || (slot != NULL && enter(slot, request, h));
+}
+
+bool
+dsocr_queue_try_submit(DsocrRequest *request, DsocrHandle *h)
+{
+	return try_submit(request, NULL, h);
+}
+
+bool
+dsocr_queue_submit_equal(DsocrRequest *request, const DsocrCacheKey *key, bool wait, DsocrHandle *h)
+{
+	if (!wait)
+		return try_submit(request, key, h);
+	*h = submit(request, key);
+	return true;
 }
 
 bool
@@ -531,6 +605,28 @@ dsocr_queue_poll(DsocrHandle h)
 	return ended;
 }
 
+/* Has the request that the handle is joined to ended?  Queue lock held. */
+static bool
+joined_ended(DsocrHandle h)
+{
+	const DsocrSlot *slot = &dsocr_slots[h.slot];
+
+	return slot->generation != h.generation ||
+		   (slot->state != DSOCR_SLOT_FILLING && slot->state != DSOCR_SLOT_QUEUED &&
+			slot->state != DSOCR_SLOT_RUNNING);
+}
+
+bool
+dsocr_queue_joined_ended(DsocrHandle h)
+{
+	bool ended;
+
+	LWLockAcquire(dsocr_queue_lock, LW_SHARED);
+	ended = joined_ended(h);
+	LWLockRelease(dsocr_queue_lock);
+	return ended;
+}
+
 bool
 dsocr_queue_holds(DsocrHandle h)
 {
@@ -575,11 +671,40 @@ typedef struct Watch
  * in flight, they wait for each other: time counts from its last answer on.
  */
 static TimestampTz
-deadline_of(const DsocrSlot *slot)
+deadline_of(DsocrHandle h)
 {
-	if (slot->deadline == 0 || slot->submitted >= last_answer)
-		return slot->deadline;
-	return slot->deadline + (last_answer - slot->submitted);
+	const DsocrSlot *slot = &dsocr_slots[h.slot];
+	TimestampTz since = h.joined ? h.since : slot->submitted;
+	TimestampTz deadline = h.joined ? later(since, dsocr_timeout) : slot->deadline;
+
+	if (deadline == 0 || since >= last_answer)
+		return deadline;
+	return deadline + (last_answer - since);
+}
+
+/* Has it ended, or is it a document that has been opened?  Queue lock held. */
+static bool
+has_news(DsocrHandle h, bool open)
+{
+	if (h.joined)
+		return joined_ended(h);
+	return dsocr_slot_ended(&dsocr_slots[h.slot]) || (open && !own_slots[h.slot].told);
+}
+
+/* The requests of others that this backend waits for; queue lock held. */
+static void
+watch_joined(const DsocrHandle *handles, int n)
+{
+	uint64 joined = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		if (!handles[i].joined || joined_ended(handles[i]))
+			continue;
+		joined |= UINT64CONST(1) << handles[i].slot % 64;
+		dsocr_slots[handles[i].slot].joined = true;
+	}
+	dsocr_waiters[dsocr_my_procno].joined = joined;
 }
 
 static Watch
@@ -587,14 +712,17 @@ look(const DsocrHandle *handles, int n, TimestampTz since)
 {
 	Watch w = {.ended = -1};
 
+	/* shared suffices for our own entry: who reads it holds the lock exclusively */
 	LWLockAcquire(dsocr_queue_lock, LW_SHARED);
+	watch_joined(handles, n);
 	for (int i = 0; i < n && w.ended < 0; i++)
 	{
 		const DsocrSlot *slot = &dsocr_slots[handles[i].slot];
-		bool open = slot->request.kind == DSOCR_DOCUMENT && slot->progress.pages > 0;
-		TimestampTz deadline = deadline_of(slot);
+		bool open =
+			!handles[i].joined && slot->request.kind == DSOCR_DOCUMENT && slot->progress.pages > 0;
+		TimestampTz deadline = deadline_of(handles[i]);
 
-		if (dsocr_slot_ended(slot) || (open && !own_slots[handles[i].slot].told))
+		if (has_news(handles[i], open))
 			w.ended = i;
 		else if (!open && deadline != 0 && (w.deadline == 0 || deadline < w.deadline))
 			w.deadline = deadline;
@@ -611,7 +739,10 @@ dsocr_queue_wait_any(const DsocrHandle *handles, int n)
 	TimestampTz began = GetCurrentTimestamp();
 
 	for (int i = 0; i < n; i++)
-		(void) slot_of(handles[i]);
+	{
+		if (!handles[i].joined)
+			(void) slot_of(handles[i]);
+	}
 
 	for (;;)
 	{

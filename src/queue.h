@@ -13,12 +13,17 @@
 #define DSOCR_QUEUE_H
 
 #include "dsocr.h"
+#include "cache.h"
 #include "engine/protocol.h"
+
+#include "datatype/timestamp.h"
 
 typedef struct DsocrHandle
 {
 	int slot;
 	uint64 generation;
+	bool joined;	   /* a request of another that is waited for */
+	TimestampTz since; /* joined: since when */
 } DsocrHandle;
 
 /* ---- for callers: SQL functions, batch scan, job runner ---- */
@@ -39,6 +44,18 @@ extern DsocrHandle dsocr_queue_submit(DsocrRequest *request);
  * for ahead leaves an eighth of slots and memory to others.
  */
 extern bool dsocr_queue_try_submit(DsocrRequest *request, DsocrHandle *h);
+
+/*
+ * The same for a request whose answer has a key, waiting in line or not: if an
+ * equal one is in flight, whoever has it, the handle is joined to that and
+ * takes no slot.  Such a handle can be waited for and asked by
+ * dsocr_queue_joined_ended; then the answer is in the cache, or the request
+ * has failed or was given up, which is not told.  It needs not be cancelled.
+ * With wait, also when the answer has come into the cache meanwhile.
+ */
+extern bool dsocr_queue_submit_equal(DsocrRequest *request, const DsocrCacheKey *key, bool wait,
+									 DsocrHandle *h);
+extern bool dsocr_queue_joined_ended(DsocrHandle h);
 
 /*
  * Would it be admitted now, with so many bytes of payload?  Not binding: for

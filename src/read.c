@@ -296,7 +296,8 @@ ends_call(const DsocrCall *call, const DsocrPage *page)
 static void
 add_page(DsocrCall *call, const DsocrPage *page)
 {
-	call->counts.images++;
+	call->counts.images += !page->cached;
+	call->counts.cache_hits += page->cached;
 	call->counts.image_tokens += page->result.image_tokens;
 	call->counts.text_tokens += page->result.text_tokens;
 	if (ends_call(call, page))

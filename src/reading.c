@@ -6,7 +6,9 @@
  * Pages go through a window of dsocr.prefetch numbers, from the one that is
  * given out next on.  An entry of the window is WANTED, ASKED of the page
  * server, RENDERED (its image is in our memory, and in no slot), READING in an
- * engine, and ENDED.  The only page of an image begins as RENDERED.
+ * engine, and ENDED.  The only page of an image begins as RENDERED.  A page
+ * whose answer was kept goes to ENDED at once; one that is being read already,
+ * for whomever, is JOINED to that, and RENDERED again if nothing came of it.
  *
  * Why nobody waits for ever: a request that is in flight ends by itself, and
  * its slot is free once its owner has fetched the answer.  Whoever stands in
@@ -23,7 +25,9 @@
 #include "access/detoast.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
+#include "cache.h"
 #include "opening.h"
+#include "stats.h"
 
 #define MAX_WINDOW 256
 
@@ -41,6 +45,9 @@
 #define PAGE_PIXEL_BYTES 3
 #define DEFAULT_DPI 144
 
+/* Requests of others that came to nothing: then the page is read by itself. */
+#define MAX_JOINS 2
+
 typedef enum Kind
 {
 	KIND_UNKNOWN,
@@ -54,6 +61,7 @@ typedef enum EntryState
 	ENTRY_ASKED,
 	ENTRY_RENDERED,
 	ENTRY_READING,
+	ENTRY_JOINED,
 	ENTRY_ENDED
 } EntryState;
 
@@ -69,7 +77,8 @@ typedef struct Entry
 	EntryState state;
 	int losses;			/* page servers that died while it was ASKED */
 	bool cramped;		/* there was no memory for its image: ask with all room there is */
-	DsocrHandle handle; /* ASKED, READING */
+	int joins;			/* how often it was JOINED */
+	DsocrHandle handle; /* ASKED, READING, JOINED */
 	DsocrResult image;	/* RENDERED; of an image, nothing */
 	PageBox *box;		/* ENDED */
 } Entry;
@@ -89,8 +98,11 @@ struct DsocrReading
 	int next_in;	   /* number of the next page to enter the window */
 	int window;		   /* length of entries */
 	Entry *entries;
-	Size largest;	/* bytes of an image of a page so far */
-	PageBox *given; /* the page that the caller has, or NULL */
+	Size largest;					  /* bytes of an image of a page so far */
+	PageBox *given;					  /* the page that the caller has, or NULL */
+	bool hashed;					  /* digest was tried */
+	bool keyed;						  /* digest is set */
+	uint8 digest[DSOCR_DIGEST_BYTES]; /* of the document */
 };
 
 /* Images of pages that wait in this process. */
@@ -315,6 +327,8 @@ fetch_image(DsocrReading *r, int number)
 		end_entry(r, number, &status);
 }
 
+static bool find_kept(DsocrReading *r, int number);
+
 /* Take what has ended; what an aborted subtransaction took away begins once more. */
 static void
 fetch_ended(void *arg)
@@ -325,6 +339,9 @@ fetch_ended(void *arg)
 	{
 		Entry *e = entry_of(r, number);
 
+		if (e->state == ENTRY_JOINED && dsocr_queue_joined_ended(e->handle) &&
+			!find_kept(r, number))
+			e->state = ENTRY_RENDERED;
 		if (e->state != ENTRY_READING && e->state != ENTRY_ASKED)
 			continue;
 		if (!dsocr_queue_holds(e->handle))
@@ -380,27 +397,107 @@ submit(DsocrRequest *request, DsocrHandle *h, bool wait)
 	return true;
 }
 
+/* ---- answers that were kept ---- */
+
+/* The document's digest; it is detoasted for as long as that takes. */
+static void
+hash_document(DsocrReading *r)
+{
+	MemoryContext caller = MemoryContextSwitchTo(r->context);
+	struct varlena *bytes = PG_DETOAST_DATUM_PACKED(r->document);
+
+	r->hashed = true;
+	r->keyed = dsocr_cache_digest(VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes), r->digest);
+	if ((Pointer) bytes != DatumGetPointer(r->document))
+		pfree(bytes);
+	MemoryContextSwitchTo(caller);
+}
+
+/* The key of a page; false when it has none. */
+static bool
+page_key(DsocrReading *r, int number, DsocrCacheKey *key)
+{
+	DsocrRequest request = read_request(r);
+	int dpi = r->options.dpi > 0 ? r->options.dpi : DEFAULT_DPI;
+
+	memset(key, 0, sizeof(*key));
+	if (!dsocr_cache_is_on())
+		return false;
+	if (!r->hashed)
+		hash_document(r);
+	request.page = r->kind == KIND_PAGES ? number : 0;
+	return r->keyed && dsocr_cache_key(&request, r->digest, r->kind == KIND_PAGES ? dpi : 0, key);
+}
+
+/* End a page with the answer that was kept for it, if there is one. */
+static bool
+find_kept(DsocrReading *r, int number)
+{
+	Entry *e = entry_of(r, number);
+	DsocrCacheKey key;
+	DsocrError err = {0};
+	PageBox *box;
+	char model[64];
+	Size len;
+	void *body;
+
+	if (!page_key(r, number, &key) || (body = dsocr_cache_get(&key, &len, model)) == NULL)
+		return false;
+	box = page_create(r, number);
+	if (!dsocr_parse_result(body, len, &box->page.status, &box->page.result, &err))
+		box->page.status = err;
+	pfree(body);
+	memset(&box->page.result.timings, 0, sizeof(box->page.result.timings));
+	strlcpy(box->page.model, model, sizeof(box->page.model));
+	box->page.cached = true;
+	drop_image(e);
+	e->box = box;
+	e->state = ENTRY_ENDED;
+	dsocr_stats_cached();
+	return true;
+}
+
+/* Submit what has a key; the entry is READING or JOINED then. */
+static bool
+submit_page(DsocrReading *r, int number, DsocrRequest *request, bool wait)
+{
+	Entry *e = entry_of(r, number);
+	DsocrCacheKey key;
+	bool keyed = page_key(r, number, &key);
+
+	if (keyed && e->joins < MAX_JOINS)
+	{
+		if (!dsocr_queue_submit_equal(request, &key, wait, &e->handle))
+			return false;
+	}
+	else if (!submit(request, &e->handle, wait))
+		return false;
+	e->state = e->handle.joined ? ENTRY_JOINED : ENTRY_READING;
+	e->joins += e->handle.joined;
+	return true;
+}
+
 /* The image itself as its only page; the document is detoasted for as long as it takes. */
 static bool
-read_image(DsocrReading *r, Entry *e, bool wait)
+read_image(DsocrReading *r, int number, bool wait)
 {
 	DsocrRequest request = read_request(r);
 	MemoryContext caller;
 	struct varlena *bytes;
 	bool done;
 
+	if (find_kept(r, number))
+		return true;
 	if (!wait && !dsocr_queue_has_room(DSOCR_READ, toast_raw_datum_size(r->document)))
 		return false;
 	caller = MemoryContextSwitchTo(r->context);
 	bytes = PG_DETOAST_DATUM_PACKED(r->document);
 	request.image = (const uint8_t *) VARDATA_ANY(bytes);
 	request.image_len = VARSIZE_ANY_EXHDR(bytes);
-	done = submit(&request, &e->handle, wait);
+	done = submit_page(r, number, &request, wait);
 	if ((Pointer) bytes != DatumGetPointer(r->document))
 		pfree(bytes);
 	MemoryContextSwitchTo(caller);
-	if (done)
-		e->state = ENTRY_READING;
 	return done;
 }
 
@@ -411,6 +508,8 @@ read_page(DsocrReading *r, int number, bool wait)
 	Entry *e = entry_of(r, number);
 	DsocrRequest request = read_request(r);
 
+	if (find_kept(r, number))
+		return true;
 	if (e->image.image_len > dsocr_queue_memory_for(&request))
 	{
 		DsocrError err;
@@ -428,10 +527,10 @@ read_page(DsocrReading *r, int number, bool wait)
 	request.max_pages = r->pages;
 	request.image = e->image.image;
 	request.image_len = e->image.image_len;
-	if (!submit(&request, &e->handle, wait))
+	if (!submit_page(r, number, &request, wait))
 		return false;
-	drop_image(e);
-	e->state = ENTRY_READING;
+	if (e->state == ENTRY_READING)
+		drop_image(e);
 	return true;
 }
 
@@ -474,10 +573,13 @@ fill_window(DsocrReading *r)
 {
 	while (r->pages > 0 && r->next_in <= r->last && r->next_in < r->next_out + r->window)
 	{
-		Entry *e = entry_of(r, r->next_in++);
+		int number = r->next_in++;
+		Entry *e = entry_of(r, number);
 
 		memset(e, 0, sizeof(*e));
 		e->state = r->kind == KIND_IMAGE ? ENTRY_RENDERED : ENTRY_WANTED;
+		if (r->kind == KIND_PAGES)
+			(void) find_kept(r, number); /* without rendering it */
 	}
 	for (int number = r->next_out; r->broken.code != DSOCR_OK && number < r->next_in; number++)
 	{
@@ -537,8 +639,7 @@ submit_at_once(DsocrReading *r)
 
 	while ((number = find_entry(r, ENTRY_RENDERED)) > 0)
 	{
-		if (!(r->kind == KIND_IMAGE ? read_image(r, entry_of(r, number), false)
-									: read_page(r, number, false)))
+		if (!(r->kind == KIND_IMAGE ? read_image(r, number, false) : read_page(r, number, false)))
 			return;
 	}
 	if (r->kind != KIND_PAGES || (r->pages > 0 && (number = find_wanted(r, &alone)) == 0))
@@ -558,8 +659,7 @@ submit_in_line(DsocrReading *r)
 	bool alone;
 
 	if (number > 0)
-		return r->kind == KIND_IMAGE ? read_image(r, entry_of(r, number), true)
-									 : read_page(r, number, true);
+		return r->kind == KIND_IMAGE ? read_image(r, number, true) : read_page(r, number, true);
 	if (r->kind != KIND_PAGES)
 		return false;
 	if (!dsocr_opening_begun(&r->opening))
@@ -654,7 +754,7 @@ add_handles(DsocrReading *r, Waiting *w)
 
 		if (e->state == ENTRY_ENDED && number == r->next_out)
 			return false;
-		if (e->state != ENTRY_ASKED && e->state != ENTRY_READING)
+		if (e->state != ENTRY_ASKED && e->state != ENTRY_READING && e->state != ENTRY_JOINED)
 			continue;
 		w->handles[w->n++] = e->handle;
 		w->will_end++;

@@ -52,6 +52,7 @@ typedef struct DsocrPage
 	DsocrError status;	/* DSOCR_OK, or why the page could not be read */
 	DsocrResult result; /* set where status is DSOCR_OK */
 	char model[64];
+	bool cached; /* an answer that was kept; its timings are 0 */
 } DsocrPage;
 
 typedef struct DsocrReading DsocrReading;

@@ -6,6 +6,7 @@
  *-------------------------------------------------------------------------
  */
 #include "dsocr.h"
+#include "cache.h"
 #include "shmem.h"
 
 #include "miscadmin.h"
@@ -41,8 +42,9 @@ shmem_request(void)
 	size = MAXALIGN(sizeof(DsocrShared));
 	size = add_size(size, MAXALIGN(mul_size(dsocr_max_requests, sizeof(DsocrSlot))));
 	size = add_size(size, MAXALIGN(mul_size(waiters_needed(), sizeof(DsocrWaiter))));
+	size = add_size(size, dsocr_cache_shmem_size());
 	RequestAddinShmemSpace(size);
-	RequestNamedLWLockTranche("dsocr", 2);
+	RequestNamedLWLockTranche("dsocr", 3);
 }
 
 static void
@@ -91,6 +93,7 @@ shmem_startup(void)
 		ShmemInitStruct("dsocr request slots", sizeof(DsocrSlot) * dsocr_max_requests, &found);
 	dsocr_waiters =
 		ShmemInitStruct("dsocr waiters", sizeof(DsocrWaiter) * waiters_needed(), &found);
+	dsocr_cache_shmem_init(&locks[2].lock);
 	if (!found_shared)
 		shared_init();
 	LWLockRelease(AddinShmemInitLock);

@@ -17,6 +17,7 @@
 #define DSOCR_SHMEM_H
 
 #include "dsocr.h"
+#include "cache.h"
 #include "engine/protocol.h"
 
 #include "datatype/timestamp.h"
@@ -61,6 +62,8 @@ typedef struct DsocrSlot
 	Size memory;			/* queue; bytes this slot counts in memory_used */
 	DsocrError status;		/* queue; why it FAILED without a result frame */
 	char model[64];			/* queue; who answered */
+	DsocrCacheKey key;		/* set in FILLING, then constant; of its answer, model 0 = none */
+	bool joined;			/* queue; others wait for it, too */
 } DsocrSlot;
 
 typedef enum DsocrDeviceState
@@ -98,6 +101,7 @@ typedef struct DsocrWaiter
 	int pid;	   /* queue */
 	bool wants;	   /* queue; waits to open a document */
 	bool holds;	   /* queue; has one open */
+	uint64 joined; /* queue; waits for slots of others: bits 1 << number % 64 */
 } DsocrWaiter;
 
 /* Counters of one device, or of the requests that never reached one. */
@@ -108,7 +112,8 @@ typedef struct DsocrStats
 	int64 completed;
 	int64 failed;
 	int64 cancelled;
-	int64 retried; /* handed back to the queue because the engine died */
+	int64 retried;	  /* handed back to the queue because the engine died */
+	int64 cache_hits; /* pages that were not read because their answer was kept */
 	int64 image_tokens;
 	int64 text_tokens;
 	int64 waited_us; /* from submission to the hand-over to an engine */

@@ -32,6 +32,19 @@ dsocr_slot_wake(int procno)
 }
 
 void
+dsocr_slot_wake_joined(DsocrSlot *slot)
+{
+	uint64 bit = UINT64CONST(1) << (slot - dsocr_slots) % 64;
+
+	for (int i = 0; slot->joined && i < dsocr_shared->n_waiters; i++)
+	{
+		if (dsocr_waiters[i].joined & bit)
+			dsocr_slot_wake(i);
+	}
+	slot->joined = false;
+}
+
+void
 dsocr_slot_wake_workers(void)
 {
 	for (int i = 0; i < dsocr_shared->n_devices; i++)
@@ -68,6 +81,7 @@ dsocr_slot_release(DsocrSlot *slot)
 	Assert(LWLockHeldByMeInMode(dsocr_queue_lock, LW_EXCLUSIVE));
 	Assert(slot->state != DSOCR_SLOT_FREE && slot->state != DSOCR_SLOT_FREEING);
 
+	dsocr_slot_wake_joined(slot);
 	slot->state = DSOCR_SLOT_FREEING;
 	slot->generation++;
 	slot->owner_pid = 0;

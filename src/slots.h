@@ -28,6 +28,9 @@ extern void dsocr_slot_release(DsocrSlot *slot);
 /* Set the latch of a process, by its number; queue lock held or not. */
 extern void dsocr_slot_wake(int procno);
 
+/* The request ends or is given up: wake those who wait for it beside its owner; queue lock held. */
+extern void dsocr_slot_wake_joined(DsocrSlot *slot);
+
 /* Wake every worker; queue lock held. */
 extern void dsocr_slot_wake_workers(void);
 

@@ -76,6 +76,12 @@ dsocr_stats_retried(int device)
 }
 
 void
+dsocr_stats_cached(void)
+{
+	count(&dsocr_shared->stats[DSOCR_STATS_NOWHERE].cache_hits);
+}
+
+void
 dsocr_stats_read(int device, DsocrStats *copy, TimestampTz *since)
 {
 	LWLockAcquire(dsocr_stats_lock, LW_SHARED);

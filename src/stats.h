@@ -16,6 +16,7 @@ extern void dsocr_stats_completed(int device, const DsocrResult *result, int64 w
 extern void dsocr_stats_failed(int device);
 extern void dsocr_stats_cancelled(int device);
 extern void dsocr_stats_retried(int device);
+extern void dsocr_stats_cached(void); /* an answer that was kept served for a page */
 
 extern void dsocr_stats_read(int device, DsocrStats *copy, TimestampTz *since);
 extern void dsocr_stats_reset(void);

@@ -10,6 +10,7 @@
  *-------------------------------------------------------------------------
  */
 #include "dsocr.h"
+#include "cache.h"
 #include "result.h"
 #include "shmem.h"
 #include "slots.h"
@@ -31,11 +32,12 @@ PG_FUNCTION_INFO_V1(dsocr_stats);
 PG_FUNCTION_INFO_V1(dsocr_stats_reset_all);
 PG_FUNCTION_INFO_V1(dsocr_status);
 PG_FUNCTION_INFO_V1(dsocr_reload);
+PG_FUNCTION_INFO_V1(dsocr_clear_cache);
 
 #define WORKERS_COLUMNS 17
 #define REQUESTS_COLUMNS 16
-#define STATS_COLUMNS 17
-#define STATUS_COLUMNS 9
+#define STATS_COLUMNS 18
+#define STATUS_COLUMNS 12
 
 static const char *const device_states[] = {"stopped", "starting", "ready", "degraded", "failed"};
 
@@ -344,6 +346,7 @@ dsocr_stats(PG_FUNCTION_ARGS)
 		put(&row, Int64GetDatum(s.failed));
 		put(&row, Int64GetDatum(s.cancelled));
 		put(&row, Int64GetDatum(s.retried));
+		put(&row, Int64GetDatum(s.cache_hits));
 		put(&row, Int64GetDatum(s.image_tokens));
 		put(&row, Int64GetDatum(s.text_tokens));
 		put(&row, Float8GetDatum(s.waited_us / 1000.0));
@@ -373,13 +376,14 @@ dsocr_stats_reset_all(PG_FUNCTION_ARGS)
 /*
  * dsocr_status(version text, workers int4, ready int4, slots int4,
  *   slots_used int4, waiting int4, queue_memory int8, queue_memory_used int8,
- *   model text): one row; model names the folder's last component.
+ *   model text, cache_size int8, cache_used int8, cache_entries int8): one row; model names the folder's last component.
  */
 Datum
 dsocr_status(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = begin_rows(fcinfo, STATUS_COLUMNS);
 	char *model = dsocr_model_path();
+	DsocrCacheStatus cache;
 	Row row = {.n = 0};
 	int ready = 0;
 	int workers = 0;
@@ -397,6 +401,7 @@ dsocr_status(PG_FUNCTION_ARGS)
 	waiting = dsocr_shared->n_waiting;
 	memory_used = dsocr_shared->memory_used;
 	LWLockRelease(dsocr_queue_lock);
+	dsocr_cache_status(&cache);
 
 	put_text(&row, DSOCR_VERSION);
 	put(&row, Int32GetDatum(workers));
@@ -407,6 +412,9 @@ dsocr_status(PG_FUNCTION_ARGS)
 	put(&row, Int64GetDatum((int64) dsocr_shared->memory_limit));
 	put(&row, Int64GetDatum((int64) memory_used));
 	put_text(&row, last_dir_separator(model) ? last_dir_separator(model) + 1 : model);
+	put(&row, Int64GetDatum(cache.bytes));
+	put(&row, Int64GetDatum(cache.used));
+	put(&row, Int64GetDatum(cache.entries));
 	end_row(rsinfo, &row);
 	return (Datum) 0;
 }
@@ -430,4 +438,12 @@ dsocr_reload(PG_FUNCTION_ARGS)
 	dsocr_slot_wake_workers();
 	LWLockRelease(dsocr_queue_lock);
 	PG_RETURN_INT32(told);
+}
+
+/* dsocr_cache_clear() returns int8: the number of answers that were dropped.  Not for PUBLIC. */
+Datum
+dsocr_clear_cache(PG_FUNCTION_ARGS)
+{
+	dsocr_require_preload();
+	PG_RETURN_INT64(dsocr_cache_clear());
 }

@@ -36,7 +36,8 @@ sub pages_program
 }
 
 # A running server with the extension; conf is appended to its configuration.
-# It has a page server if pages says so: "stub" or "real".
+# It has a page server if pages says so: "stub" or "real"; answers are kept
+# only where cache gives the size: tests read the same image again and again.
 sub new_server
 {
 	my ($name, %option) = @_;
@@ -55,6 +56,7 @@ dsocr.engine_path = '$ENV{DSOCR_STUB_ENGINE}'
 dsocr.model = '$model'
 log_min_messages = info
 restart_after_crash = on
+dsocr.cache_size = @{[ $option{cache} // 0 ]}
 log_statement = none
 @{[ $option{conf} // '' ]}
 END
@@ -75,7 +77,7 @@ CREATE EXTENSION dsocr;
 CREATE SCHEMA t;
 CREATE FUNCTION t.status(OUT version text, OUT workers int4, OUT ready int4, OUT slots int4,
 	OUT slots_used int4, OUT waiting int4, OUT queue_memory int8, OUT queue_memory_used int8,
-	OUT model text) RETURNS SETOF record LANGUAGE c AS 'dsocr', 'dsocr_status';
+	OUT model text, OUT cache_size int8, OUT cache_used int8, OUT cache_entries int8) RETURNS SETOF record LANGUAGE c AS 'dsocr', 'dsocr_status';
 CREATE FUNCTION t.workers(OUT device text, OUT state text, OUT pid int4, OUT engine_pid int4,
 	OUT model text, OUT fingerprint text, OUT weights text, OUT sandbox text,
 	OUT memory_bytes int8, OUT queued int4, OUT running int4, OUT tokens_per_second float8,
@@ -87,7 +89,7 @@ CREATE FUNCTION t.requests(OUT slot int4, OUT pid int4, OUT role oid, OUT databa
 	OUT views int4, OUT image_tokens int4, OUT text_tokens int4, OUT age interval,
 	OUT attempts int4) RETURNS SETOF record LANGUAGE c AS 'dsocr', 'dsocr_requests';
 CREATE FUNCTION t.stats(OUT device text, OUT completed int8, OUT failed int8,
-	OUT cancelled int8, OUT retried int8, OUT image_tokens int8, OUT text_tokens int8,
+	OUT cancelled int8, OUT retried int8, OUT cache_hits int8, OUT image_tokens int8, OUT text_tokens int8,
 	OUT waited_ms float8, OUT preprocess_ms float8, OUT encode_ms float8, OUT prefill_ms float8,
 	OUT decode_ms float8, OUT p50_ms float8, OUT p95_ms float8, OUT p99_ms float8,
 	OUT max_ms float8, OUT since timestamptz) RETURNS SETOF record LANGUAGE c
