@@ -74,6 +74,7 @@ dsocr_cache_model(const DsocrModelInfo *info)
 	uint64 h = hash_bytes_extended((const unsigned char *) info->fingerprint,
 								   (int) strlen(info->fingerprint), 0);
 
+	h = hash_bytes_extended((const unsigned char *) info->name, (int) strlen(info->name), h);
 	h = hash_bytes_extended((const unsigned char *) info->weights, (int) strlen(info->weights), h);
 	return h != 0 ? h : 1;
 }
