@@ -116,6 +116,21 @@ AS 'MODULE_PATHNAME', 'dsocr_stats_reset_all';
 COMMENT ON FUNCTION @extschema@.dsocr_stats_reset() IS
 'set the counters of dsocr.stats to zero';
 
+CREATE FUNCTION @extschema@.dsocr_usage(
+	OUT role pg_catalog.oid,
+	OUT pages pg_catalog.int8,
+	OUT cache_hits pg_catalog.int8,
+	OUT image_tokens pg_catalog.int8,
+	OUT text_tokens pg_catalog.int8,
+	OUT device_seconds pg_catalog.float8,
+	OUT since pg_catalog.timestamptz)
+RETURNS SETOF pg_catalog.record
+LANGUAGE C VOLATILE PARALLEL SAFE ROWS 10
+AS 'MODULE_PATHNAME', 'dsocr_usage';
+
+COMMENT ON FUNCTION @extschema@.dsocr_usage() IS
+'what each role used since the last reset; see view dsocr.usage';
+
 CREATE FUNCTION @extschema@.dsocr_cache_clear()
 RETURNS pg_catalog.int8
 LANGUAGE C VOLATILE PARALLEL RESTRICTED
@@ -157,4 +172,12 @@ CREATE VIEW dsocr.stats AS
 COMMENT ON VIEW dsocr.stats IS
 'what each device did since the last reset, times in milliseconds; device NULL counts requests that ended before they reached one, and pages whose answer was kept';
 
-GRANT SELECT ON dsocr.workers, dsocr.requests, dsocr.stats TO PUBLIC;
+CREATE VIEW dsocr.usage AS
+	SELECT pg_catalog.pg_get_userbyid(u.role) AS role, u.pages, u.cache_hits, u.image_tokens,
+		u.text_tokens, u.device_seconds, u.since
+	FROM @extschema@.dsocr_usage() AS u;
+
+COMMENT ON VIEW dsocr.usage IS
+'pages, tokens and engine time of each role since the last reset: one''s own roles, or all for pg_read_all_stats; shares of time add up to that in which engines had work';
+
+GRANT SELECT ON dsocr.workers, dsocr.requests, dsocr.stats, dsocr.usage TO PUBLIC;

@@ -23,7 +23,7 @@
 #define BLOCK_BYTES 1024
 
 /* Blocks of an entry, by which the number of entries is chosen. */
-#define BLOCKS_PER_ENTRY 4
+#define BLOCKS_PER_ENTRY 2
 
 /* The largest answer is one of so many parts of the pool. */
 #define LARGEST_PART 16
@@ -70,7 +70,10 @@ static char *blocks;
 static int32
 block_count(void)
 {
-	return (int32) ((Size) dsocr_cache_size * 1024 / (BLOCK_BYTES + sizeof(int32)));
+	Size per_block =
+		BLOCK_BYTES + sizeof(int32) + (sizeof(Entry) + sizeof(int32)) / BLOCKS_PER_ENTRY;
+
+	return (int32) ((Size) dsocr_cache_size * 1024 / per_block);
 }
 
 static int32

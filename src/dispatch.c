@@ -13,6 +13,7 @@
 #include "dsocr.h"
 #include "dispatch.h"
 #include "payload.h"
+#include "roles.h"
 #include "slots.h"
 #include "stats.h"
 
@@ -48,6 +49,7 @@ static void
 end_slot(DsocrSlot *slot, DsocrSlotState state)
 {
 	slot->state = state;
+	dsocr_role_end_work(slot);
 	dsocr_slot_wake(slot->owner_procno);
 	dsocr_slot_wake_joined(slot);
 }
@@ -103,6 +105,7 @@ return_slot(DsocrSlot *slot, bool blame)
 		{
 			slot->state = DSOCR_SLOT_QUEUED;
 			slot->returned = GetCurrentTimestamp();
+			dsocr_role_end_work(slot);
 			slot->device = -1;
 			slot->started = 0;
 			memset(&slot->progress, 0, sizeof(slot->progress));
@@ -292,6 +295,7 @@ dsocr_dispatch_take(int device, int in_flight, DsocrWork *work)
 	next->state = DSOCR_SLOT_RUNNING;
 	next->device = device;
 	next->started = GetCurrentTimestamp();
+	dsocr_role_begin_work(next);
 	work->handle.slot = next - dsocr_slots;
 	work->handle.generation = next->generation;
 	work->request = next->request;
@@ -477,6 +481,8 @@ dsocr_dispatch_finish(DsocrHandle h, const void *body, size_t len, const DsocrEr
 	int device;
 	int64 waited;
 	int64 total;
+	Oid role;
+	bool page;
 	bool ok;
 
 	if (at == DSM_HANDLE_INVALID)
@@ -500,10 +506,14 @@ dsocr_dispatch_finish(DsocrHandle h, const void *body, size_t len, const DsocrEr
 		return;
 	}
 	ok = status->code == DSOCR_OK;
+	role = slot->role;
+	page = slot->request.kind == DSOCR_READ;
 	strlcpy(slot->model, model, sizeof(slot->model));
 	end_slot(slot, ok ? DSOCR_SLOT_DONE : DSOCR_SLOT_FAILED);
 	LWLockRelease(dsocr_queue_lock);
 
+	if (ok && page)
+		dsocr_role_count(role, result);
 	if (ok)
 		dsocr_stats_completed(device, result, waited, total);
 	else

@@ -27,6 +27,7 @@
 #include "utils/memutils.h"
 #include "cache.h"
 #include "opening.h"
+#include "roles.h"
 #include "stats.h"
 
 #define MAX_WINDOW 256
@@ -454,6 +455,7 @@ find_kept(DsocrReading *r, int number)
 	e->box = box;
 	e->state = ENTRY_ENDED;
 	dsocr_stats_cached();
+	dsocr_role_count_cached(GetUserId());
 	return true;
 }
 

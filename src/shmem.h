@@ -50,6 +50,9 @@ typedef struct DsocrSlot
 	TimestampTz submitted;	/* queue */
 	TimestampTz started;	/* queue; handed to an engine, 0 = not yet */
 	TimestampTz deadline;	/* queue; 0 = none */
+	double clock;			/* queue; its device's when it was taken */
+	bool in_work;			/* queue; counted in its device's in_work */
+	int weight;				/* set in FILLING, then constant; of its role */
 	TimestampTz returned;	/* queue; when an engine died on it, 0 = never */
 	DsocrRequest request;	/* set in FILLING, then constant; its pointers are NULL */
 	DsocrProgress progress; /* queue */
@@ -89,6 +92,9 @@ typedef struct DsocrDevice
 	DsocrModelInfo info;			  /* queue; valid when READY */
 	DsocrError error;				  /* queue; last trouble of the engine, or DSOCR_OK */
 	int running;					  /* queue; requests inside the engine */
+	int in_work;					  /* queue; slots that it has taken */
+	double clock;					  /* queue; us of work divided by in_work, summed up */
+	TimestampTz clock_at;			  /* queue; when that was */
 	int64 restarts;					  /* queue; engines started after the first */
 	TimestampTz started_at;			  /* queue; start of the present engine */
 	double tokens_per_second;		  /* queue; of the last seconds */
@@ -125,6 +131,21 @@ typedef struct DsocrStats
 	int64 latency[DSOCR_LATENCY_BUCKETS]; /* completed requests by that time */
 } DsocrStats;
 
+/* What a role has used since the counters were set to zero; and its turn. */
+#define DSOCR_MAX_ROLES 256
+
+typedef struct DsocrRole
+{
+	Oid role;		  /* queue; Invalid = free; the last entry is for all who find none */
+	int64 pages;	  /* queue; that were read */
+	int64 cache_hits; /* queue */
+	int64 image_tokens;
+	int64 text_tokens;
+	double device_us; /* queue; its share of the engines' time */
+	double turn;	  /* queue; virtual time at which the next request may start */
+	double line_turn; /* queue; the same in the line for slots */
+} DsocrRole;
+
 typedef struct DsocrShared
 {
 	int n_slots;							 /* constant after start-up */
@@ -139,6 +160,10 @@ typedef struct DsocrShared
 	uint64 releases;						 /* queue; slots freed so far */
 	uint64 next_ticket;						 /* queue */
 	DsocrDevice devices[DSOCR_MAX_WORKERS];	 /* see there; the page server is the last */
+	DsocrRole roles[DSOCR_MAX_ROLES];		 /* queue */
+	double turn;							 /* queue; virtual time of the last pick */
+	double line_turn;						 /* queue; the same of the line */
+	uint64 line_picks;						 /* queue */
 	TimestampTz stats_since;				 /* stats */
 	DsocrStats stats[DSOCR_MAX_WORKERS + 1]; /* stats; the last: never reached a device */
 } DsocrShared;

@@ -17,6 +17,7 @@
  */
 #include "dsocr.h"
 #include "payload.h"
+#include "roles.h"
 #include "slots.h"
 
 #include "storage/proc.h"
@@ -82,6 +83,7 @@ dsocr_slot_release(DsocrSlot *slot)
 	Assert(slot->state != DSOCR_SLOT_FREE && slot->state != DSOCR_SLOT_FREEING);
 
 	dsocr_slot_wake_joined(slot);
+	dsocr_role_end_work(slot);
 	slot->state = DSOCR_SLOT_FREEING;
 	slot->generation++;
 	slot->owner_pid = 0;

@@ -12,6 +12,7 @@
 #include "dsocr.h"
 #include "cache.h"
 #include "result.h"
+#include "roles.h"
 #include "shmem.h"
 #include "slots.h"
 #include "stats.h"
@@ -33,11 +34,13 @@ PG_FUNCTION_INFO_V1(dsocr_stats_reset_all);
 PG_FUNCTION_INFO_V1(dsocr_status);
 PG_FUNCTION_INFO_V1(dsocr_reload);
 PG_FUNCTION_INFO_V1(dsocr_clear_cache);
+PG_FUNCTION_INFO_V1(dsocr_usage);
 
 #define WORKERS_COLUMNS 17
 #define REQUESTS_COLUMNS 16
 #define STATS_COLUMNS 18
 #define STATUS_COLUMNS 12
+#define USAGE_COLUMNS 7
 
 static const char *const device_states[] = {"stopped", "starting", "ready", "degraded", "failed"};
 
@@ -370,6 +373,7 @@ dsocr_stats_reset_all(PG_FUNCTION_ARGS)
 {
 	dsocr_require_preload();
 	dsocr_stats_reset();
+	dsocr_roles_reset();
 	PG_RETURN_VOID();
 }
 
@@ -446,4 +450,42 @@ dsocr_clear_cache(PG_FUNCTION_ARGS)
 {
 	dsocr_require_preload();
 	PG_RETURN_INT64(dsocr_cache_clear());
+}
+
+/*
+ * dsocr_usage(role oid, pages int8, cache_hits int8, image_tokens int8,
+ *   text_tokens int8, device_seconds float8, since timestamptz): of the
+ *   caller's roles, or of all for pg_read_all_stats.  role NULL: of those for
+ *   whom there was no place.
+ */
+Datum
+dsocr_usage(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = begin_rows(fcinfo, USAGE_COLUMNS);
+	DsocrRole *roles = palloc(sizeof(DsocrRole) * DSOCR_MAX_ROLES);
+	int n = dsocr_roles_read(roles);
+	bool all = has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS);
+	DsocrStats s;
+	TimestampTz since;
+
+	dsocr_stats_read(DSOCR_STATS_NOWHERE, &s, &since);
+	for (int i = 0; i < n; i++)
+	{
+		Row row = {.n = 0};
+
+		if (!all && (!OidIsValid(roles[i].role) || !has_privs_of_role(GetUserId(), roles[i].role)))
+			continue;
+		if (OidIsValid(roles[i].role))
+			put(&row, ObjectIdGetDatum(roles[i].role));
+		else
+			put_null(&row);
+		put(&row, Int64GetDatum(roles[i].pages));
+		put(&row, Int64GetDatum(roles[i].cache_hits));
+		put(&row, Int64GetDatum(roles[i].image_tokens));
+		put(&row, Int64GetDatum(roles[i].text_tokens));
+		put(&row, Float8GetDatum(roles[i].device_us / 1e6));
+		put(&row, TimestampTzGetDatum(since));
+		end_row(rsinfo, &row);
+	}
+	return (Datum) 0;
 }

@@ -29,6 +29,7 @@ sql($node, "SELECT dsocr_text($image)");
 sql($node, 'SELECT t.reset()');
 my @others = (
 	"SELECT dsocr_markdown($image)",
+	"SELECT dsocr_layout($image)",
 	"SELECT dsocr_describe($image)",
 	"SELECT dsocr_generate($image, 'one')",
 	"SELECT dsocr_generate($image, 'two')",
@@ -45,14 +46,14 @@ for my $query (@others)
 {
 	my ($text) = $query =~ /;?\s*(SELECT.*)/;
 	sql($node, $query);
-	counted($query =~ /markdown/ ? '0 1' : '1 0',
-		$query =~ /markdown/ ? 'the same task by another name' : "another key: " . ($query =~ s/convert_to.*?'UTF8'\)/image/r));
+	counted($query =~ /layout/ ? '0 1' : '1 0',
+		$query =~ /layout/ ? 'the same task by another name' : "another key: " . ($query =~ s/convert_to.*?'UTF8'\)/image/r));
 }
 sql($node, "SET dsocr.cache = off; SELECT dsocr_text($image)");
 counted('1 0', 'a session that does not use it');
 
 # Results that come from it equal those that were read.
-my $result = 'SELECT row_to_json(r)::jsonb - \'timings\' FROM (SELECT (dsocr_read(' . image('attempts=2;rotation=90;text=same') . ')).*) r';
+my $result = 'SELECT row_to_json(r)::jsonb - \'timings\' FROM (SELECT dsocr_read(' . image('attempts=2;rotation=90;text=same') . ') AS r OFFSET 0) s';
 my $read = sql($node, $result);
 is(sql($node, $result), $read, 'a whole result');
 counted('1 1', 'of which one was read');
@@ -69,7 +70,7 @@ counted('2 0', 'what is too large is not kept');
 
 # It has a size.
 sql($node, 'SELECT count(dsocr_text(' . image('text=many') . ' || i::text::bytea)) FROM generate_series(1, 3000) i');
-is(sql($node, 'SELECT cache_used <= cache_size AND cache_used > cache_size / 2 AND cache_entries < 3000 FROM t.status()'),
+is(sql($node, 'SELECT cache_used <= cache_size AND cache_used > cache_size / 3 AND cache_entries < 3000 FROM t.status()'),
 	't', 'full, not more');
 sql($node, 'SELECT t.reset()');
 sql($node, 'SELECT dsocr_text(' . image('text=many') . " || '3000'::bytea)");
