@@ -53,7 +53,7 @@ sql($node, "SET dsocr.cache = off; SELECT dsocr_text($image)");
 counted('1 0', 'a session that does not use it');
 
 # Results that come from it equal those that were read.
-my $result = 'SELECT row_to_json(r)::jsonb - \'timings\' FROM (SELECT dsocr_read(' . image('attempts=2;rotation=90;text=same') . ') AS r OFFSET 0) s';
+my $result = 'SELECT row_to_json(r)::jsonb #- \'{pages,0,timings}\' FROM (SELECT dsocr_read(' . image('attempts=2;rotation=90;text=same') . ') AS r OFFSET 0) s';
 my $read = sql($node, $result);
 is(sql($node, $result), $read, 'a whole result');
 counted('1 1', 'of which one was read');
