@@ -92,7 +92,8 @@ CREATE FUNCTION @extschema@.dsocr_status(
 	OUT model pg_catalog.text,
 	OUT cache_size pg_catalog.int8,
 	OUT cache_used pg_catalog.int8,
-	OUT cache_entries pg_catalog.int8)
+	OUT cache_entries pg_catalog.int8,
+	OUT cache_evicted pg_catalog.int8)
 RETURNS SETOF pg_catalog.record
 LANGUAGE C VOLATILE PARALLEL SAFE ROWS 1
 AS 'MODULE_PATHNAME', 'dsocr_status';

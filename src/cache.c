@@ -52,9 +52,7 @@ typedef struct Pool
 	int32 free_entry;
 	int32 hand;
 	int64 n_valid;
-	int64 evicted;
-	pg_atomic_uint64 hits;
-	pg_atomic_uint64 misses;
+	int64 evicted;					  /* since the server's start */
 	uint64 models[DSOCR_MAX_WORKERS]; /* of the devices, 0 = not known yet */
 } Pool;
 
@@ -144,8 +142,6 @@ dsocr_cache_shmem_init(LWLock *cache_lock)
 	pool->n_blocks = block_count();
 	pool->n_entries = entry_count();
 	pool->n_buckets = entry_count();
-	pg_atomic_init_u64(&pool->hits, 0);
-	pg_atomic_init_u64(&pool->misses, 0);
 	for (int32 i = 0; i < pool->n_entries; i++)
 		pg_atomic_init_u32(&entries[i].used, 0);
 	clear_pool();
@@ -289,7 +285,6 @@ dsocr_cache_get(const DsocrCacheKey *key, Size *len, char *model)
 		pg_atomic_write_u32(&e->used, 1);
 	}
 	LWLockRelease(lock);
-	pg_atomic_fetch_add_u64(body != NULL ? &pool->hits : &pool->misses, 1);
 	return body;
 }
 
@@ -365,18 +360,4 @@ dsocr_cache_status(DsocrCacheStatus *status)
 	status->entries = pool->n_valid;
 	status->evicted = pool->evicted;
 	LWLockRelease(lock);
-	status->hits = (int64) pg_atomic_read_u64(&pool->hits);
-	status->misses = (int64) pg_atomic_read_u64(&pool->misses);
-}
-
-void
-dsocr_cache_reset_counters(void)
-{
-	if (pool == NULL)
-		return;
-	LWLockAcquire(lock, LW_EXCLUSIVE);
-	pool->evicted = 0;
-	LWLockRelease(lock);
-	pg_atomic_write_u64(&pool->hits, 0);
-	pg_atomic_write_u64(&pool->misses, 0);
 }

@@ -23,15 +23,13 @@ typedef struct DsocrCacheKey
 	uint64 model; /* 0: there is no key */
 } DsocrCacheKey;
 
-/* What the cache did and holds; counters since the server's start. */
+/* What the cache holds. */
 typedef struct DsocrCacheStatus
 {
 	int64 bytes; /* of the pool; 0: there is no cache */
 	int64 used;
 	int64 entries;
-	int64 hits;
-	int64 misses;
-	int64 evicted;
+	int64 evicted; /* answers that went for others, since the server's start */
 } DsocrCacheStatus;
 
 /* ---- keys (cache_key.c) ---- */
@@ -78,6 +76,5 @@ extern int64 dsocr_cache_clear(void);
 extern void dsocr_cache_note_model(int device, uint64 model);
 
 extern void dsocr_cache_status(DsocrCacheStatus *status);
-extern void dsocr_cache_reset_counters(void);
 
 #endif /* DSOCR_CACHE_H */

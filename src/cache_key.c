@@ -81,7 +81,7 @@ dsocr_cache_model(const DsocrModelInfo *info)
 
 /* The model of all engines; 0 when none is known or they have different ones. */
 static uint64
-current_model(void)
+current_model(DsocrModelInfo *info)
 {
 	uint64 model = 0;
 	bool same = true;
@@ -97,6 +97,7 @@ current_model(void)
 		of_device = dsocr_cache_model(&d->info);
 		same = same && (model == 0 || model == of_device);
 		model = of_device;
+		*info = d->info;
 	}
 	LWLockRelease(dsocr_queue_lock);
 	return same ? model : 0;
@@ -106,15 +107,19 @@ bool
 dsocr_cache_key(const DsocrRequest *request, const uint8 digest[DSOCR_DIGEST_BYTES], int dpi,
 				DsocrCacheKey *key)
 {
-	uint64 model = current_model();
-	int64 options[] = {request->task,			request->mode,
-					   request->max_tokens,		request->ngram_size,
-					   request->ngram_window,	(int64) request->max_pixels,
-					   request->auto_rotate,	request->ladder,
-					   request->page,			dpi,
-					   request->prompt != NULL, (int64) model};
+	DsocrModelInfo info = {0};
+	uint64 model = current_model(&info);
+	int64 options[] = {request->task,		   request->mode,
+					   request->max_tokens,	   request->ngram_size,
+					   request->ngram_window,  (int64) request->max_pixels,
+					   request->auto_rotate,   request->ladder,
+					   request->page,		   dpi,
+					   request->prompt != NULL};
 	const char *prompt = request->prompt != NULL ? request->prompt : "";
 	Piece pieces[] = {{DSOCR_VERSION, sizeof(DSOCR_VERSION)},
+					  {info.fingerprint, strlen(info.fingerprint) + 1},
+					  {info.name, strlen(info.name) + 1},
+					  {info.weights, strlen(info.weights) + 1},
 					  {digest, DSOCR_DIGEST_BYTES},
 					  {options, sizeof(options)},
 					  {prompt, strlen(prompt)}};

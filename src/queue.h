@@ -46,15 +46,15 @@ extern DsocrHandle dsocr_queue_submit(DsocrRequest *request);
 extern bool dsocr_queue_try_submit(DsocrRequest *request, DsocrHandle *h);
 
 /*
- * The same for a request whose answer has a key, waiting in line or not: if an
- * equal one is in flight, whoever has it, the handle is joined to that and
- * takes no slot.  Such a handle can be waited for and asked by
+ * The same for a request whose answer has a key, waiting in line or not.  With
+ * join, if an equal one is in flight, whoever has it, the handle is joined to
+ * that and takes no slot.  Such a handle can be waited for and asked by
  * dsocr_queue_joined_ended; then the answer is in the cache, or the request
  * has failed or was given up, which is not told.  It needs not be cancelled.
  * With wait, also when the answer has come into the cache meanwhile.
  */
-extern bool dsocr_queue_submit_equal(DsocrRequest *request, const DsocrCacheKey *key, bool wait,
-									 DsocrHandle *h);
+extern bool dsocr_queue_submit_keyed(DsocrRequest *request, const DsocrCacheKey *key, bool join,
+									 bool wait, DsocrHandle *h);
 extern bool dsocr_queue_joined_ended(DsocrHandle h);
 
 /*

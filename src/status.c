@@ -39,7 +39,7 @@ PG_FUNCTION_INFO_V1(dsocr_usage);
 #define WORKERS_COLUMNS 17
 #define REQUESTS_COLUMNS 16
 #define STATS_COLUMNS 18
-#define STATUS_COLUMNS 12
+#define STATUS_COLUMNS 13
 #define USAGE_COLUMNS 7
 
 static const char *const device_states[] = {"stopped", "starting", "ready", "degraded", "failed"};
@@ -380,7 +380,8 @@ dsocr_stats_reset_all(PG_FUNCTION_ARGS)
 /*
  * dsocr_status(version text, workers int4, ready int4, slots int4,
  *   slots_used int4, waiting int4, queue_memory int8, queue_memory_used int8,
- *   model text, cache_size int8, cache_used int8, cache_entries int8): one row; model names the folder's last component.
+ *   model text, cache_size int8, cache_used int8, cache_entries int8,
+ *   cache_evicted int8): one row; model names the folder's last component.
  */
 Datum
 dsocr_status(PG_FUNCTION_ARGS)
@@ -419,6 +420,7 @@ dsocr_status(PG_FUNCTION_ARGS)
 	put(&row, Int64GetDatum(cache.bytes));
 	put(&row, Int64GetDatum(cache.used));
 	put(&row, Int64GetDatum(cache.entries));
+	put(&row, Int64GetDatum(cache.evicted));
 	end_row(rsinfo, &row);
 	return (Datum) 0;
 }

@@ -8,7 +8,7 @@
  * NUL or the end; other images give "stub: N bytes".  Commands, separated by
  * ';', in the order they act:
  *
- *   ignore-cancel; progress=N; sleep=SECONDS; crash; crash-once=FILE;
+ *   ignore-cancel; progress=N; sleep=SECONDS; until=FILE (is there); crash; crash-once=FILE;
  *   exit=CODE; hang; garbage-frame; half-frame; failed-frame;
  *   error=CODE:MESSAGE; length; loop; attempts=N; rotation=DEGREES; skew=DEGREES;
  *   big=BYTES; prompt; text=... (everything that follows)
@@ -387,6 +387,20 @@ send_progress(Job *j, int64_t now)
 	}
 }
 
+/* A job that waits for a file is not due before that is there. */
+static bool
+is_due(Job *j, int64_t now)
+{
+	char path[MAX_COMMAND];
+
+	if (j->due_us > now)
+		return false;
+	if (command(j->commands, "until", path, sizeof(path)) == NULL || access(path, F_OK) == 0)
+		return true;
+	j->due_us = now + 10000;
+	return false;
+}
+
 /* Start, report and end jobs; milliseconds until the next one is due, -1 if none. */
 static int
 work(int slots)
@@ -411,7 +425,7 @@ work(int slots)
 			j->due_us = now + (int64_t) (seconds * 1e6);
 		}
 		send_progress(j, now);
-		if (j->due_us <= now)
+		if (is_due(j, now))
 		{
 			finish(j);
 			drop(i--);

@@ -105,6 +105,20 @@ $node->append_conf('postgresql.conf', 'dsocr.weights = fp32');
 $node->reload;
 ok($node->poll_query_until('postgres', "SELECT weights = 'fp32' AND state = 'ready' FROM t.workers() WHERE device = 'cpu'"), 'other weights');
 is(sql($node, 'SELECT cache_entries FROM t.status()'), 0, 'another model has nothing');
+
+# The extension comes and goes.
+sql($node, 'DROP EXTENSION dsocr CASCADE; DROP SCHEMA t CASCADE');
+Dsocr::create_extension($node);
+is(sql($node, reading('text=abc')), 'abc', 'the extension was created anew');
 is_at_baseline($node, 'nothing is left in use');
+
+# Size 0 is no cache.
+$node->append_conf('postgresql.conf', 'dsocr.cache_size = 0');
+$node->restart;
+wait_for_ready($node);
+sql($node, 'SELECT t.reset()');
+sql($node, reading('text=abc')) for 1 .. 2;
+counted('2 0', 'without a cache');
+is(sql($node, "SELECT cache_size || ' ' || cache_used FROM t.status()"), '0 0', 'which takes no memory');
 
 done_testing;

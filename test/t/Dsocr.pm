@@ -11,7 +11,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time usleep);
 
-our @EXPORT = qw(new_server stub_environment image reading begin_sql end_sql wait_until
+our @EXPORT = qw(new_server stub_environment image reading begin_sql end_sql wait_until waiting
   engine_pid wait_for_ready alive is_at_baseline server_is_same);
 
 # Settings for the stand-in engine of servers started from now on.
@@ -77,7 +77,7 @@ CREATE EXTENSION dsocr;
 CREATE SCHEMA t;
 CREATE FUNCTION t.status(OUT version text, OUT workers int4, OUT ready int4, OUT slots int4,
 	OUT slots_used int4, OUT waiting int4, OUT queue_memory int8, OUT queue_memory_used int8,
-	OUT model text, OUT cache_size int8, OUT cache_used int8, OUT cache_entries int8) RETURNS SETOF record LANGUAGE c AS 'dsocr', 'dsocr_status';
+	OUT model text, OUT cache_size int8, OUT cache_used int8, OUT cache_entries int8, OUT cache_evicted int8) RETURNS SETOF record LANGUAGE c AS 'dsocr', 'dsocr_status';
 CREATE FUNCTION t.workers(OUT device text, OUT state text, OUT pid int4, OUT engine_pid int4,
 	OUT model text, OUT fingerprint text, OUT weights text, OUT sandbox text,
 	OUT memory_bytes int8, OUT queued int4, OUT running int4, OUT tokens_per_second float8,
@@ -155,6 +155,16 @@ sub wait_until
 		usleep(20_000);
 	}
 	return;
+}
+
+# Poll until so many sessions wait for dsocr; their statements contain the text.
+sub waiting
+{
+	my ($node, $n, $text) = @_;
+	my $query = "SELECT count(*) >= $n FROM pg_stat_activity WHERE wait_event_type = 'Extension'"
+	  . " AND query LIKE '%$text%' AND pid <> pg_backend_pid()";
+
+	return $node->poll_query_until('postgres', $query);
 }
 
 sub engine_pid
