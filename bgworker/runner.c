@@ -234,6 +234,9 @@ advance(DsocrRunner *r, DsocrRunnerJob *job)
 		e = CopyErrorData();
 		FlushErrorState();
 		LWLockReleaseAll();
+		if (IsTransactionState())
+			AbortCurrentTransaction(); /* of the table of answers */
+		MemoryContextSwitchTo(job->context);
 		dsocr_runner_fail_job(r, job, e->message ? e->message : "unknown error",
 							  unpack_sql_state(e->sqlerrcode), false);
 		ok = false;

@@ -140,10 +140,33 @@ AS 'MODULE_PATHNAME', 'dsocr_clear_cache';
 COMMENT ON FUNCTION @extschema@.dsocr_cache_clear() IS
 'drop all answers that are kept; returns how many there were';
 
+CREATE TABLE dsocr.cache (
+	key			pg_catalog.bytea NOT NULL,
+	model		pg_catalog.text NOT NULL,
+	version		pg_catalog.text NOT NULL,
+	created		pg_catalog.timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	answer		pg_catalog.bytea NOT NULL
+);
+
+-- Not unique: whoever reads must not wait for the transaction of another reader.
+CREATE INDEX cache_key ON dsocr.cache (key);
+
+COMMENT ON TABLE dsocr.cache IS 'answers that are kept where dsocr.cache_table is on, by a hash of document and options; not dumped';
+COMMENT ON INDEX dsocr.cache_key IS 'answers by key';
+
+CREATE FUNCTION @extschema@.dsocr_cache_prune(older_than pg_catalog.interval DEFAULT '30 days')
+RETURNS pg_catalog.int8
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'dsocr_prune_cache';
+
+COMMENT ON FUNCTION @extschema@.dsocr_cache_prune(pg_catalog.interval) IS
+'delete answers from table dsocr.cache that are older, of another version, or there twice; returns how many there were';
+
 -- These act on the whole server.  Superusers may let others use them.
 REVOKE EXECUTE ON FUNCTION @extschema@.dsocr_reload() FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION @extschema@.dsocr_stats_reset() FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION @extschema@.dsocr_cache_clear() FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION @extschema@.dsocr_cache_prune(pg_catalog.interval) FROM PUBLIC;
 
 CREATE VIEW dsocr.workers AS
 	SELECT w.device, w.description, w.state, w.pid, w.engine_pid, w.model, w.fingerprint, w.weights, w.sandbox,

@@ -16,6 +16,7 @@
 #include "engine/request.h"
 
 #define DSOCR_DIGEST_BYTES 32
+#define DSOCR_CACHE_MODEL_BYTES 64 /* of the name of a model */
 
 typedef struct DsocrCacheKey
 {
@@ -61,7 +62,7 @@ extern bool dsocr_cache_has(const DsocrCacheKey *key);
 
 /*
  * A copy of the answer: its body, in the current context, and the name of the
- * model (64 bytes).  NULL when there is none.
+ * model.  NULL when there is none.
  */
 extern void *dsocr_cache_get(const DsocrCacheKey *key, Size *len, char *model);
 
@@ -76,5 +77,16 @@ extern int64 dsocr_cache_clear(void);
 extern void dsocr_cache_note_model(int device, uint64 model);
 
 extern void dsocr_cache_status(DsocrCacheStatus *status);
+
+/* ---- table dsocr.cache (cache_table.c) ---- */
+
+/*
+ * The same of the table, where dsocr.cache_table is on; also outside of
+ * transactions.  Nothing is put in where nothing can be written: on a standby,
+ * in read-only transactions and parallel queries.
+ */
+extern void *dsocr_cache_table_get(const DsocrCacheKey *key, Size *len, char *model);
+extern void dsocr_cache_table_put(const DsocrCacheKey *key, const void *body, Size len,
+								  const char *model);
 
 #endif /* DSOCR_CACHE_H */

@@ -48,6 +48,7 @@ extern int dsocr_prefetch;				/* readings of a query or of a document in flight 
 extern bool dsocr_batch_scan;			/* queries read ahead */
 extern bool dsocr_log_requests;
 extern int dsocr_cache_size;	 /* kB, 0 = no cache */
+extern bool dsocr_cache_table;	 /* and table dsocr.cache */
 extern bool dsocr_cache;		 /* this session uses it */
 extern int dsocr_engine_timeout; /* ms of silence after which a busy engine is replaced */
 extern char *dsocr_engine_path;	 /* empty: beside the server's programs */

@@ -55,6 +55,7 @@ bool dsocr_batch_scan = true;
 bool dsocr_log_requests = false;
 int dsocr_cache_size = 32 * 1024;
 bool dsocr_cache = true;
+bool dsocr_cache_table = false;
 int dsocr_engine_timeout = 120 * 1000;
 char *dsocr_engine_path = NULL;
 int dsocr_run_jobs = DSOCR_RUN_ALL;
@@ -306,6 +307,10 @@ define_limit_settings(void)
 							"Longest document that is opened (pages, default 10000).",
 							"It does not matter how many of them are to be read.", &dsocr_max_pages,
 							10000, 1, INT_MAX, PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomBoolVariable("dsocr.cache_table",
+							 "Keeps answers in table dsocr.cache, too (boolean, default off).",
+							 "They survive restarts, and reading writes to the database.",
+							 &dsocr_cache_table, false, PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("dsocr.max_requests_per_role",
 							"Requests one role can have in flight (count, default 0: no limit).",
 							NULL, &dsocr_max_requests_per_role, 0, 0, DSOCR_MAX_SLOTS, PGC_SUSET, 0,

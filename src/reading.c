@@ -163,6 +163,8 @@ fetch_page(DsocrReading *r, int number)
 	dsocr_error_redact(&box->page.status);
 	e->box = box;
 	e->state = DSOCR_ENTRY_ENDED;
+	if (box->page.status.code == DSOCR_OK)
+		dsocr_entry_keep(r, number);
 }
 
 /* The page server has ended with a page. */

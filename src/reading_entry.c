@@ -131,6 +131,21 @@ dsocr_entry_key(DsocrReading *r, int number, DsocrCacheKey *key)
 		   dsocr_cache_key(&request, r->digest, r->kind == DSOCR_KIND_PAGES ? dpi : 0, key);
 }
 
+/* The answer out of the pool, or out of the table and into the pool. */
+static void *
+get_kept(DsocrEntry *e, const DsocrCacheKey *key, Size *len, char *model)
+{
+	void *body = dsocr_cache_get(key, len, model);
+
+	if (body != NULL || e->looked)
+		return body;
+	e->looked = true;
+	body = dsocr_cache_table_get(key, len, model);
+	if (body != NULL)
+		dsocr_cache_put(key, body, *len, model);
+	return body;
+}
+
 bool
 dsocr_entry_find_kept(DsocrReading *r, int number)
 {
@@ -138,11 +153,11 @@ dsocr_entry_find_kept(DsocrReading *r, int number)
 	DsocrCacheKey key;
 	DsocrError err = {0};
 	DsocrPageBox *box;
-	char model[64];
+	char model[DSOCR_CACHE_MODEL_BYTES];
 	Size len;
 	void *body;
 
-	if (!dsocr_entry_key(r, number, &key) || (body = dsocr_cache_get(&key, &len, model)) == NULL)
+	if (!dsocr_entry_key(r, number, &key) || (body = get_kept(e, &key, &len, model)) == NULL)
 		return false;
 	box = dsocr_entry_box(r, number);
 	if (!dsocr_parse_result(body, len, &box->page.status, &box->page.result, &err))
@@ -157,4 +172,19 @@ dsocr_entry_find_kept(DsocrReading *r, int number)
 	dsocr_stats_cached();
 	dsocr_role_count_cached(GetUserId());
 	return true;
+}
+
+void
+dsocr_entry_keep(DsocrReading *r, int number)
+{
+	DsocrCacheKey key;
+	char model[DSOCR_CACHE_MODEL_BYTES];
+	Size len;
+	void *body;
+
+	if (!dsocr_cache_table || !dsocr_entry_key(r, number, &key) ||
+		(body = dsocr_cache_get(&key, &len, model)) == NULL)
+		return;
+	dsocr_cache_table_put(&key, body, len, model);
+	pfree(body);
 }

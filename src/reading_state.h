@@ -46,6 +46,7 @@ typedef struct DsocrEntry
 	int losses;			/* page servers that died while it was ASKED */
 	bool cramped;		/* there was no memory for its image: ask with all room there is */
 	int joins;			/* how often it was JOINED */
+	bool looked;		/* the table of answers was asked */
 	DsocrHandle handle; /* ASKED, READING, JOINED */
 	DsocrResult image;	/* RENDERED; of an image, nothing */
 	DsocrPageBox *box;	/* ENDED */
@@ -97,6 +98,9 @@ extern bool dsocr_entry_key(DsocrReading *r, int number, DsocrCacheKey *key);
 
 /* End a page with the answer that was kept for it, if there is one. */
 extern bool dsocr_entry_find_kept(DsocrReading *r, int number);
+
+/* A page was read: keep its answer for longer, where that is wanted. */
+extern void dsocr_entry_keep(DsocrReading *r, int number);
 
 /* ---- reading_submit.c ---- */
 
