@@ -16,7 +16,7 @@ use Time::HiRes qw(time);
 my $pages = $ENV{BENCH_PAGES} // 1000;
 my $rounds = $ENV{BENCH_ROUNDS} // 3;
 my $engine = program('dsocr-engine');
-my $node = new_server('bench', conf => "dsocr.engine_path = '$engine'\ndsocr.model = ''\ndsocr.mode = small\nmax_parallel_workers_per_gather = 0");
+my $node = new_server('bench', conf => "dsocr.engine_path = '$engine'\ndsocr.model = ''\ndsocr.mode = small\nmax_parallel_workers_per_gather = 0\ndsocr.cache = off");
 my $dir = PostgreSQL::Test::Utils::tempdir();
 
 # No two pages have the same bytes: a number behind the end of the image, which decoders pass over.
