@@ -27,6 +27,7 @@ extern int dsocr_cli_synth(int argc, char **argv);
 extern int dsocr_cli_info(int argc, char **argv);
 extern int dsocr_cli_serve(int argc, char **argv);
 extern int dsocr_cli_join(int argc, char **argv); /* with libpq */
+extern int dsocr_cli_load(int argc, char **argv); /* with libpq */
 
 /*
  * The model folder when none is named: the environment variable DSOCR_MODEL,

@@ -10,7 +10,7 @@ DSOCR_ONEDNN ?= yes
 DSOCR_LEPTONICA := $(or $(DSOCR_LEPTONICA),$(shell pkg-config --exists lept 2>/dev/null && echo yes || echo no))
 DSOCR_TIFF := $(or $(DSOCR_TIFF),$(shell pkg-config --exists libtiff-4 2>/dev/null && echo yes || echo no))
 DSOCR_WEBP := $(or $(DSOCR_WEBP),$(shell pkg-config --exists libwebpdemux 2>/dev/null && echo yes || echo no))
-# Remote workers: likewise.
+# Remote workers and loading of folders: likewise.
 DSOCR_LIBPQ := $(or $(DSOCR_LIBPQ),$(shell pkg-config --exists libpq 2>/dev/null && echo yes || echo no))
 PQ_CFLAGS := $(if $(filter yes,$(DSOCR_LIBPQ)),-DDSOCR_WITH_LIBPQ $(shell pkg-config --cflags libpq))
 PQ_LIBS := $(if $(filter yes,$(DSOCR_LIBPQ)),$(shell pkg-config --libs libpq))
@@ -27,7 +27,7 @@ ENGINE_CFLAGS = -std=gnu11 -D_GNU_SOURCE $(ENGINE_OPT) $(ENGINE_SAN) -fopenmp -I
 # hidden visibility is not needed: the engine is one executable
 
 # Command line programs have a main or belong to one; the rest is the library.
-ENGINE_CLI = $(filter-out $(if $(filter yes,$(DSOCR_LIBPQ)),,src/engine/cli_join%.c),\
+ENGINE_CLI = $(filter-out $(if $(filter yes,$(DSOCR_LIBPQ)),,src/engine/cli_join%.c src/engine/cli_load%.c),\
 	$(wildcard src/engine/main.c src/engine/cli_*.c src/engine/check_*.c))
 ENGINE_LIB = $(filter-out $(ENGINE_CLI),$(wildcard src/engine/*.c))
 KERNEL_SRC = $(filter-out %_isa.c kernels/cpu/onednn$(if $(filter no,$(DSOCR_ONEDNN)),,_none).c,\
@@ -49,7 +49,8 @@ dsocr-engine: $(BUILD)/dsocr-engine
 $(BUILD)/dsocr-engine: $(ENGINE_CLI_OBJ) $(BUILD)/libengine.a
 	$(ENGINE_CC) $(ENGINE_CFLAGS) -o $@ $^ $(ENGINE_LIBS) $(PQ_LIBS)
 
-$(BUILD)/src/engine/main.o $(BUILD)/src/engine/cli_join.o $(BUILD)/src/engine/cli_join_db.o: \
+$(BUILD)/src/engine/main.o $(BUILD)/src/engine/cli_join.o $(BUILD)/src/engine/cli_join_db.o \
+$(BUILD)/src/engine/cli_load_db.o $(BUILD)/src/engine/cli_load_table.o: \
 	ENGINE_CFLAGS += $(PQ_CFLAGS) -DDSOCR_VERSION='"$(DSOCR_VERSION)"'
 
 $(BUILD)/libengine.a: $(ENGINE_LIB_OBJ)

@@ -33,6 +33,7 @@ static const Command commands[] = {
 	{"synth", dsocr_cli_synth, "write a model of full size from a formula"},
 	{"info", dsocr_cli_info, "describe a model: info [--model DIR]"},
 #ifdef DSOCR_WITH_LIBPQ
+	{"load", dsocr_cli_load, "put a folder of documents into a table: load --table NAME FOLDER"},
 	{"join", dsocr_cli_join, "work for a database: join [options] CONNINFO"},
 #endif
 	{"serve", dsocr_cli_serve, "answer a PostgreSQL worker (started by the server)"},
