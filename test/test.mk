@@ -11,7 +11,7 @@ $(BUILD)/unit/%: test/unit/%.c $(REFERENCE_OBJ) $(BUILD)/libengine.a
 	@mkdir -p $(@D)
 	$(ENGINE_CC) $(ENGINE_CFLAGS) -o $@ $(filter %.c %.o,$^) $(filter %.a,$^) $(ENGINE_LIBS) -lcmocka
 
-$(BUILD)/unit/test_engine $(BUILD)/unit/test_engine_images $(BUILD)/unit/test_engine_rotate $(BUILD)/unit/test_ladder: $(BUILD)/test/reference/engine_driver.o
+$(BUILD)/unit/test_engine $(BUILD)/unit/test_engine_gap $(BUILD)/unit/test_engine_images $(BUILD)/unit/test_engine_rotate $(BUILD)/unit/test_ladder: $(BUILD)/test/reference/engine_driver.o
 
 # Reference cases on the reference backend: the code of `dsocr-engine check`.
 $(BUILD)/unit/test_model: $(patsubst %,$(BUILD)/src/engine/check_%.o,case stages routes generate)
@@ -44,8 +44,8 @@ FUZZ_CC ?= clang-14
 FUZZ_FLAGS = -std=gnu11 -D_GNU_SOURCE -O1 -g -fsanitize=fuzzer,address,undefined \
 	-fno-sanitize-recover=undefined -Isrc/engine $(IMAGE_PARTS:%=-DDSOCR_WITH_%)
 # Each target links only what it tests; no device code.
-FUZZ_LIB = $(filter-out $(patsubst %,src/engine/%.c,engine engine_step scheduler job job_result sequence model load encoder encoder_weights \
-	decoder device serve sandbox sandbox_calls kv_cache),$(ENGINE_LIB))
+FUZZ_LIB = $(filter-out $(patsubst %,src/engine/%.c,engine engine_step engine_decode scheduler job job_result sequence model load encoder \
+	encoder_weights decoder decoder_weights device serve sandbox sandbox_calls kv_cache),$(ENGINE_LIB))
 
 build/fuzz/%: test/fuzz/%.c $(FUZZ_LIB)
 	@mkdir -p $(@D)

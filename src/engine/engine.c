@@ -166,6 +166,7 @@ open_parts(DsocrEngine *e, const DsocrEngineOptions *options, DsocrError *err)
 	}
 	e->view_pixels = options->view_pixels > 0 ? options->view_pixels : e->be->view_pixels;
 	e->work_us = e->view_pixels > 0 ? FAST_WORK_US : 0;
+	e->gap_us = options->gap_us;
 	if (!reserve_memory(e, (int) n, err))
 		return false;
 	pages = choose_pages(e, options->kv_bytes, (int) n);

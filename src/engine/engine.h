@@ -25,6 +25,8 @@ typedef struct DsocrEngineOptions
 	int max_sequences;	/* decoded together; 0 = 16 on the CPU, 256 on a GPU */
 	size_t kv_bytes;	/* memory for key/value pages; 0 = 1 GiB, on a GPU all that is left */
 	size_t view_pixels; /* views are encoded together up to so many; 0 = the device's own */
+	int64_t
+		gap_us; /* a text waits so long for a token while others are encoded; 0 = 100 ms or a step */
 	bool keep_loops; /* let texts run on in loops: for measuring with weights that know nothing */
 } DsocrEngineOptions;
 

@@ -5,9 +5,9 @@
  *
  * A step is: drop what was cancelled, admit what fits, keep the image threads
  * busy, some work for requests that do not write yet (views, prefill chunks),
- * then one token for all that do.  On a slow device the work is one view or
- * chunk, so nobody who writes waits longer than that for the next token.  On a
- * fast one it goes on for a few tens of milliseconds: there a step takes as
+ * then one token for all that do (engine_decode.c).  On a slow device the work
+ * is one view or chunk, and those who write get tokens between its layers.  On
+ * a fast one it goes on for a few tens of milliseconds: there a step takes as
  * long with many sequences as with few, so the sooner all places write, the
  * better.
  *
@@ -20,35 +20,13 @@
 
 #include "fault.h"
 
-#define PROGRESS_TOKENS 16 /* tokens between two reports of a request */
-#define IDLE_US 4000	   /* sleep when there is nothing but images to wait for */
+#define IDLE_US 4000 /* sleep when there is nothing but images to wait for */
 
 /*
  * Pixels in memory, of images being decoded and of views that wait: one image
  * of the default limit and some pages beside it.
  */
 #define MAX_PIXEL_BYTES ((size_t) 512 << 20)
-
-/* What the model's polls need while a step runs. */
-typedef struct StepPoll
-{
-	const DsocrEvents *events;
-	DsocrJob *const *jobs; /* stop when all of them are cancelled */
-	int n;				   /* 0: never */
-} StepPoll;
-
-static bool
-step_go_on(void *arg)
-{
-	StepPoll *p = arg;
-
-	if (p->events->poll != NULL)
-		p->events->poll(p->events->arg);
-	for (int i = 0; i < p->n; i++)
-		if (!p->jobs[i]->cancelled)
-			return true;
-	return p->n == 0;
-}
 
 /* ---- ends ---- */
 
@@ -76,8 +54,9 @@ answer_job(DsocrEngine *e, const DsocrEvents *events, DsocrJob *job)
 }
 
 /* A later reading that fails leaves the result of an earlier one. */
-static void
-fail_job(DsocrEngine *e, const DsocrEvents *events, DsocrJob *job, const DsocrError *why)
+void
+dsocr_engine_fail_job(DsocrEngine *e, const DsocrEvents *events, DsocrJob *job,
+					  const DsocrError *why)
 {
 	if (why->code == DSOCR_E_DEVICE)
 		e->broken = true;
@@ -88,21 +67,21 @@ fail_job(DsocrEngine *e, const DsocrEvents *events, DsocrJob *job, const DsocrEr
 }
 
 /* Answer, or read the page again from the head of the queue, holding nothing meanwhile. */
-static void
-finish_job(DsocrEngine *e, const DsocrEvents *events, DsocrJob *job)
+void
+dsocr_engine_finish_job(DsocrEngine *e, const DsocrEvents *events, DsocrJob *job)
 {
 	DsocrError err = {0};
 
 	if (!dsocr_job_keep(job, e->model, &err))
-		fail_job(e, events, job, &err);
+		dsocr_engine_fail_job(e, events, job, &err);
 	else if (dsocr_job_again(job, e->model))
 		dsocr_scheduler_again(&e->scheduler, job);
 	else
 		answer_job(e, events, job);
 }
 
-static void
-report(const DsocrEvents *events, const DsocrJob *job)
+void
+dsocr_engine_report(const DsocrEvents *events, const DsocrJob *job)
 {
 	DsocrProgress progress = dsocr_job_progress(job);
 
@@ -135,7 +114,7 @@ drop_cancelled(DsocrEngine *e, const DsocrEvents *events)
 		DsocrError err = {0};
 
 		dsocr_fail(&err, DSOCR_E_CANCELLED, "request was cancelled");
-		fail_job(e, events, job, &err);
+		dsocr_engine_fail_job(e, events, job, &err);
 	}
 }
 
@@ -150,16 +129,16 @@ admit_waiting(DsocrEngine *e, const DsocrEvents *events)
 		DsocrError err = {0};
 
 		if (!dsocr_job_prepare(job, e->model, e->kv, &err))
-			fail_job(e, events, job, &err);
+			dsocr_engine_fail_job(e, events, job, &err);
 		else
-			finish_job(e, events, job);
+			dsocr_engine_finish_job(e, events, job);
 	}
 	while ((job = dsocr_scheduler_next(&e->scheduler)) != NULL)
 	{
 		DsocrError err = {0};
 
 		if (!dsocr_job_prepare(job, e->model, e->kv, &err))
-			fail_job(e, events, job, &err);
+			dsocr_engine_fail_job(e, events, job, &err);
 		else if (dsocr_sequence_reserve(&job->sequence, e->model, e->kv))
 		{
 			job->timings.queued += dsocr_now_us() - job->arrived;
@@ -171,7 +150,7 @@ admit_waiting(DsocrEngine *e, const DsocrEvents *events)
 		{
 			/* all pages are free and enough: there is no memory for their list */
 			dsocr_fail(&err, DSOCR_E_MEMORY, "out of memory for the pages of a request");
-			fail_job(e, events, job, &err);
+			dsocr_engine_fail_job(e, events, job, &err);
 		}
 	}
 }
@@ -205,7 +184,7 @@ submit_images(DsocrEngine *e, const DsocrEvents *events)
 			return;
 		dsocr_scheduler_image_taken(&e->scheduler, job);
 		if (!dsocr_job_submit(job, e->images, &err))
-			fail_job(e, events, job, &err);
+			dsocr_engine_fail_job(e, events, job, &err);
 	}
 }
 
@@ -224,9 +203,9 @@ collect_images(DsocrEngine *e, const DsocrEvents *events)
 		if (job->state != DSOCR_JOB_PIXELS)
 			continue;
 		if (!dsocr_job_collect(job, e->model, &err))
-			fail_job(e, events, job, &err);
+			dsocr_engine_fail_job(e, events, job, &err);
 		else if (job->state == DSOCR_JOB_VIEWS)
-			report(events, job);
+			dsocr_engine_report(events, job);
 		else
 			awaited++;
 	}
@@ -294,41 +273,47 @@ encode_views(DsocrEngine *e, const DsocrEvents *events, DsocrJob *leader)
 	DSOCR_FAULT("encode");
 	do
 	{
-		StepPoll state = {.events = events, .jobs = b.jobs};
-		DsocrPoll poll = {.go_on = step_go_on, .arg = &state};
+		DsocrStepPoll state = {.engine = e, .events = events, .jobs = b.jobs};
+		DsocrPoll poll = {.go_on = dsocr_engine_go_on, .arg = &state};
 		DsocrWatch watch = {.poll = &poll};
 
 		err = (DsocrError){0};
 		gather_views(e, leader, room, &b);
 		state.n = b.n_jobs;
 		ok = dsocr_sequence_views(b.views, b.n, size, e->model, &watch, &err);
+		start += state.decoded_us;
+		if (!ok && state.trouble.code != DSOCR_OK)
+			err = state.trouble;
 		room = b.n / 2; /* where memory is short, fewer together may do */
 	} while (!ok && err.code == DSOCR_E_MEMORY && room > 0);
 	for (int i = 0; i < b.n_jobs; i++)
 	{
 		if (!ok)
 		{
-			fail_job(e, events, b.jobs[i], &err);
+			dsocr_engine_fail_job(e, events, b.jobs[i], &err);
 			continue;
 		}
 		dsocr_job_views_done(b.jobs[i], b.counts[i], dsocr_now_us() - start);
-		report(events, b.jobs[i]);
+		dsocr_engine_report(events, b.jobs[i]);
 	}
 }
 
 static void
 prefill(DsocrEngine *e, const DsocrEvents *events, DsocrJob *job)
 {
-	StepPoll state = {.events = events, .jobs = &job, .n = 1};
-	DsocrPoll poll = {.go_on = step_go_on, .arg = &state};
+	DsocrStepPoll state = {.engine = e, .events = events, .jobs = &job, .n = 1};
+	DsocrPoll poll = {.go_on = dsocr_engine_go_on, .arg = &state};
 	DsocrError err = {0};
+	bool ok = dsocr_job_prefill(job, e->model, &poll, &err);
 
-	if (!dsocr_job_prefill(job, e->model, &poll, &err))
-		fail_job(e, events, job, &err);
+	job->timings.prefill -= ok ? state.decoded_us : 0;
+	if (!ok)
+		dsocr_engine_fail_job(e, events, job,
+							  state.trouble.code != DSOCR_OK ? &state.trouble : &err);
 	else if (job->state == DSOCR_JOB_FINISHED)
-		finish_job(e, events, job);
+		dsocr_engine_finish_job(e, events, job);
 	else
-		report(events, job);
+		dsocr_engine_report(events, job);
 }
 
 /* Views and chunks, as long as a step may; false when there was nothing to do. */
@@ -351,90 +336,6 @@ work(DsocrEngine *e, const DsocrEvents *events)
 		collect_images(e, events);
 	}
 	return done > 0;
-}
-
-/* ---- decoding ---- */
-
-/*
- * Run the decoder and choose a token for each of n rows from `first` on.  When
- * memory was short nothing has happened.
- */
-static bool
-choose_tokens(DsocrEngine *e, const DsocrEvents *events, int first, int n, DsocrError *err)
-{
-	StepPoll state = {.events = events};
-	DsocrPoll poll = {.go_on = step_go_on, .arg = &state};
-	DsocrWatch watch = {.poll = &poll};
-
-	DSOCR_FAULT("decode");
-	if (dsocr_sequences_decode(e->sequences + first, n, e->model, &watch, e->ids + first,
-							   e->logprobs + first, err))
-		return true;
-	/* the device's texts may have got an id that is no result */
-	for (int i = first; i < first + n && err->code == DSOCR_E_MEMORY; i++)
-		dsocr_sequence_text(e->sequences[i], e->model);
-	return false;
-}
-
-/* One more token, or none, for a job whose row was done in so many microseconds. */
-static void
-take_token(DsocrEngine *e, const DsocrEvents *events, int i, int64_t spent)
-{
-	DsocrJob *job = e->list[i];
-
-	job->timings.decode += spent;
-	dsocr_job_token(job, e->model, e->ids[i], e->logprobs[i]);
-	if (job->cancelled)
-		return;
-	if (job->state == DSOCR_JOB_FINISHED)
-		finish_job(e, events, job);
-	else if ((job->sequence.n - job->sequence.prompt_len) % PROGRESS_TOKENS == 0)
-		report(events, job);
-}
-
-/*
- * A token for each of n rows from `first` on.  Device memory that is short for
- * all of them may do for half; the last one gets a second chance, because what
- * failed may have been the recording of its step.
- */
-static void
-decode_rows(DsocrEngine *e, const DsocrEvents *events, int first, int n)
-{
-	int64_t start = dsocr_now_us();
-	DsocrError err = {0};
-	bool ok = choose_tokens(e, events, first, n, &err);
-	int64_t spent;
-
-	if (!ok && err.code == DSOCR_E_MEMORY && n > 1)
-	{
-		decode_rows(e, events, first, n / 2);
-		if (!e->broken)
-			decode_rows(e, events, first + n / 2, n - n / 2);
-		return;
-	}
-	if (!ok && err.code == DSOCR_E_MEMORY)
-		ok = choose_tokens(e, events, first, n, &err);
-	spent = dsocr_now_us() - start;
-	for (int i = first; i < first + n; i++)
-	{
-		if (ok)
-			take_token(e, events, i, spent);
-		else
-			fail_job(e, events, e->list[i], &err);
-	}
-}
-
-/* One token for all that write; false when nobody does. */
-static bool
-decode_once(DsocrEngine *e, const DsocrEvents *events)
-{
-	int n = dsocr_scheduler_decoding(&e->scheduler, e->list);
-
-	for (int i = 0; i < n; i++)
-		e->sequences[i] = &e->list[i]->sequence;
-	if (n > 0)
-		decode_rows(e, events, 0, n);
-	return n > 0;
 }
 
 /* Nothing but images under way: let the threads work. */
@@ -464,7 +365,7 @@ dsocr_engine_step(DsocrEngine *e, const DsocrEvents *events, DsocrError *err)
 		busy = work(e, events);
 	}
 	if (!e->broken)
-		busy |= decode_once(e, events);
+		busy |= dsocr_engine_decode(e, events);
 	if (e->broken)
 		return dsocr_fail(err, DSOCR_E_DEVICE, "device %s has failed", e->info.device);
 	if (!busy && awaited > 0)
