@@ -203,6 +203,29 @@ extern void dsocr_cpu_unit_product(const DsocrCpu *cpu, float *const *ys, const 
 extern void dsocr_cpu_rows_product(DsocrCpu *cpu, float *const *ys, const float *const *xs, int m,
 								   const DsocrMatrix *w, size_t n_from, size_t n_to);
 
+/*
+ * blocks.c: rows of one unit in the matrix unit, many of them or against
+ * quantized weights.  Converted rows are dsocr_cpu_block_bytes; y has room for
+ * dsocr_block_rows(m) rows.
+ */
+typedef struct DsocrLinear
+{
+	float *y;		/* [rows, w->rows] */
+	const float *x; /* [rows, w->cols] */
+	size_t rows;
+	const DsocrMatrix *w;
+	const float *bias;	   /* or NULL */
+	const float *residual; /* [rows, w->rows] or NULL */
+	DsocrActivation act;
+} DsocrLinear;
+
+extern bool dsocr_cpu_blocks(const DsocrCpu *cpu, const DsocrMatrix *w, size_t m);
+extern size_t dsocr_cpu_block_bytes(size_t m, const DsocrMatrix *w);
+extern bool dsocr_cpu_block_product(DsocrCpu *cpu, int worker, float *y, size_t y_stride,
+									const DsocrBlockRows *x, size_t first, size_t m,
+									const DsocrMatrix *w, size_t n_from, size_t n_to);
+extern void dsocr_cpu_block_linear(DsocrCpu *cpu, const DsocrLinear *l);
+
 /* norm.c */
 extern void dsocr_cpu_layer_norm(DsocrBackend *be, void *y, const void *x, int rows, int dim,
 								 const DsocrVector *weight, const DsocrVector *bias, float eps);

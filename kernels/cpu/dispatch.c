@@ -30,6 +30,7 @@ static const DsocrIsa isa_amx = {.name = "amx",
 								 ISA_COMMON(avx512),
 								 .quant = &dsocr_quant_amx,
 								 .tile = &dsocr_tile_avx512,
+								 .block = &dsocr_block_avx512,
 								 .tile_attend = &dsocr_tile_attend_avx512};
 
 /* The matrix unit with bf16 and bytes, and the kernel's permission for this process to use it. */

@@ -24,6 +24,9 @@ typedef struct DsocrVecOps
 	/* y = act(x + bias) + residual over n elements; bias and residual may be NULL */
 	void (*finish)(float *y, const float *x, const float *bias, const float *residual, size_t n,
 				   DsocrActivation act);
+	/* the same for a y that the caches cannot keep */
+	void (*finish_far)(float *y, const float *x, const float *bias, const float *residual, size_t n,
+					   DsocrActivation act);
 	void (*silu_mul)(float *y, const float *gate, const float *up, size_t n);
 	void (*layer_norm)(float *y, const float *x, size_t dim, const float *weight, const float *bias,
 					   float eps);
@@ -89,6 +92,60 @@ dsocr_quant_row_bytes(const DsocrQuantShape *s)
 	return (s->groups * (s->group * 2 + sizeof(float) + sizeof(int32_t)) + 63) / 64 * 64;
 }
 
+/* Rows first .. first + n - 1 of a matrix that lies in one piece. */
+typedef struct DsocrBlockWeights
+{
+	const void *data; /* rows of bf16, or panels */
+	size_t first;
+	size_t n;
+	size_t k;
+	const DsocrQuantShape *quant; /* NULL: bf16 */
+} DsocrBlockWeights;
+
+/*
+ * Products of many rows in a matrix unit, both operands in bf16: integers are
+ * widened.  An element depends on its two rows alone.
+ *
+ * Packed rows are [k / (32 * DSOCR_BLOCK_STEPS)][rows / 16][32 columns each][16][32],
+ * 64-byte aligned.
+ */
+typedef struct DsocrBlockRows
+{
+	uint16_t *data; /* dsocr_block_rows(rows) * dsocr_tile_k(k) elements */
+	size_t rows;	/* in all */
+	size_t k;
+} DsocrBlockRows;
+
+typedef struct DsocrBlockOps
+{
+	/* Rows first .. first + m - 1; first is a multiple of 16.  far: caches cannot keep all of dst. */
+	void (*pack)(const DsocrBlockRows *dst, size_t first, const float *const *xs, size_t m,
+				 bool far);
+	/*
+	 * y[i][0 .. w->n - 1] = X[first + i] @ W^T for m packed rows, stride
+	 * floats apart; what is behind the last row, up to dsocr_block_rows(m),
+	 * is overwritten.  room has dsocr_block_room(m) bytes.
+	 */
+	void (*product)(float *y, size_t stride, const DsocrBlockRows *x, size_t first, size_t m,
+					const DsocrBlockWeights *w, void *room);
+} DsocrBlockOps;
+
+#define DSOCR_BLOCK_GROUPS 16 /* of 16 rows of W, and steps of 32 columns, that are used together */
+#define DSOCR_BLOCK_STEPS 8
+
+static inline size_t
+dsocr_block_rows(size_t m)
+{
+	return (m + 15) / 16 * 16;
+}
+
+static inline size_t
+dsocr_block_room(size_t m)
+{
+	return DSOCR_BLOCK_GROUPS * DSOCR_BLOCK_STEPS * 1024 +
+		   2 * dsocr_block_rows(m) * 16 * sizeof(float);
+}
+
 /* Some queries of one head against all its keys. */
 typedef struct DsocrAttend
 {
@@ -148,6 +205,7 @@ typedef struct DsocrIsa
 	const DsocrAttendOps *attend;
 	DsocrPagedAttend paged;
 	const DsocrTileOps *tile;		   /* NULL: no matrix unit */
+	const DsocrBlockOps *block;		   /* with it */
 	const DsocrAttendOps *tile_attend; /* in bf16, for the matrix unit */
 } DsocrIsa;
 
@@ -158,6 +216,7 @@ typedef struct DsocrIsa
 	extern const DsocrAttendOps dsocr_attend_##isa;                                                \
 	extern void dsocr_paged_##isa(float *out, const float *q, const DsocrPaged *p, float *scores); \
 	extern const DsocrTileOps dsocr_tile_##isa;                                                    \
+	extern const DsocrBlockOps dsocr_block_##isa;                                                  \
 	extern const DsocrAttendOps dsocr_tile_attend_##isa;
 DSOCR_ISA_TABLES(generic)
 DSOCR_ISA_TABLES(avx2)

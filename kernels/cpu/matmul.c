@@ -10,7 +10,8 @@
  * rows rounded up to a few sizes, because the library compiles code for each
  * shape; and rows of different sequences (DSOCR_MIXED) go through a kernel of
  * our own that treats each row alike.  Products with quantized matrices are
- * our own, too, for rows of either kind.
+ * our own, too, for rows of either kind.  Many rows of a unit go through the
+ * matrix unit in blocks (blocks.c).
  *
  *-------------------------------------------------------------------------
  */
@@ -181,14 +182,8 @@ dsocr_cpu_tile(DsocrCpu *cpu, int worker, float *y, size_t y_stride, const void 
 typedef struct MatmulOne
 {
 	DsocrCpu *cpu;
-	float *y;
-	const float *x;
+	DsocrLinear l;
 	char *input; /* rows rounded up, converted */
-	size_t rows;
-	const DsocrMatrix *w;
-	const float *bias;
-	const float *residual;
-	DsocrActivation act;
 	size_t col_tiles;
 } MatmulOne;
 
@@ -196,16 +191,16 @@ static void
 matmul_convert_task(void *arg, int task, int worker)
 {
 	MatmulOne *o = arg;
-	size_t k = o->w->cols;
+	size_t k = o->l.w->cols;
 	size_t from = (size_t) task * DSOCR_TILE_ROWS;
-	int count = (int) matmul_min(DSOCR_TILE_ROWS, o->rows - from);
+	int count = (int) matmul_min(DSOCR_TILE_ROWS, o->l.rows - from);
 	const float *xs[DSOCR_TILE_ROWS];
 
 	for (int r = 0; r < count; r++)
-		xs[r] = o->x + (from + (size_t) r) * k;
+		xs[r] = o->l.x + (from + (size_t) r) * k;
 	dsocr_cpu_rows_convert(
-		o->cpu, o->input + (size_t) task * dsocr_cpu_rows_bytes(o->cpu, DSOCR_TILE_ROWS, o->w), xs,
-		count, o->w);
+		o->cpu, o->input + (size_t) task * dsocr_cpu_rows_bytes(o->cpu, DSOCR_TILE_ROWS, o->l.w),
+		xs, count, o->l.w);
 }
 
 /* Rows and columns of one piece of a tile: product, then bias and the rest while it is cached. */
@@ -213,19 +208,19 @@ static void
 matmul_tile_piece(const MatmulOne *o, int worker, float *tile, const char *input, size_t row,
 				  size_t rows, size_t col, size_t cols)
 {
-	bool ok = tile != NULL &&
-			  dsocr_cpu_tile(o->cpu, worker, tile, cols, input, (int) rows, o->w, col, col + cols);
+	bool ok = tile != NULL && dsocr_cpu_tile(o->cpu, worker, tile, cols, input, (int) rows, o->l.w,
+											 col, col + cols);
 
 	for (size_t r = 0; r < rows; r++)
 	{
-		size_t at = (row + r) * o->w->rows + col;
+		size_t at = (row + r) * o->l.w->rows + col;
 
 		if (ok)
-			o->cpu->isa->vec->finish(o->y + at, tile + r * cols,
-									 o->bias != NULL ? o->bias + col : NULL,
-									 o->residual != NULL ? o->residual + at : NULL, cols, o->act);
+			o->cpu->isa->vec->finish(
+				o->l.y + at, tile + r * cols, o->l.bias != NULL ? o->l.bias + col : NULL,
+				o->l.residual != NULL ? o->l.residual + at : NULL, cols, o->l.act);
 		else
-			memset(o->y + at, 0, cols * sizeof(float));
+			memset(o->l.y + at, 0, cols * sizeof(float));
 	}
 	if (!ok)
 		__atomic_store_n(&o->cpu->broken, 1, __ATOMIC_RELAXED);
@@ -238,10 +233,10 @@ matmul_tile_task(void *arg, int task, int worker)
 	size_t row_tile = (size_t) task / o->col_tiles;
 	size_t row = row_tile * DSOCR_TILE_ROWS;
 	size_t col = (size_t) task % o->col_tiles * DSOCR_TILE_COLS;
-	size_t rows = matmul_min(DSOCR_TILE_ROWS, o->rows - row);
-	size_t end = matmul_min(col + DSOCR_TILE_COLS, o->w->rows);
-	size_t piece = dsocr_cpu_packs(o->cpu, o->w) ? MATMUL_UNIT_PIECE : DSOCR_TILE_COLS;
-	const char *input = o->input + row_tile * dsocr_cpu_rows_bytes(o->cpu, DSOCR_TILE_ROWS, o->w);
+	size_t rows = matmul_min(DSOCR_TILE_ROWS, o->l.rows - row);
+	size_t end = matmul_min(col + DSOCR_TILE_COLS, o->l.w->rows);
+	size_t piece = dsocr_cpu_packs(o->cpu, o->l.w) ? MATMUL_UNIT_PIECE : DSOCR_TILE_COLS;
+	const char *input = o->input + row_tile * dsocr_cpu_rows_bytes(o->cpu, DSOCR_TILE_ROWS, o->l.w);
 	float *tile = dsocr_cpu_scratch(o->cpu, worker, DSOCR_SLOT_Y_TILE, DSOCR_TILE_ROWS,
 									DSOCR_TILE_COLS * sizeof(float));
 
@@ -252,16 +247,16 @@ matmul_tile_task(void *arg, int task, int worker)
 static void
 matmul_one(DsocrCpu *cpu, MatmulOne *o)
 {
-	size_t row_tiles = (o->rows + DSOCR_TILE_ROWS - 1) / DSOCR_TILE_ROWS;
+	size_t row_tiles = (o->l.rows + DSOCR_TILE_ROWS - 1) / DSOCR_TILE_ROWS;
 
 	o->input = dsocr_cpu_scratch(cpu, -1, DSOCR_SLOT_INPUT, row_tiles,
-								 dsocr_cpu_rows_bytes(cpu, DSOCR_TILE_ROWS, o->w));
+								 dsocr_cpu_rows_bytes(cpu, DSOCR_TILE_ROWS, o->l.w));
 	if (o->input == NULL)
 	{
-		memset(o->y, 0, o->rows * o->w->rows * sizeof(float));
+		memset(o->l.y, 0, o->l.rows * o->l.w->rows * sizeof(float));
 		return;
 	}
-	o->col_tiles = (o->w->rows + DSOCR_TILE_COLS - 1) / DSOCR_TILE_COLS;
+	o->col_tiles = (o->l.w->rows + DSOCR_TILE_COLS - 1) / DSOCR_TILE_COLS;
 	dsocr_pool_run(cpu->pool, (int) row_tiles, matmul_convert_task, o);
 	dsocr_pool_run(cpu->pool, (int) (row_tiles * o->col_tiles), matmul_tile_task, o);
 }
@@ -389,17 +384,20 @@ dsocr_cpu_linear(DsocrBackend *be, void *y, const void *x, int rows, const Dsocr
 	for (size_t from = 0; from < (size_t) rows; from += (size_t) unit)
 	{
 		MatmulOne o = {.cpu = cpu,
-					   .y = (float *) y + from * w->rows,
-					   .x = (const float *) x + from * w->cols,
-					   .rows = (size_t) unit,
-					   .w = w,
-					   .bias = b,
-					   .residual = residual,
-					   .act = act};
+					   .l = {.y = (float *) y + from * w->rows,
+							 .x = (const float *) x + from * w->cols,
+							 .rows = (size_t) unit,
+							 .w = w,
+							 .bias = b,
+							 .residual = residual,
+							 .act = act}};
 
 		if (residual != NULL)
-			o.residual += from * w->rows;
-		matmul_one(cpu, &o);
+			o.l.residual += from * w->rows;
+		if (dsocr_cpu_blocks(cpu, w, (size_t) unit))
+			dsocr_cpu_block_linear(cpu, &o.l);
+		else
+			matmul_one(cpu, &o);
 	}
 }
 

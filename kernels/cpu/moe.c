@@ -323,6 +323,30 @@ moe_mixed_down_task(void *arg, int task, int worker)
 		moe_sum(o, r, from, to);
 }
 
+static size_t
+moe_tile_bytes(const Experts *o, int n, const DsocrMatrix *w)
+{
+	return dsocr_cpu_blocks(o->cpu, w, (size_t) n) ? dsocr_cpu_block_bytes((size_t) n, w)
+												   : dsocr_cpu_rows_bytes(o->cpu, n, w);
+}
+
+/* y[n][w->rows] of n rows given by pointer, converted at x. */
+static bool
+moe_tile_product(const Experts *o, int worker, float *y, char *x, const float *const *xs, int n,
+				 const DsocrMatrix *w)
+{
+	if (dsocr_cpu_blocks(o->cpu, w, (size_t) n))
+	{
+		DsocrBlockRows rows = {(uint16_t *) x, (size_t) n, w->cols};
+
+		o->cpu->isa->block->pack(&rows, 0, xs, rows.rows, false);
+		return dsocr_cpu_block_product(o->cpu, worker, y, w->rows, &rows, 0, rows.rows, w, 0,
+									   w->rows);
+	}
+	dsocr_cpu_rows_convert(o->cpu, x, xs, n, w);
+	return dsocr_cpu_tile(o->cpu, worker, y, w->rows, x, n, w, 0, w->rows);
+}
+
 /* One expert on at most DSOCR_TILE_ROWS of its rows. */
 static bool
 moe_tile(const Experts *o, int worker, int e, int first, int n)
@@ -331,16 +355,15 @@ moe_tile(const Experts *o, int worker, int e, int first, int n)
 	size_t room = (size_t) dsocr_cpu_rows_room(n);
 	size_t wide = 2 * o->inter > o->hidden ? 2 * o->inter : o->hidden;
 	const float *rows[DSOCR_TILE_ROWS];
-	char *x = dsocr_cpu_scratch(cpu, worker, DSOCR_SLOT_X_TILE,
-								dsocr_cpu_rows_bytes(cpu, n, o->gate_up[e]), 1);
-	char *h = dsocr_cpu_scratch(cpu, worker, DSOCR_SLOT_HIDDEN,
-								dsocr_cpu_rows_bytes(cpu, n, o->down[e]), 1);
+	char *x =
+		dsocr_cpu_scratch(cpu, worker, DSOCR_SLOT_X_TILE, moe_tile_bytes(o, n, o->gate_up[e]), 1);
+	char *h =
+		dsocr_cpu_scratch(cpu, worker, DSOCR_SLOT_HIDDEN, moe_tile_bytes(o, n, o->down[e]), 1);
 	float *y = dsocr_cpu_scratch(cpu, worker, DSOCR_SLOT_Y_TILE, room * wide, sizeof(float));
 
 	if (x == NULL || h == NULL || y == NULL)
 		return false;
-	dsocr_cpu_rows_convert(cpu, x, o->xs + first, n, o->gate_up[e]);
-	if (!dsocr_cpu_tile(cpu, worker, y, 2 * o->inter, x, n, o->gate_up[e], 0, 2 * o->inter))
+	if (!moe_tile_product(o, worker, y, x, o->xs + first, n, o->gate_up[e]))
 		return false;
 	for (int r = 0; r < n; r++)
 	{
@@ -349,8 +372,7 @@ moe_tile(const Experts *o, int worker, int e, int first, int n)
 		cpu->isa->vec->silu_mul(row, row, row + o->inter, o->inter);
 		rows[r] = row;
 	}
-	dsocr_cpu_rows_convert(cpu, h, rows, n, o->down[e]);
-	if (!dsocr_cpu_tile(cpu, worker, y, o->hidden, h, n, o->down[e], 0, o->hidden))
+	if (!moe_tile_product(o, worker, y, h, rows, n, o->down[e]))
 		return false;
 	for (int r = 0; r < n; r++)
 		memcpy(o->ps[first + r], y + (size_t) r * o->hidden, o->hidden * sizeof(float));

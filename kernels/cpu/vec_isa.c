@@ -9,6 +9,9 @@
 #include "vec.h"
 
 #include <math.h>
+#if DSOCR_VW > 4
+#include <immintrin.h>
+#endif
 
 static void
 vec_op_to_bf16(uint16_t *dst, const float *src, size_t n)
@@ -54,9 +57,25 @@ vec_act(Vec v, DsocrActivation act)
 	return v;
 }
 
+/* far: past the caches, where a line that is written would first be read. */
+VEC_INLINE void
+vec_put(float *y, Vec v, int far)
+{
+#if DSOCR_VW == 16
+	if (far)
+		_mm512_stream_ps(y, v);
+	else
+#elif DSOCR_VW == 8
+	if (far)
+		_mm256_stream_ps(y, v);
+	else
+#endif
+		vec_store(y, v);
+}
+
 VEC_INLINE void
 vec_finish(float *y, const float *x, const float *bias, const float *residual, size_t n,
-		   DsocrActivation act)
+		   DsocrActivation act, int far)
 {
 	size_t i = 0;
 
@@ -69,7 +88,7 @@ vec_finish(float *y, const float *x, const float *bias, const float *residual, s
 		v = vec_act(v, act);
 		if (residual != NULL)
 			v += vec_load(residual + i);
-		vec_store(y + i, v);
+		vec_put(y + i, v, far);
 	}
 	if (i < n)
 	{
@@ -89,11 +108,25 @@ vec_op_finish(float *y, const float *x, const float *bias, const float *residual
 			  DsocrActivation act)
 {
 	if (act == DSOCR_ACT_GELU)
-		vec_finish(y, x, bias, residual, n, DSOCR_ACT_GELU);
+		vec_finish(y, x, bias, residual, n, DSOCR_ACT_GELU, 0);
 	else if (act == DSOCR_ACT_QUICK_GELU)
-		vec_finish(y, x, bias, residual, n, DSOCR_ACT_QUICK_GELU);
+		vec_finish(y, x, bias, residual, n, DSOCR_ACT_QUICK_GELU, 0);
 	else
-		vec_finish(y, x, bias, residual, n, DSOCR_ACT_NONE);
+		vec_finish(y, x, bias, residual, n, DSOCR_ACT_NONE, 0);
+}
+
+static void
+vec_op_finish_far(float *y, const float *x, const float *bias, const float *residual, size_t n,
+				  DsocrActivation act)
+{
+	if ((uintptr_t) y % sizeof(Vec) != 0)
+		vec_op_finish(y, x, bias, residual, n, act);
+	else if (act == DSOCR_ACT_GELU)
+		vec_finish(y, x, bias, residual, n, DSOCR_ACT_GELU, 1);
+	else if (act == DSOCR_ACT_QUICK_GELU)
+		vec_finish(y, x, bias, residual, n, DSOCR_ACT_QUICK_GELU, 1);
+	else
+		vec_finish(y, x, bias, residual, n, DSOCR_ACT_NONE, 1);
 }
 
 static void
@@ -248,6 +281,7 @@ const DsocrVecOps DSOCR_ISA_NAME(dsocr_vec_) = {.to_bf16 = vec_op_to_bf16,
 												.to_f32 = vec_op_to_f32,
 												.add = vec_op_add,
 												.finish = vec_op_finish,
+												.finish_far = vec_op_finish_far,
 												.silu_mul = vec_op_silu_mul,
 												.layer_norm = vec_op_layer_norm,
 												.rms_norm = vec_op_rms_norm,

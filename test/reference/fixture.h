@@ -15,6 +15,7 @@
 
 #define FX_TIGHT 2e-5	/* fp32 sums in another order, relative to the rms */
 #define FX_GROUPED 5e-4 /* operands rounded to 15 bits in groups */
+#define FX_WIDENED 2e-2 /* weights of 8 or 4 bits rounded to bf16 */
 #define FX_ROUNDED 3e-2 /* values rounded to bf16 on the way */
 #define FX_MAX_PARTS 4
 
