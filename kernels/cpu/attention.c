@@ -128,6 +128,13 @@ attention_pack_task(void *arg, int task, int worker)
 }
 
 static void
+attention_fetch(const float *at, size_t n)
+{
+	for (size_t i = 0; i < n; i += 16)
+		__builtin_prefetch(at + i, 0, 2);
+}
+
+static void
 attention_block_task(void *arg, int task, int worker)
 {
 	const Attention *a = arg;
@@ -135,10 +142,16 @@ attention_block_task(void *arg, int task, int worker)
 	size_t head = (size_t) (task / blocks);
 	int from = task % blocks * DSOCR_ATTEND_ROWS;
 	int count = a->n - from < DSOCR_ATTEND_ROWS ? a->n - from : DSOCR_ATTEND_ROWS;
+	int next = a->n - from - DSOCR_ATTEND_ROWS;
 	const float *q[DSOCR_ATTEND_ROWS];
 	float *out[DSOCR_ATTEND_ROWS];
 	int cells[DSOCR_ATTEND_ROWS];
 
+	/* Rows of the next block lie far apart, where no hardware looks for them. */
+	for (int r = 0; r < next && r < DSOCR_ATTEND_ROWS; r++)
+		attention_fetch(a->qkv + (size_t) (from + DSOCR_ATTEND_ROWS + r) * 3 * a->dim +
+							head * a->head_dim,
+						a->head_dim);
 	for (int r = 0; r < count; r++)
 	{
 		size_t token = (size_t) (from + r);

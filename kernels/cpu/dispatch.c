@@ -33,7 +33,7 @@ static const DsocrIsa isa_amx = {.name = "amx",
 								 .block = &dsocr_block_avx512,
 								 .tile_attend = &dsocr_tile_attend_avx512};
 
-/* The matrix unit with bf16 and bytes, and the kernel's permission for this process to use it. */
+/* The matrix unit with bf16 and bytes, conversions to bf16 in vectors, and the kernel's permission for this process to use it. */
 static bool
 isa_has_amx(void)
 {
@@ -41,9 +41,12 @@ isa_has_amx(void)
 	const unsigned bf16 = 1u << 22;
 	const unsigned tile = 1u << 24;
 	const unsigned int8 = 1u << 25;
+	const unsigned vector_bf16 = 1u << 5;
 
 	if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) ||
 		(d & (bf16 | tile | int8)) != (bf16 | tile | int8))
+		return false;
+	if (!__get_cpuid_count(7, 1, &a, &b, &c, &d) || !(a & vector_bf16))
 		return false;
 	return syscall(SYS_arch_prctl, ISA_REQ_XCOMP_PERM, ISA_XTILEDATA) == 0;
 }

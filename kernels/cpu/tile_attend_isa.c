@@ -4,7 +4,8 @@
  *		Attention of a block of queries in the matrix unit (AMX, bf16).
  *
  * Queries, keys, position tables, probabilities and values are rounded to
- * bf16, sums are fp32.  Packed keys are groups of 16 keys as tile.h packs
+ * bf16, sums are fp32.  Keys are taken in blocks whose scores stay in the
+ * first level cache; sums are relative to the largest score so far.  Packed keys are groups of 16 keys as tile.h packs
  * rows; packed values are groups of 16 channels, [n / 2][16][2], pairs of
  * keys side by side.  Both are padded to a multiple of 32 keys.
  *
@@ -21,11 +22,33 @@
 
 #include <math.h>
 
+#define UNIT_KEYS 256
+#define LOG2E 1.44269504088896341f
+#define UNIT_BF16 __attribute__((target("avx512bf16")))
+
 /* Rows of scores lie a little apart from powers of two, where caches collide. */
 static size_t
 unit_stride(size_t n)
 {
 	return dsocr_tile_k(n) + 16;
+}
+
+/*
+ * Keys whose scores stand in the first level cache together: whole rows of
+ * the grid where there is one, a multiple of 32.
+ */
+static size_t
+unit_block_keys(size_t n, size_t side)
+{
+	size_t keys = UNIT_KEYS;
+
+	for (size_t rows = 1; side > 0 && rows <= side; rows++)
+	{
+		keys = rows * side;
+		if (keys % 32 == 0 && keys >= UNIT_KEYS)
+			break;
+	}
+	return keys < n ? keys : dsocr_tile_k(n);
 }
 
 static size_t
@@ -34,14 +57,14 @@ unit_keys_bytes(size_t n, size_t head_dim)
 	return dsocr_tile_k(n) * dsocr_tile_k(head_dim) * sizeof(uint16_t);
 }
 
-/* Queries, scores (then probabilities) and results of a block, bias of both tables. */
+/* Queries, scores (then probabilities) and sums of a block, bias of both tables. */
 static size_t
 unit_scratch(size_t n, size_t head_dim, size_t side)
 {
 	size_t tables = side > 0 ? 2 * unit_stride(2 * side - 1) : 0;
 
-	return DSOCR_ATTEND_ROWS *
-		   (dsocr_tile_k(head_dim) / 2 + unit_stride(n) + dsocr_tile_k(head_dim) + tables);
+	return DSOCR_ATTEND_ROWS * (dsocr_tile_k(head_dim) / 2 + unit_stride(unit_block_keys(n, side)) +
+								dsocr_tile_k(head_dim) + tables);
 }
 
 /* Keys behind the last repeat it: their scores are never looked at. */
@@ -87,21 +110,31 @@ unit_pack_values(void *dst, const float *const *rows, size_t n, size_t head_dim)
 }
 
 /*
- * out[32][stride] = L[32, k] @ R for groups pairs of groups of 16; left rows
- * are stride_left bytes apart, a group of R has group elements.
+ * out[32][stride] = L[32, k] @ R, or += when added, for groups pairs of groups
+ * of 16; left rows are stride_left bytes apart, a group of R has group elements.
  */
 TILE_TARGET static void
 unit_product(float *out, size_t stride, const void *left, size_t stride_left, size_t k,
-			 const uint16_t *right, size_t group, size_t pairs)
+			 const uint16_t *right, size_t group, size_t pairs, bool added)
 {
 	const char *second_rows = (const char *) left + 16 * stride_left;
 
 	for (size_t g = 0; g < pairs; g++, right += 2 * group, out += 32)
 	{
-		_tile_zero(0);
-		_tile_zero(1);
-		_tile_zero(2);
-		_tile_zero(3);
+		if (added)
+		{
+			_tile_loadd(0, out, stride * 4);
+			_tile_loadd(1, out + 16, stride * 4);
+			_tile_loadd(2, out + 16 * stride, stride * 4);
+			_tile_loadd(3, out + 16 * stride + 16, stride * 4);
+		}
+		else
+		{
+			_tile_zero(0);
+			_tile_zero(1);
+			_tile_zero(2);
+			_tile_zero(3);
+		}
 		for (size_t kb = 0; kb < k; kb += TILE_K)
 		{
 			_tile_loadd(4, (const char *) left + kb * 2, stride_left);
@@ -120,105 +153,118 @@ unit_product(float *out, size_t stride, const void *left, size_t stride_left, si
 	}
 }
 
-/* s = s * scale + bias over the grid, returns the largest */
-static float
-unit_bias(float *s, int side, float scale, float bias_scale, const float *by_h, const float *by_w)
+VEC_INLINE __mmask16
+unit_mask(size_t n)
+{
+	return (__mmask16) (n >= 16 ? 0xffff : (1u << n) - 1);
+}
+
+/*
+ * s = s * scale + (by_h + by_w) * bias over rows of the grid, returns the
+ * largest; whole: side is a multiple of 16.
+ */
+VEC_INLINE float
+unit_bias_columns(float *s, int side, int rows, float scale, float bias, const float *by_h,
+				  const float *by_w, bool whole)
 {
 	__m512 top = _mm512_set1_ps(-INFINITY);
 	__m512 factor = _mm512_set1_ps(scale);
-	__m512 bias_factor = _mm512_set1_ps(bias_scale);
+	__m512 bias_factor = _mm512_set1_ps(bias);
 
-	for (int i = 0; i < side; i++, s += side)
+	for (int j = 0; j < side; j += 16)
 	{
-		__m512 h = _mm512_set1_ps(by_h[i]);
+		__mmask16 mask = whole ? 0xffff : unit_mask((size_t) (side - j));
+		__m512 w = _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, by_w + j), bias_factor);
 
-		for (int j = 0; j < side; j += 16)
+		for (int i = 0; i < rows; i++)
 		{
-			__mmask16 mask = (__mmask16) (side - j >= 16 ? 0xffff : (1u << (side - j)) - 1);
-			__m512 bias = _mm512_add_ps(h, _mm512_maskz_loadu_ps(mask, by_w + j));
-			__m512 v = _mm512_maskz_loadu_ps(mask, s + j);
+			float *at = s + i * side + j;
+			__m512 v = _mm512_fmadd_ps(_mm512_set1_ps(by_h[i]), bias_factor, w);
 
-			v = _mm512_fmadd_ps(v, factor, _mm512_mul_ps(bias, bias_factor));
+			v = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(mask, at), factor, v);
 			top = _mm512_mask_max_ps(top, mask, top, v);
-			_mm512_mask_storeu_ps(s + j, mask, v);
+			_mm512_mask_storeu_ps(at, mask, v);
 		}
 	}
 	return _mm512_reduce_max_ps(top);
 }
 
 static float
+unit_bias(float *s, int side, int rows, float scale, float bias, const float *by_h,
+		  const float *by_w)
+{
+	if (side % 16 == 0)
+		return unit_bias_columns(s, side, rows, scale, bias, by_h, by_w, true);
+	return unit_bias_columns(s, side, rows, scale, bias, by_h, by_w, false);
+}
+
+static float
 unit_top(const float *s, size_t n)
 {
 	__m512 top = _mm512_set1_ps(-INFINITY);
-	size_t i = 0;
 
-	for (; i + 16 <= n; i += 16)
-		top = _mm512_max_ps(top, _mm512_loadu_ps(s + i));
-	if (i < n)
+	for (size_t i = 0; i < n; i += 16)
 	{
-		__mmask16 mask = (__mmask16) ((1u << (n - i)) - 1);
+		__mmask16 mask = unit_mask(n - i);
 
 		top = _mm512_mask_max_ps(top, mask, top, _mm512_maskz_loadu_ps(mask, s + i));
 	}
 	return _mm512_reduce_max_ps(top);
 }
 
-/* 2^t to 5e-5, enough for what is rounded to bf16 next */
+/* 2^t to 2e-4, enough for what is rounded to bf16 next */
 VEC_INLINE __m512
 unit_exp2(__m512 t)
 {
-	__m512 whole;
-	__m512 f;
-	__m512 p;
+	__m512 f = _mm512_reduce_ps(t, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+	__m512 p = _mm512_set1_ps(7.80245251e-02f);
 
-	t = _mm512_max_ps(t, _mm512_set1_ps(-150.0f));
-	whole = _mm512_roundscale_ps(t, 0);
-	f = _mm512_sub_ps(t, whole);
-	p = _mm512_set1_ps(9.6181291e-3f);
-	p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(5.5504109e-2f));
-	p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(2.4022651e-1f));
-	p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(6.9314718e-1f));
-	p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.0f));
-	return _mm512_scalef_ps(p, whole);
+	p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(2.26067181e-01f));
+	p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(6.95833515e-01f));
+	p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(9.99925223e-01f));
+	return _mm512_scalef_ps(p, t);
 }
 
 /*
  * Scores to probabilities in bf16, in place: 2^(s * scale - top) over n
- * scores, zeros up to padded; returns their sum.
+ * scores, zeros up to padded, a multiple of 32; returns their sum.
  */
-static float
+UNIT_BF16 static float
 unit_softmax(float *s, size_t n, size_t padded, float scale, float top)
 {
 	uint16_t *out = (uint16_t *) s; /* behind the scores still to be read */
-	__m512 sum = _mm512_setzero_ps();
+	__m512 sum[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
 	__m512 factor = _mm512_set1_ps(scale);
 	__m512 high = _mm512_set1_ps(top);
 	size_t i = 0;
 
-	for (; i + 16 <= n; i += 16)
+	for (; i + 32 <= n; i += 32)
 	{
-		__m512 e = unit_exp2(_mm512_fmsub_ps(_mm512_loadu_ps(s + i), factor, high));
-		__m512i bits = _mm512_castps_si512(e);
+		__m512 a = unit_exp2(_mm512_fmsub_ps(_mm512_loadu_ps(s + i), factor, high));
+		__m512 b = unit_exp2(_mm512_fmsub_ps(_mm512_loadu_ps(s + i + 16), factor, high));
 
-		sum = _mm512_add_ps(sum, e);
-		bits = _mm512_add_epi32(bits, _mm512_set1_epi32(0x8000));
-		_mm256_storeu_si256((__m256i *) (out + i),
-							_mm512_cvtepi32_epi16(_mm512_srli_epi32(bits, 16)));
+		sum[0] = _mm512_add_ps(sum[0], a);
+		sum[1] = _mm512_add_ps(sum[1], b);
+		_mm512_storeu_si512(out + i, (__m512i) _mm512_cvtne2ps_pbh(b, a));
 	}
 	if (i < n)
 	{
-		__mmask16 mask = (__mmask16) ((1u << (n - i)) - 1);
-		__m512 e = _mm512_maskz_mov_ps(
-			mask, unit_exp2(_mm512_fmsub_ps(_mm512_maskz_loadu_ps(mask, s + i), factor, high)));
-		__m512i bits = _mm512_add_epi32(_mm512_castps_si512(e), _mm512_set1_epi32(0x8000));
+		__m512 v[2];
 
-		sum = _mm512_add_ps(sum, e);
-		_mm256_storeu_si256((__m256i *) (out + i),
-							_mm512_cvtepi32_epi16(_mm512_srli_epi32(bits, 16)));
-		i += 16;
+		for (size_t h = 0; h < 2; h++)
+		{
+			__mmask16 mask = i + 16 * h < n ? unit_mask(n - i - 16 * h) : 0;
+
+			v[h] = _mm512_maskz_loadu_ps(mask, s + i + 16 * h);
+			v[h] = unit_exp2(_mm512_fmsub_ps(v[h], factor, high));
+			v[h] = _mm512_maskz_mov_ps(mask, v[h]);
+			sum[h] = _mm512_add_ps(sum[h], v[h]);
+		}
+		_mm512_storeu_si512(out + i, (__m512i) _mm512_cvtne2ps_pbh(v[1], v[0]));
+		i += 32;
 	}
 	memset(out + i, 0, (padded - i) * sizeof(*out));
-	return _mm512_reduce_add_ps(sum);
+	return _mm512_reduce_add_ps(_mm512_add_ps(sum[0], sum[1]));
 }
 
 /* Queries in bf16, zeros behind them. */
@@ -237,62 +283,173 @@ unit_queries(uint16_t *to, const DsocrAttend *a, size_t k)
 		}
 }
 
+/* One block of queries; its sums and what they are relative to grow with every block of keys. */
+typedef struct UnitBlock
+{
+	const DsocrAttend *a;
+	size_t k; /* of head_dim, rounded up */
+	size_t n_padded;
+	size_t stride; /* of scores */
+	size_t table;  /* of by_h and by_w */
+	uint16_t *q;
+	float *s;
+	float *wide; /* [32][k] sums of values */
+	float *by_h;
+	float *by_w;
+	const float *row_h[DSOCR_ATTEND_ROWS]; /* where the bias of each row begins */
+	const float *row_w[DSOCR_ATTEND_ROWS];
+	float tops[DSOCR_ATTEND_ROWS];
+	float sums[DSOCR_ATTEND_ROWS];
+} UnitBlock;
+
+/* Keys of a block that row r sees. */
+static size_t
+unit_seen(const DsocrAttend *a, int r, size_t from, size_t n)
+{
+	size_t seen = (size_t) (a->causal + r);
+
+	if (a->causal <= 0)
+		return n;
+	return seen <= from ? 0 : seen - from < n ? seen - from : n;
+}
+
+/* Finish the scores of keys from .. from + n - 1, those rows of the grid; the largest of row r. */
+static float
+unit_row_top(const UnitBlock *u, int r, size_t from, size_t n, int skip, int grid_rows)
+{
+	const DsocrAttend *a = u->a;
+	float *row = u->s + (size_t) r * u->stride;
+
+	if (a->side == 0)
+		return unit_top(row, unit_seen(a, r, from, n)) * (a->scale * LOG2E);
+	return unit_bias(row, a->side, grid_rows, a->scale * LOG2E, LOG2E, u->row_h[r] + skip,
+					 u->row_w[r]);
+}
+
+/* Take over new tops, and make what was summed relative to them. */
+static void
+unit_raise(UnitBlock *u, const float *tops)
+{
+	float shrink[DSOCR_ATTEND_ROWS];
+
+	for (int r = 0; r < DSOCR_ATTEND_ROWS; r += 16)
+	{
+		__m512 old = _mm512_loadu_ps(u->tops + r);
+		__m512 new = _mm512_max_ps(old, _mm512_loadu_ps(tops + r));
+		__mmask16 higher = _mm512_cmp_ps_mask(new, old, _CMP_GT_OQ);
+		__m512 by =
+			_mm512_mask_mov_ps(_mm512_set1_ps(1.0f), higher, unit_exp2(_mm512_sub_ps(old, new)));
+
+		_mm512_storeu_ps(u->tops + r, new);
+		_mm512_storeu_ps(u->sums + r, _mm512_mul_ps(_mm512_loadu_ps(u->sums + r), by));
+		_mm512_storeu_ps(shrink + r, by);
+	}
+	for (int r = 0; r < u->a->rows; r++)
+	{
+		float *wide = u->wide + (size_t) r * u->k;
+		__m512 by = _mm512_set1_ps(shrink[r]);
+
+		if (shrink[r] != 1.0f)
+			for (size_t d = 0; d < u->k; d += 16)
+				_mm512_storeu_ps(wide + d, _mm512_mul_ps(_mm512_loadu_ps(wide + d), by));
+	}
+}
+
+/* Scores of keys from .. from + n - 1 to probabilities, all rows a step at a time. */
+static void
+unit_rows(UnitBlock *u, size_t from, size_t n, size_t padded)
+{
+	const DsocrAttend *a = u->a;
+	float scale = a->side > 0 ? 1.0f : a->scale * LOG2E;
+	float tops[DSOCR_ATTEND_ROWS] = {0};
+	int skip = a->side > 0 ? (int) from / a->side : 0;
+	int grid_rows = a->side > 0 ? (int) n / a->side : 0;
+
+	for (int r = 0; r < a->rows; r++)
+		tops[r] = unit_row_top(u, r, from, n, skip, grid_rows);
+	if (from == 0)
+		memcpy(u->tops, tops, sizeof(tops));
+	else
+		unit_raise(u, tops);
+	for (int r = 0; r < a->rows; r++)
+	{
+		float *row = u->s + (size_t) r * u->stride;
+		size_t seen = unit_seen(a, r, from, n);
+
+		if (seen == 0)
+			memset(row, 0, padded * sizeof(uint16_t));
+		else
+			u->sums[r] += unit_softmax(row, seen, padded, scale, u->tops[r]);
+	}
+	/* Rows that do not exist: finite numbers, as the unit multiplies them too. */
+	for (int r = a->rows; r < DSOCR_ATTEND_ROWS; r++)
+		memset(u->s + (size_t) r * u->stride, 0, padded * sizeof(uint16_t));
+}
+
+/* Keys from .. from + n - 1. */
+TILE_TARGET static void
+unit_keys(UnitBlock *u, size_t from, size_t n)
+{
+	const DsocrAttend *a = u->a;
+	size_t padded = dsocr_tile_k(n);
+
+	unit_product(u->s, u->stride, u->q, u->k * 2, u->k, (const uint16_t *) a->keys + from * u->k,
+				 16 * u->k, padded / 32, false);
+	unit_rows(u, from, n, padded);
+	unit_product(u->wide, u->k, u->s, u->stride * 4, padded,
+				 (const uint16_t *) a->values + from * 16, 16 * u->n_padded, u->k / 32, from > 0);
+}
+
+static void
+unit_out(float *to, const float *wide, size_t n, float sum)
+{
+	__m512 factor = _mm512_set1_ps(1.0f / sum);
+
+	for (size_t d = 0; d < n; d += 16)
+		_mm512_mask_storeu_ps(
+			to + d, unit_mask(n - d),
+			_mm512_mul_ps(_mm512_maskz_loadu_ps(unit_mask(n - d), wide + d), factor));
+}
+
 TILE_TARGET static void
 unit_block(const DsocrAttend *a)
 {
-	const float log2e = 1.44269504088896341f;
-	size_t k = dsocr_tile_k((size_t) a->head_dim);
 	size_t n = (size_t) a->n;
-	size_t stride = unit_stride(n);
-	size_t table = a->side > 0 ? unit_stride(2 * (size_t) a->side - 1) : 0;
-	uint16_t *q = (uint16_t *) a->scratch;
-	float *s = a->scratch + DSOCR_ATTEND_ROWS * k / 2;
-	float *wide = s + DSOCR_ATTEND_ROWS * stride;
-	float *by_h = wide + DSOCR_ATTEND_ROWS * k;
-	float *by_w = by_h + DSOCR_ATTEND_ROWS * table;
-	size_t seen = n;
-	size_t padded;
-	float sums[DSOCR_ATTEND_ROWS];
+	size_t keys = unit_block_keys(n, (size_t) a->side);
+	UnitBlock u = {.a = a,
+				   .k = dsocr_tile_k((size_t) a->head_dim),
+				   .n_padded = dsocr_tile_k(n),
+				   .stride = unit_stride(keys),
+				   .table = a->side > 0 ? unit_stride(2 * (size_t) a->side - 1) : 0,
+				   .q = (uint16_t *) a->scratch};
 
-	if (a->causal > 0 && (size_t) (a->causal + a->rows - 1) < seen)
-		seen = (size_t) (a->causal + a->rows - 1);
-	padded = dsocr_tile_k(seen);
-	unit_queries(q, a, k);
+	u.s = a->scratch + DSOCR_ATTEND_ROWS * u.k / 2;
+	u.wide = u.s + DSOCR_ATTEND_ROWS * u.stride;
+	u.by_h = u.wide + DSOCR_ATTEND_ROWS * u.k;
+	u.by_w = u.by_h + DSOCR_ATTEND_ROWS * u.table;
+	if (a->causal > 0 && (size_t) (a->causal + a->rows - 1) < n)
+		n = (size_t) (a->causal + a->rows - 1);
+	unit_queries(u.q, a, u.k);
 	tile_configure(16);
-	unit_product(s, stride, q, k * 2, k, a->keys, 16 * k, padded / 32);
 	if (a->side > 0)
 	{
 		size_t pairs = dsocr_tile_k(2 * (size_t) a->side - 1) / 32;
 
-		unit_product(by_h, table, q, k * 2, k, a->rel_h, 16 * k, pairs);
-		unit_product(by_w, table, q, k * 2, k, a->rel_w, 16 * k, pairs);
-	}
-	for (int r = 0; r < a->rows; r++)
-	{
-		float *row = s + (size_t) r * stride;
-		size_t keys = a->causal > 0 ? (size_t) (a->causal + r) : n;
-		int cell = a->side > 0 ? a->cells[r] : 0;
-
-		if (a->side > 0)
+		unit_product(u.by_h, u.table, u.q, u.k * 2, u.k, a->rel_h, 16 * u.k, pairs, false);
+		unit_product(u.by_w, u.table, u.q, u.k * 2, u.k, a->rel_w, 16 * u.k, pairs, false);
+		for (int r = 0; r < a->rows; r++)
 		{
-			float top = unit_bias(row, a->side, a->scale * log2e, log2e,
-								  by_h + (size_t) r * table + (a->side - 1 - cell / a->side),
-								  by_w + (size_t) r * table + (a->side - 1 - cell % a->side));
+			size_t at = (size_t) r * u.table + (size_t) (a->side - 1);
 
-			sums[r] = unit_softmax(row, keys, padded, 1.0f, top);
+			u.row_h[r] = u.by_h + at - a->cells[r] / a->side;
+			u.row_w[r] = u.by_w + at - a->cells[r] % a->side;
 		}
-		else
-			sums[r] = unit_softmax(row, keys, padded, a->scale * log2e,
-								   unit_top(row, keys) * (a->scale * log2e));
 	}
-	/* Rows that do not exist: finite numbers, as the unit multiplies them too. */
-	for (int r = a->rows; r < DSOCR_ATTEND_ROWS; r++)
-		memset(s + (size_t) r * stride, 0, padded * sizeof(uint16_t));
-	unit_product(wide, k, s, stride * 4, padded, a->values, 16 * dsocr_tile_k(n), k / 32);
+	for (size_t from = 0; from < n; from += keys)
+		unit_keys(&u, from, n - from < keys ? n - from : keys);
 	_tile_release();
 	for (int r = 0; r < a->rows; r++)
-		for (int d = 0; d < a->head_dim; d++)
-			a->out[r][d] = wide[(size_t) r * k + (size_t) d] / sums[r];
+		unit_out(a->out[r], u.wide + (size_t) r * u.k, (size_t) a->head_dim, u.sums[r]);
 }
 
 const DsocrAttendOps DSOCR_ISA_NAME(dsocr_tile_attend_) = {.keys_bytes = unit_keys_bytes,

@@ -636,6 +636,8 @@ main(int argc, char **argv)
 	bench_attention("sam window attention 64x64", 64, 12, 64, 14);
 	bench_attention("sam global attention 64x64", 64, 12, 64, 0);
 	bench_attention("clip attention 257", 257, 16, 64, -1);
+	bench_attention("onehead attention", 64, 1, 64, 0);
+	bench_attention("onehead plain", 4096, 1, 64, -1);
 	bench_rows("layer_norm 4096x768", 4096, 768, layer_norm_work);
 	bench_causal("causal prefill 280", 280, 279, false);
 	bench_causal("causal prefill 256 at 1000", 256, 1000, false);
