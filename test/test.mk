@@ -38,6 +38,15 @@ check-callgrind: $(BUILD)/bench/count_work
 update-counts: $(BUILD)/bench/count_work
 	@test/bench/count --update $< $(COUNT_COMPILER)
 
+# In turns with llama.cpp, PyTorch and Tesseract, which are downloaded:
+# PEERS_FLAGS='--only decode --wall', or --nano alone
+bench-peers: server-copy golden $(BUILD)/bench/bench_stages
+	@tools/bench/peers $(PEERS_FLAGS)
+
+# The scripts themselves, with small models.
+check-bench: $(BUILD)/bench/bench_stages
+	@python3 tools/bench/peers.py --self-test --stages $(BUILD)/bench/bench_stages
+
 FUZZ_SRC = $(filter-out $(FUZZ_SKIP:%=test/fuzz/fuzz_%.c),$(wildcard test/fuzz/fuzz_*.c))
 FUZZ_BIN = $(patsubst test/fuzz/%.c,build/fuzz/%,$(FUZZ_SRC))
 FUZZ_CC ?= clang-14
@@ -142,4 +151,4 @@ lint:
 format:
 	@test/lint/run --format
 
-.PHONY: check-unit check-golden check-synth check-callgrind update-counts check-fuzz check-tap server-copy build-unit build-shared build-fuzz golden inputs-table lint format
+.PHONY: bench-peers check-bench check-unit check-golden check-synth check-callgrind update-counts check-fuzz check-tap server-copy build-unit build-shared build-fuzz golden inputs-table lint format
