@@ -8,22 +8,18 @@
  * Reads commands, one a line, does each once and answers with one JSON object
  * a line; {"error": TEXT} when it could not be done.
  *
- *		info
- *		read					512 MB of memory by a plain loop in one thread
- *		product					bf16 [1024, 4096] x [4096, 4096]
- *		encode SIZE				a view of SIZE pixels
- *		prefill TOKENS			of one text
- *		decode STEPS			tokens behind that text
- *		batch TOKENS N			N texts are prefilled
- *		steps STEPS				tokens behind each of them
- *		page TOKENS FILE...		files read together, so many tokens each
+ *		info  read  product			memory; limits of the machine
+ *		encode SIZE					a view of SIZE pixels
+ *		prefill TOKENS				of one text
+ *		decode STEPS				tokens behind that text
+ *		batch TOKENS N				N texts are prefilled
+ *		steps STEPS					tokens behind each of them
+ *		page TOKENS FILE...			files read together, so many tokens each
  *		quit
  *
- * Other programs answer the same commands for other engines: whoever asks can
- * let them take turns.  Ids are the same everywhere, (i * 7919 + 11) modulo
- * the vocabulary, whatever the model would have said: equal weights then
- * choose equal experts.  The model's own choice behind a prompt is in the
- * answer, for comparison.
+ * Other programs answer the same commands, so that they can take turns.  Ids
+ * are (i * 7919 + 11) modulo the vocabulary, whatever the model would have
+ * said; its own choice behind a prompt is in the answer, for comparison.
  *
  *-------------------------------------------------------------------------
  */
