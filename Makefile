@@ -73,6 +73,8 @@ help:
 	@echo 'make check-callgrind instructions of small work, against stored counts'
 	@echo 'make check-cuda-emu  the CUDA backend, emulated on the host'
 	@echo 'make check-tap       scenarios against servers of their own'
+	@echo 'make check-bench     the scripts of bench-peers, with small models'
+	@echo 'make bench-peers     speed against llama.cpp, PyTorch and Tesseract'
 	@echo 'make check-fuzz      fuzz targets, FUZZ_SECONDS=$(FUZZ_SECONDS) each'
 	@echo 'make installcheck    regression tests against a running server'
 	@echo 'make lint format     layout, include rules, static checks'

@@ -53,11 +53,18 @@ def rows(figure):
     return out
 
 
+RANK = ("encode a base", "prefill", "decode, ", "4 texts", "4 pages", "nano", "encode 1024", "decode 32", "encode, ", "")
 HEAD = ["what", "program", "median", "spread", "of the limit", "ratio", "range", "goal", ""]
 
 
+def order(result):
+    """Figures measured at different times, in the order of the list."""
+    return [result["figures"][k] for k in sorted(result["figures"], key=lambda k: RANK.index(next(
+        (r for r in RANK if k.startswith(r)), RANK[-1])))]
+
+
 def plain(result):
-    table = [HEAD] + [r for f in result["figures"].values() for r in rows(f)]
+    table = [HEAD] + [r for f in order(result) for r in rows(f)]
     width = [max(len(r[i]) for r in table) for i in range(len(HEAD))]
     lines = ["  ".join(c.ljust(w) for c, w in zip(r, width)).rstrip() for r in table]
     for name, text in result["notes"].items():
@@ -67,7 +74,7 @@ def plain(result):
 
 def markdown(result):
     lines = ["| " + " | ".join(HEAD) + " |", "|" + " --- |" * len(HEAD)]
-    for f in result["figures"].values():
+    for f in order(result):
         for i, r in enumerate(rows(f)):
             lines.append("| " + " | ".join(["" if i else r[0]] + r[1:]) + " |")
-    return "\n".join(lines)
+    return "\n".join(lines + [""] + [f"- {name}: {text}" for name, text in result["notes"].items()])
