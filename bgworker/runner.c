@@ -25,6 +25,7 @@
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
+#include "queue.h"
 #include "result.h"
 #include "shmem.h"
 #include "storage/ipc.h"
@@ -37,8 +38,10 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#define GROUP_MS 10		/* that a result waits for others to share its commit */
-#define BUSY_WAIT_MS 20 /* readings that stand in line are tried again */
+#define GROUP_MS 10		 /* that a result waits for others to share its commit */
+#define LIMIT_WAIT_MS 20 /* readings of a role at its limit are tried again */
+#define BUSY_WAIT_MS 200
+#define STAND_MS 10 /* that it stands in line, whatever else there is to do */
 #define IDLE_WAIT_MS 1000
 #define SLICE_MS 20000		  /* after which it makes room for another database */
 #define PREPARED_LOOK_MS 5000 /* how often jobs of prepared transactions are looked for */
@@ -210,10 +213,12 @@ advance(DsocrRunner *r, DsocrRunnerJob *job)
 {
 	MemoryContext caller = MemoryContextSwitchTo(job->context);
 	volatile bool ok = true;
+	DsocrRunnerShare share;
 	Oid user;
 	int security;
 
 	GetUserIdAndSecContext(&user, &security);
+	share = dsocr_runner_set_share(job->share);
 	PG_TRY();
 	{
 		DsocrPage *page;
@@ -242,6 +247,7 @@ advance(DsocrRunner *r, DsocrRunnerJob *job)
 		ok = false;
 	}
 	PG_END_TRY();
+	(void) dsocr_runner_set_share(share);
 	MemoryContextSwitchTo(caller);
 	if (ok && dsocr_reading_ended(job->reading))
 		end_reading(r, job);
@@ -376,7 +382,7 @@ patience(const DsocrRunner *r)
 	if (can_claim(r) || should_write(r) || r->backfill != NULL)
 		return should_write(r) && !can_claim(r) && r->n_reading == 0 ? 1 : 0;
 	if (r->n_reading > 0)
-		wait = BUSY_WAIT_MS;
+		wait = r->limited ? LIMIT_WAIT_MS : BUSY_WAIT_MS;
 	if (r->n_ended > 0)
 		wait = Min(wait, GROUP_MS);
 	wait = until(now, r->next_due, wait);
@@ -533,6 +539,7 @@ dsocr_runner_main(Datum arg)
 		AllocSetContextCreate(TopMemoryContext, "dsocr runner step", ALLOCSET_DEFAULT_SIZES);
 	for (;;)
 	{
+		bool stands;
 		long wait;
 
 		if (was_terminated)
@@ -541,12 +548,17 @@ dsocr_runner_main(Datum arg)
 		if (ConfigReloadPending)
 			reconfigure(r);
 		MemoryContextSwitchTo(step_context);
+		advance_all(r); /* while it stands in line */
+		dsocr_queue_step_aside();
 		step(r);
 		/* autovacuum goes by what we report */
 		(void) pgstat_report_stat(has_nothing(r));
 		consider_end(r);
 		MemoryContextReset(step_context);
+		stands = dsocr_queue_stand(&r->limited);
 		wait = patience(r);
+		if (stands)
+			wait = Max(wait, STAND_MS);
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, wait,
 						 wait_event_runner());
 		ResetLatch(MyLatch);

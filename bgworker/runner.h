@@ -32,6 +32,14 @@
 #define DSOCR_RUNNER_BATCH 64
 #define DSOCR_RUNNER_RANGES 32 /* of ids, for each priority */
 
+/* What a role may have of the engines. */
+typedef struct DsocrRunnerShare
+{
+	Oid role;
+	int weight;		  /* dsocr.role_weight */
+	int max_requests; /* dsocr.max_requests_per_role */
+} DsocrRunnerShare;
+
 typedef struct DsocrRunnerJob
 {
 	dlist_node node; /* in reading or ended */
@@ -40,9 +48,10 @@ typedef struct DsocrRunnerJob
 	int priority;
 	int attempts; /* that failed before */
 	Oid owner;
-	Oid role;		  /* whose rights it runs with: the owner, or that of the attached table */
-	Oid source;		  /* InvalidOid: the document is in the queue */
-	char *attachment; /* NULL: queued by dsocr_enqueue */
+	Oid role; /* whose rights it runs with: the owner, or that of the attached table */
+	DsocrRunnerShare share; /* of that role */
+	Oid source;				/* InvalidOid: the document is in the queue */
+	char *attachment;		/* NULL: queued by dsocr_enqueue */
 	char *key;
 	char *source_column;
 	Jsonb *options; /* or NULL */
@@ -108,6 +117,7 @@ typedef struct DsocrRunner
 	int pauses;				  /* in a row */
 	int engines_lost;		  /* in a row, by different documents */
 	int64 last_lost;		  /* the last of them */
+	bool limited;			  /* a role among the readings is at its limit of requests */
 	bool others_wait;
 	bool yields;   /* makes room for another database */
 	bool prepared; /* there are prepared transactions, which may have jobs */
@@ -175,6 +185,14 @@ extern void dsocr_runner_drop_cancelled(DsocrRunner *r);
 #define DSOCR_HASH_BYTES 32
 extern void dsocr_runner_hash(Datum document, uint8 *hash);
 extern bool dsocr_runner_in_quarantine(DsocrRunner *r, Datum document);
+
+/* ---- runner_share.c ---- */
+
+/* Find the shares of n jobs; inside SPI_connect. */
+extern void dsocr_runner_look_up_shares(DsocrRunnerJob **jobs, int n);
+
+/* Let requests be of this share; what it was before. */
+extern DsocrRunnerShare dsocr_runner_set_share(DsocrRunnerShare share);
 
 /* ---- runner_rows.c ---- */
 

@@ -391,6 +391,7 @@ dsocr_runner_take(DsocrRunner *r, int n, DsocrRunnerJob **jobs, int *n_looked)
 			n_jobs += take_rows(r, p, &r->unseen[p], n - n_jobs, jobs + n_jobs, &full);
 		}
 	}
+	dsocr_runner_look_up_shares(jobs, n_jobs);
 	dsocr_jobs_as_before(&before);
 	SPI_finish();
 	*n_looked = (int) looked;

@@ -9,6 +9,7 @@
 #include "dsocr.h"
 #include "admission.h"
 #include "own_slots.h"
+#include "roles.h"
 #include "slots.h"
 
 #include "miscadmin.h"
@@ -26,6 +27,15 @@
 DSOCR_WAIT_EVENT(wait_event_slot, "DsocrSlot")
 
 void (*dsocr_admit_collect)(void) = NULL;
+
+/* What was refused since this process stood in line the last time, without waiting. */
+static struct
+{
+	bool any;
+	bool limited; /* something, because its role has reached its limit */
+	DsocrAdmission what;
+	Oid role;
+} refused;
 
 /* ---- time and memory ---- */
 
@@ -160,6 +170,8 @@ take_slot(DsocrAdmission *a)
 		slot->owner_procno = dsocr_my_procno;
 		slot->owner_pid = MyProcPid;
 		slot->role = GetUserId();
+		slot->share = dsocr_role_share(slot->role);
+		slot->weight = dsocr_role_weight;
 		slot->database = MyDatabaseId;
 		slot->device = -1;
 		slot->submitted = a->submitted;
@@ -171,6 +183,8 @@ take_slot(DsocrAdmission *a)
 		dsocr_shared->n_free--;
 		dsocr_shared->n_documents += a->kind == DSOCR_DOCUMENT;
 		dsocr_own_add(i);
+		dsocr_role_admit(slot);
+		dsocr_line_served(dsocr_my_procno);
 		return slot;
 	}
 	return NULL;
@@ -188,7 +202,7 @@ raise_role_limit(void)
 
 /*
  * Is an equal request in flight?  Then wait for that one.  Who is in more of a
- * hurry takes it along.  Queue lock held exclusively.
+ * hurry, or whose turn comes earlier, takes it along.  Queue lock held exclusively.
  */
 static bool
 join(DsocrAdmission *a)
@@ -204,6 +218,9 @@ join(DsocrAdmission *a)
 			continue;
 		if (slot->state == DSOCR_SLOT_QUEUED)
 			slot->request.priority = Min(slot->request.priority, a->priority);
+		slot->tag = Min(slot->tag, dsocr_role_turn(dsocr_role_share(GetUserId())));
+		slot->joined = true;
+		dsocr_waiters[dsocr_my_procno].joined |= UINT64CONST(1) << i % 64;
 		a->joined.slot = i;
 		a->joined.generation = slot->generation;
 		a->joined.joined = true;
@@ -211,6 +228,19 @@ join(DsocrAdmission *a)
 		return true;
 	}
 	return false;
+}
+
+/*
+ * Whose turn it is may have changed since we were woken: then wake the one.
+ * Not ourselves, who go first and find no memory.
+ */
+static void
+stand_in_line(const DsocrAdmission *a)
+{
+	dsocr_line_enter(dsocr_my_procno, GetUserId(), a->priority, a->kind == DSOCR_DOCUMENT,
+					 dsocr_own_documents > 0);
+	if (!dsocr_line_first(dsocr_my_procno, dsocr_own_documents > 0))
+		dsocr_line_wake();
 }
 
 /*
@@ -231,8 +261,7 @@ dsocr_admit_wait(DsocrAdmission *a)
 		slot = limited || joined ? NULL : take_slot(a);
 		dsocr_own_in_line = slot == NULL && !limited && !joined;
 		if (dsocr_own_in_line)
-			dsocr_line_enter(dsocr_my_procno, MyProcPid, a->kind == DSOCR_DOCUMENT,
-							 dsocr_own_documents > 0);
+			stand_in_line(a);
 		else
 			dsocr_line_leave(dsocr_my_procno);
 		LWLockRelease(dsocr_queue_lock);
@@ -276,27 +305,106 @@ is_ahead(DsocrRequestKind kind)
 		   (kind == DSOCR_DOCUMENT && dsocr_own_documents > 0);
 }
 
+/* ---- for who never waits ---- */
+
+/*
+ * To be refused because something is asked for ahead is nothing to stand in
+ * line for: what is in flight goes on.  Queue lock held.
+ */
+static void
+note_refusal(const DsocrAdmission *a, bool limited)
+{
+	if (limited)
+		refused.limited = true;
+	else if (!refused.any && (!a->ahead || dsocr_shared->n_free == 0 ||
+							  !dsocr_line_first(dsocr_my_procno, dsocr_own_documents > 0)))
+	{
+		refused.any = true;
+		refused.what = *a;
+		refused.role = GetUserId();
+	}
+}
+
+/* Its turn has come, or may come. */
+static bool
+stands(void)
+{
+	return dsocr_own_stands && !dsocr_waiters[dsocr_my_procno].away;
+}
+
 DsocrSlot *
 dsocr_admit_try(DsocrAdmission *a)
 {
 	DsocrSlot *slot = NULL;
 
-	a->ahead = is_ahead(a->kind);
 	LWLockAcquire(dsocr_queue_lock, LW_EXCLUSIVE);
-	if (!join(a) && !dsocr_slot_role_is_full(GetUserId(), a->kind))
-		slot = take_slot(a);
+	a->ahead = is_ahead(a->kind) && !stands();
+	if (!join(a))
+	{
+		bool limited = dsocr_slot_role_is_full(GetUserId(), a->kind);
+
+		slot = limited ? NULL : take_slot(a);
+		if (slot == NULL)
+			note_refusal(a, limited);
+		else if (dsocr_own_stands)
+		{
+			dsocr_line_leave(dsocr_my_procno);
+			dsocr_own_stands = false;
+		}
+	}
 	LWLockRelease(dsocr_queue_lock);
 	return slot;
 }
 
 bool
-dsocr_admit_has_room(DsocrRequestKind kind, Size bytes)
+dsocr_admit_has_room(DsocrRequestKind kind, DsocrPriority priority, Size bytes)
 {
-	DsocrAdmission a = {.kind = kind, .bytes = bytes, .ahead = is_ahead(kind)};
+	DsocrAdmission a = {.kind = kind, .priority = priority, .bytes = bytes};
+	bool limited;
 	bool room;
 
 	LWLockAcquire(dsocr_queue_lock, LW_SHARED);
-	room = !dsocr_slot_role_is_full(GetUserId(), kind) && has_room(&a);
+	a.ahead = is_ahead(kind) && !stands();
+	limited = dsocr_slot_role_is_full(GetUserId(), kind);
+	room = !limited && has_room(&a);
+	if (!room)
+		note_refusal(&a, limited);
 	LWLockRelease(dsocr_queue_lock);
 	return room;
+}
+
+bool
+dsocr_admit_stand(bool *limited)
+{
+	*limited = refused.limited;
+	if (!refused.any && !dsocr_own_stands)
+	{
+		refused.limited = false;
+		return false;
+	}
+	LWLockAcquire(dsocr_queue_lock, LW_EXCLUSIVE);
+	if (refused.any)
+	{
+		dsocr_line_enter(dsocr_my_procno, refused.role, refused.what.priority,
+						 refused.what.kind == DSOCR_DOCUMENT, dsocr_own_documents > 0);
+		refused.what.ahead = false;
+		if (has_room(&refused.what))
+			SetLatch(MyLatch);
+	}
+	else
+		dsocr_line_leave(dsocr_my_procno);
+	dsocr_own_stands = refused.any;
+	LWLockRelease(dsocr_queue_lock);
+	memset(&refused, 0, sizeof(refused));
+	return dsocr_own_stands;
+}
+
+void
+dsocr_admit_step_aside(void)
+{
+	if (!dsocr_own_stands)
+		return;
+	LWLockAcquire(dsocr_queue_lock, LW_EXCLUSIVE);
+	dsocr_line_step_aside(dsocr_my_procno);
+	LWLockRelease(dsocr_queue_lock);
 }

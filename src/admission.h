@@ -44,8 +44,12 @@ extern DsocrSlot *dsocr_admit_wait(DsocrAdmission *a);
 /* The same at once or not at all. */
 extern DsocrSlot *dsocr_admit_try(DsocrAdmission *a);
 
-/* Would it be admitted now?  Only kind and bytes count. */
-extern bool dsocr_admit_has_room(DsocrRequestKind kind, Size bytes);
+/* Would it be admitted now? */
+extern bool dsocr_admit_has_room(DsocrRequestKind kind, DsocrPriority priority, Size bytes);
+
+/* See dsocr_queue_stand and dsocr_queue_step_aside. */
+extern bool dsocr_admit_stand(bool *limited);
+extern void dsocr_admit_step_aside(void);
 
 /* A time so many milliseconds on; 0 (never) for 0. */
 extern TimestampTz dsocr_admit_later(TimestampTz from, int ms);

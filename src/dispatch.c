@@ -21,7 +21,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-/* Of so many picks, one goes to the oldest request whatever its class. */
+/* Of so many picks, one goes to the request whose turn it is whatever its class. */
 #define FAIR_PICK 4
 
 /* A suspect that waited so long lets the engines run empty. */
@@ -178,6 +178,8 @@ goes_before(const DsocrSlot *a, const DsocrSlot *b, bool fair)
 		return true;
 	if (!fair && a->request.priority != b->request.priority)
 		return a->request.priority < b->request.priority;
+	if (a->tag != b->tag)
+		return a->tag < b->tag;
 	return a->sequence < b->sequence;
 }
 
@@ -481,7 +483,7 @@ dsocr_dispatch_finish(DsocrHandle h, const void *body, size_t len, const DsocrEr
 	int device;
 	int64 waited;
 	int64 total;
-	Oid role;
+	int share;
 	bool page;
 	bool ok;
 
@@ -506,14 +508,14 @@ dsocr_dispatch_finish(DsocrHandle h, const void *body, size_t len, const DsocrEr
 		return;
 	}
 	ok = status->code == DSOCR_OK;
-	role = slot->role;
+	share = slot->share;
 	page = slot->request.kind == DSOCR_READ;
 	strlcpy(slot->model, model, sizeof(slot->model));
 	end_slot(slot, ok ? DSOCR_SLOT_DONE : DSOCR_SLOT_FAILED);
 	LWLockRelease(dsocr_queue_lock);
 
 	if (ok && page)
-		dsocr_role_count(role, result);
+		dsocr_role_count(share, result);
 	if (ok)
 		dsocr_stats_completed(device, result, waited, total);
 	else

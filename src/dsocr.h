@@ -17,6 +17,7 @@
 #define DSOCR_MAX_WORKERS (DSOCR_MAX_DEVICES + 1) /* and the page server */
 #define DSOCR_PAGES_DEVICE "pages"				  /* its name among the devices */
 #define DSOCR_MAX_SLOTS 1024
+#define DSOCR_MAX_WEIGHT 1000	 /* of a role */
 #define DSOCR_DEVICE_NAME_MAX 32 /* bytes, with NUL */
 
 /* settings (guc.c) */
@@ -40,6 +41,7 @@ extern int dsocr_on_error;			 /* DsocrOnError */
 extern char *dsocr_no_repeat_ngram;	 /* "size, window" */
 extern int dsocr_ngram_size;		 /* parsed from it */
 extern int dsocr_ngram_window;
+extern int dsocr_role_weight;			/* of the current role, against others */
 extern int dsocr_max_requests_per_role; /* 0 = no limit */
 extern int dsocr_threads;				/* of the engine, 0 = all cores */
 extern int dsocr_gpu_memory;			/* MB, 0 = what is free */

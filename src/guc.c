@@ -46,6 +46,7 @@ int dsocr_on_error = DSOCR_ON_ERROR_ERROR;
 char *dsocr_no_repeat_ngram = NULL;
 int dsocr_ngram_size = 30;
 int dsocr_ngram_window = 90;
+int dsocr_role_weight = 1;
 int dsocr_max_requests_per_role = 0;
 int dsocr_threads = 0;
 int dsocr_gpu_memory = 0;
@@ -311,6 +312,11 @@ define_limit_settings(void)
 							 "Keeps answers in table dsocr.cache, too (boolean, default off).",
 							 "They survive restarts, and reading writes to the database.",
 							 &dsocr_cache_table, false, PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable(
+		"dsocr.role_weight", "Share of the role where several wait for the engines (default 1).",
+		"A role of weight 2 gets twice the time of one of weight 1; see "
+		"ALTER ROLE ... SET.",
+		&dsocr_role_weight, 1, 1, DSOCR_MAX_WEIGHT, PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("dsocr.max_requests_per_role",
 							"Requests one role can have in flight (count, default 0: no limit).",
 							NULL, &dsocr_max_requests_per_role, 0, 0, DSOCR_MAX_SLOTS, PGC_SUSET, 0,

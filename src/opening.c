@@ -180,7 +180,7 @@ dsocr_opening_submit(DsocrOpening *o, bool wait)
 	struct varlena *bytes;
 	bool done;
 
-	if (!wait && !dsocr_queue_has_room(DSOCR_DOCUMENT, document_bytes(o->document)))
+	if (!wait && !dsocr_queue_has_room(DSOCR_DOCUMENT, o->priority, document_bytes(o->document)))
 		return false;
 	bytes = PG_DETOAST_DATUM_PACKED(o->document);
 	request.image = (const uint8_t *) VARDATA_ANY(bytes);

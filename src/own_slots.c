@@ -23,6 +23,7 @@ DsocrOwnSlot *dsocr_own_slots = NULL;
 int dsocr_own_count = 0;
 int dsocr_own_documents = 0;
 bool dsocr_own_in_line = false;
+bool dsocr_own_stands = false;
 
 void
 dsocr_own_give_up(int index)
@@ -102,7 +103,7 @@ end_of_subtransaction(SubXactEvent event, SubTransactionId subxid, SubTransactio
 static void
 end_of_backend(int code, Datum arg)
 {
-	if (dsocr_own_in_line)
+	if (dsocr_own_in_line || dsocr_own_stands)
 		dsocr_own_leave_line();
 	for (int i = 0; dsocr_own_count > 0 && i < dsocr_shared->n_slots; i++)
 	{

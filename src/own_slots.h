@@ -26,6 +26,7 @@ extern DsocrOwnSlot *dsocr_own_slots; /* [n_slots], NULL before the first reques
 extern int dsocr_own_count;
 extern int dsocr_own_documents; /* among them */
 extern bool dsocr_own_in_line;	/* this backend waits for a free slot */
+extern bool dsocr_own_stands;	/* it stands in line, but does not wait: dsocr_queue_stand */
 
 /* Before the first request of this backend. */
 extern void dsocr_own_prepare(void);

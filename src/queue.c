@@ -147,10 +147,23 @@ dsocr_queue_submit_keyed(DsocrRequest *request, const DsocrCacheKey *key, bool j
 }
 
 bool
-dsocr_queue_has_room(DsocrRequestKind kind, Size bytes)
+dsocr_queue_has_room(DsocrRequestKind kind, DsocrPriority priority, Size bytes)
 {
 	dsocr_own_prepare();
-	return dsocr_admit_has_room(kind, bytes);
+	return dsocr_admit_has_room(kind, priority, bytes);
+}
+
+bool
+dsocr_queue_stand(bool *limited)
+{
+	dsocr_own_prepare();
+	return dsocr_admit_stand(limited);
+}
+
+void
+dsocr_queue_step_aside(void)
+{
+	dsocr_admit_step_aside();
 }
 
 bool

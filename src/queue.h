@@ -61,7 +61,18 @@ extern bool dsocr_queue_joined_ended(DsocrHandle h);
  * Would it be admitted now, with so many bytes of payload?  Not binding: for
  * callers who fetch the bytes only when they are wanted.
  */
-extern bool dsocr_queue_has_room(DsocrRequestKind kind, Size bytes);
+extern bool dsocr_queue_has_room(DsocrRequestKind kind, DsocrPriority priority, Size bytes);
+
+/*
+ * For a process that never waits for one request but sleeps between rounds of
+ * trying: stand in line for the first thing that was refused in this round, so
+ * that its latch is set when it may have it.  While it stands nobody goes
+ * before it, so it steps aside, keeping its place, before it does anything but
+ * to try again.  False: there is nothing to stand for.  limited: something was
+ * refused because its role is at its limit, and has to be tried again later.
+ */
+extern bool dsocr_queue_stand(bool *limited);
+extern void dsocr_queue_step_aside(void);
 
 /* Can documents be opened on this server?  false and err if never. */
 extern bool dsocr_queue_opens_documents(DsocrError *err);

@@ -63,7 +63,8 @@ read_image(DsocrReading *r, int number, bool wait)
 
 	if (dsocr_entry_find_kept(r, number))
 		return true;
-	if (!wait && !dsocr_queue_has_room(DSOCR_READ, toast_raw_datum_size(r->document)))
+	if (!wait &&
+		!dsocr_queue_has_room(DSOCR_READ, r->options.priority, toast_raw_datum_size(r->document)))
 		return false;
 	caller = MemoryContextSwitchTo(r->context);
 	bytes = PG_DETOAST_DATUM_PACKED(r->document);

@@ -3,13 +3,16 @@
  * roles.c
  *		What roles use, and whose turn it is.
  *
- * Turns are start-time fair queueing: a role's turn advances by 1 / weight with
- * each request, and never lies behind the virtual time, which is the turn of
- * the request that was picked last.  So who was away has saved up nothing.
- *
  * The time of a device is divided among the requests it works on: its clock
  * runs at the speed 1 / (requests in work), and a request has used what the
  * clock went on by.
+ *
+ * Turns are start-time fair queueing over that time.  A request that gets a
+ * slot is given the turn of its role as its tag, and the turn goes on by what
+ * a request takes, divided by the weight of the role; when it ends, by what it
+ * took in truth instead.  The request with the smallest tag goes first.  The
+ * virtual time is the tag of the request that was picked last, and no turn
+ * lies behind it: who was away has saved up nothing.
  *
  *-------------------------------------------------------------------------
  */
@@ -18,52 +21,41 @@
 
 #include "utils/timestamp.h"
 
-static DsocrRole *
-find_role(Oid role)
+/* The last entry is for all who find no other. */
+#define OTHERS (DSOCR_MAX_ROLES - 1)
+
+/* What a request takes is a mean in which each counts for one of so many. */
+#define COST_WEIGHT 16
+
+int
+dsocr_role_share(Oid role)
 {
-	for (int i = 0; i < DSOCR_MAX_ROLES - 1; i++)
+	for (int i = 0; i < OTHERS; i++)
 	{
-		if (dsocr_shared->roles[i].role == role || dsocr_shared->roles[i].role == InvalidOid)
-			return &dsocr_shared->roles[i];
+		if (dsocr_shared->roles[i].role == InvalidOid)
+			dsocr_shared->roles[i].role = role;
+		if (dsocr_shared->roles[i].role == role)
+			return i;
 	}
-	return &dsocr_shared->roles[DSOCR_MAX_ROLES - 1];
-}
-
-DsocrRole *
-dsocr_role_entry(Oid role)
-{
-	DsocrRole *r = find_role(role);
-
-	if (r->role == InvalidOid && r != &dsocr_shared->roles[DSOCR_MAX_ROLES - 1])
-		r->role = role;
-	return r;
+	return OTHERS;
 }
 
 double
-dsocr_role_turn(Oid role)
+dsocr_role_turn(int share)
 {
-	return Max(find_role(role)->turn, dsocr_shared->turn);
-}
-
-double
-dsocr_role_line_turn(Oid role)
-{
-	return Max(find_role(role)->line_turn, dsocr_shared->line_turn);
+	return Max(dsocr_shared->roles[share].turn, dsocr_shared->turn);
 }
 
 void
-dsocr_role_picked(Oid role, int weight)
+dsocr_role_admit(DsocrSlot *slot)
 {
-	dsocr_shared->turn = dsocr_role_turn(role);
-	dsocr_role_entry(role)->turn = dsocr_shared->turn + 1.0 / Max(weight, 1);
-}
+	DsocrRole *r = &dsocr_shared->roles[slot->share];
 
-void
-dsocr_role_left_line(Oid role, int weight)
-{
-	dsocr_shared->line_turn = dsocr_role_line_turn(role);
-	dsocr_role_entry(role)->line_turn = dsocr_shared->line_turn + 1.0 / Max(weight, 1);
-	dsocr_shared->line_picks++;
+	r->turn = dsocr_role_turn(slot->share);
+	r->last_tag = slot->tag = Max(r->turn, r->last_tag);
+	if (slot->request.kind == DSOCR_READ)
+		slot->charge = dsocr_shared->cost / Max(slot->weight, 1);
+	r->turn += slot->charge;
 }
 
 static void
@@ -87,29 +79,37 @@ dsocr_role_begin_work(DsocrSlot *slot)
 	d->in_work++;
 	slot->clock = d->clock;
 	slot->in_work = true;
+	dsocr_shared->turn = Max(dsocr_shared->turn, slot->tag);
 }
 
 void
 dsocr_role_end_work(DsocrSlot *slot)
 {
+	DsocrRole *r = &dsocr_shared->roles[slot->share];
 	DsocrDevice *d;
+	double used;
 
+	/* what was charged in advance is given back, and what was used is charged */
+	r->turn -= slot->charge;
+	slot->charge = 0;
 	if (!slot->in_work)
 		return;
 	d = &dsocr_shared->devices[slot->device];
 	advance_clock(d);
 	d->in_work--;
-	dsocr_role_entry(slot->role)->device_us += d->clock - slot->clock;
 	slot->in_work = false;
+	used = d->clock - slot->clock;
+	r->device_us += used;
+	r->turn += used / Max(slot->weight, 1);
+	dsocr_shared->cost += (used - dsocr_shared->cost) / COST_WEIGHT;
 }
 
 void
-dsocr_role_count(Oid role, const DsocrResult *result)
+dsocr_role_count(int share, const DsocrResult *result)
 {
-	DsocrRole *r;
+	DsocrRole *r = &dsocr_shared->roles[share];
 
 	LWLockAcquire(dsocr_queue_lock, LW_EXCLUSIVE);
-	r = dsocr_role_entry(role);
 	r->pages++;
 	r->image_tokens += result->image_tokens;
 	r->text_tokens += result->text_tokens;
@@ -120,7 +120,7 @@ void
 dsocr_role_count_cached(Oid role)
 {
 	LWLockAcquire(dsocr_queue_lock, LW_EXCLUSIVE);
-	dsocr_role_entry(role)->cache_hits++;
+	dsocr_shared->roles[dsocr_role_share(role)].cache_hits++;
 	LWLockRelease(dsocr_queue_lock);
 }
 

@@ -71,6 +71,7 @@ shared_init(void)
 		strlcpy(d->name, DSOCR_PAGES_DEVICE, DSOCR_DEVICE_NAME_MAX);
 		d->of_pages = true;
 	}
+	dsocr_shared->cost = DSOCR_FIRST_COST_US;
 	dsocr_shared->stats_since = GetCurrentTimestamp();
 }
 

@@ -52,7 +52,10 @@ typedef struct DsocrSlot
 	TimestampTz deadline;	/* queue; 0 = none */
 	double clock;			/* queue; its device's when it was taken */
 	bool in_work;			/* queue; counted in its device's in_work */
+	int share;				/* queue; entry of its role in roles */
 	int weight;				/* set in FILLING, then constant; of its role */
+	double tag;				/* queue; virtual time at which it may start */
+	double charge;			/* queue; what it has cost its role's turn in advance */
 	TimestampTz returned;	/* queue; when an engine died on it, 0 = never */
 	DsocrRequest request;	/* set in FILLING, then constant; its pointers are NULL */
 	DsocrProgress progress; /* queue */
@@ -100,14 +103,17 @@ typedef struct DsocrDevice
 	double tokens_per_second;		  /* queue; of the last seconds */
 } DsocrDevice;
 
-/* A backend that waits for a free slot. */
+/* A process that waits for a free slot. */
 typedef struct DsocrWaiter
 {
-	uint64 ticket; /* queue; 0 = does not wait */
-	int pid;	   /* queue */
-	bool wants;	   /* queue; waits to open a document */
-	bool holds;	   /* queue; has one open */
-	uint64 joined; /* queue; waits for slots of others: bits 1 << number % 64 */
+	uint64 ticket;			/* queue; 0 = does not wait */
+	int pid;				/* queue */
+	int share;				/* queue; entry of its role in roles */
+	DsocrPriority priority; /* queue */
+	bool away;				/* queue; keeps its place, and others may go first */
+	bool wants;				/* queue; waits to open a document */
+	bool holds;				/* queue; has one open */
+	uint64 joined;			/* queue; waits for slots of others: bits 1 << number % 64 */
 } DsocrWaiter;
 
 /* Counters of one device, or of the requests that never reached one. */
@@ -131,8 +137,11 @@ typedef struct DsocrStats
 	int64 latency[DSOCR_LATENCY_BUCKETS]; /* completed requests by that time */
 } DsocrStats;
 
+/* What a request takes is not known before there was one. */
+#define DSOCR_FIRST_COST_US 100000
+
 /* What a role has used since the counters were set to zero; and its turn. */
-#define DSOCR_MAX_ROLES 256
+#define DSOCR_MAX_ROLES 1024
 
 typedef struct DsocrRole
 {
@@ -142,8 +151,8 @@ typedef struct DsocrRole
 	int64 image_tokens;
 	int64 text_tokens;
 	double device_us; /* queue; its share of the engines' time */
-	double turn;	  /* queue; virtual time at which the next request may start */
-	double line_turn; /* queue; the same in the line for slots */
+	double turn;	  /* queue; virtual time at which its next request may start */
+	double last_tag;  /* queue; of its requests, never goes back */
 } DsocrRole;
 
 typedef struct DsocrShared
@@ -161,9 +170,9 @@ typedef struct DsocrShared
 	uint64 next_ticket;						 /* queue */
 	DsocrDevice devices[DSOCR_MAX_WORKERS];	 /* see there; the page server is the last */
 	DsocrRole roles[DSOCR_MAX_ROLES];		 /* queue */
-	double turn;							 /* queue; virtual time of the last pick */
-	double line_turn;						 /* queue; the same of the line */
-	uint64 line_picks;						 /* queue */
+	double turn;							 /* queue; virtual time: the tag of the last pick */
+	double cost;							 /* queue; what a request takes, in us of a device */
+	uint64 line_picks;						 /* queue; slots that were taken out of the line */
 	TimestampTz stats_since;				 /* stats */
 	DsocrStats stats[DSOCR_MAX_WORKERS + 1]; /* stats; the last: never reached a device */
 } DsocrShared;

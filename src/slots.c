@@ -3,9 +3,11 @@
  * slots.c
  *		Steps on request slots that backends and workers have in common.
  *
- * Backends that find no free slot stand in line.  Only the first in line may
- * take one; whoever leaves the line wakes the next, so one free slot wakes one
- * process and no wake-up is lost.
+ * Backends that find no free slot stand in line, in the order of class, turn of
+ * the role and time.  Only the first in line may take one; whoever leaves the
+ * line wakes the next, so one free slot wakes one process and no wake-up is
+ * lost.  Turns change while somebody is being woken: who finds that another
+ * one goes first wakes that one.
  *
  * An open document keeps its slot while its pages, which need slots too, are
  * read one after the other.  So that this cannot come to a halt, documents get
@@ -20,6 +22,7 @@
 #include "roles.h"
 #include "slots.h"
 
+#include "miscadmin.h"
 #include "storage/proc.h"
 #include "utils/timestamp.h"
 
@@ -130,17 +133,21 @@ dsocr_slot_role_is_full(Oid role, DsocrRequestKind kind)
 }
 
 void
-dsocr_line_enter(int procno, int pid, bool wants, bool holds)
+dsocr_line_enter(int procno, Oid role, DsocrPriority priority, bool wants, bool holds)
 {
 	DsocrWaiter *waiter = &dsocr_waiters[procno];
 
 	waiter->wants = wants;
 	waiter->holds = holds;
+	waiter->away = false;
+	waiter->priority = priority;
+	waiter->share = dsocr_role_share(role);
 	if (waiter->ticket != 0)
 		return;
 	waiter->ticket = ++dsocr_shared->next_ticket;
-	waiter->pid = pid;
+	waiter->pid = MyProcPid;
 	dsocr_shared->n_waiting++;
+	dsocr_line_wake(); /* it may go before the one that was woken */
 }
 
 void
@@ -155,9 +162,40 @@ dsocr_line_leave(int procno)
 	dsocr_line_wake();
 }
 
-/* The longest waiting process of some kind, -1 when there is none. */
+void
+dsocr_line_served(int procno)
+{
+	dsocr_shared->line_picks += dsocr_waiters[procno].ticket != 0;
+}
+
+void
+dsocr_line_step_aside(int procno)
+{
+	dsocr_waiters[procno].away = true;
+	dsocr_line_wake();
+}
+
+/* Does a come before b? */
+static bool
+stands_before(const DsocrWaiter *a, const DsocrWaiter *b)
+{
+	if (a->priority != b->priority &&
+		dsocr_shared->line_picks % DSOCR_LINE_ANY_CLASS != DSOCR_LINE_ANY_CLASS - 1)
+		return a->priority < b->priority;
+	if (a->share != b->share)
+	{
+		double turn_a = dsocr_role_turn(a->share);
+		double turn_b = dsocr_role_turn(b->share);
+
+		if (turn_a != turn_b)
+			return turn_a < turn_b;
+	}
+	return a->ticket < b->ticket;
+}
+
+/* The first process of some kind, -1 when there is none. */
 static int
-longest_waiting(bool with_wants, bool holders_alone)
+first_waiting(bool with_wants, bool holders_alone)
 {
 	int head = -1;
 
@@ -165,10 +203,10 @@ longest_waiting(bool with_wants, bool holders_alone)
 	{
 		const DsocrWaiter *waiter = &dsocr_waiters[i];
 
-		if (waiter->ticket == 0 || (waiter->wants && !with_wants) ||
+		if (waiter->ticket == 0 || waiter->away || (waiter->wants && !with_wants) ||
 			(!waiter->holds && holders_alone))
 			continue;
-		if (head < 0 || waiter->ticket < dsocr_waiters[head].ticket)
+		if (head < 0 || stands_before(waiter, &dsocr_waiters[head]))
 			head = i;
 	}
 	return head;
@@ -189,10 +227,10 @@ line_head(bool *stuck)
 	*stuck = false;
 	if (dsocr_shared->n_waiting == 0)
 		return -1;
-	head = longest_waiting(!full, false);
+	head = first_waiting(!full, false);
 	if (head < 0 || !dsocr_waiters[head].wants || dsocr_shared->n_free >= DSOCR_SLOTS_TO_OPEN)
 		return head;
-	holder = longest_waiting(false, true);
+	holder = first_waiting(false, true);
 	*stuck = holder < 0;
 	return holder < 0 ? head : holder;
 }

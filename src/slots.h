@@ -52,13 +52,24 @@ extern bool dsocr_slot_role_is_full(Oid role, DsocrRequestKind kind);
 /* A document is opened only where a slot for its pages is left. */
 #define DSOCR_SLOTS_TO_OPEN 2
 
+/* Of so many slots that are taken out of the line, one goes by turn whatever the class. */
+#define DSOCR_LINE_ANY_CLASS 4
+
 /*
- * The line for a free slot; the queue lock is held exclusively.  Who enters
- * again keeps the place.  wants: to open a document; holds: one is open, so
- * that others may wait for this process.
+ * The line for a free slot; the queue lock is held exclusively.  Interactive
+ * requests go first, but for each fourth slot; among them the role whose turn
+ * it is, and of one role who has waited longest.  Who enters again keeps the
+ * place.  wants: to open a document; holds: one is open, so that others may
+ * wait for this process.
  */
-extern void dsocr_line_enter(int procno, int pid, bool wants, bool holds);
+extern void dsocr_line_enter(int procno, Oid role, DsocrPriority priority, bool wants, bool holds);
 extern void dsocr_line_leave(int procno);
+
+/* A process has got a slot; if it stood in line, before it leaves. */
+extern void dsocr_line_served(int procno);
+
+/* Keep the place, but let others go first until it enters again. */
+extern void dsocr_line_step_aside(int procno);
 
 /* May nobody who waits go before this process?  The lock may be held shared. */
 extern bool dsocr_line_first(int procno, bool holds);
