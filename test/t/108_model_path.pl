@@ -54,7 +54,7 @@ for my $path ('relative', '../up', '/a/../b', "$dir/..")
 
 # no function takes a path: these are prompts, passwords, names of tasks and the like
 is(sql($node, q{SELECT string_agg(DISTINCT name, ' ' ORDER BY name) FROM pg_proc, unnest(proargnames[1:pronargs], proargtypes::oid[]) AS a (name, type)
-	WHERE proname ~ '^dsocr_' AND pronamespace = 'public'::regnamespace AND type = 'text'::regtype}), 'content description fingerprint formula html model part password prompt query release start_mark stop_mark task what', 'text arguments');
+	WHERE proname ~ '^dsocr_' AND pronamespace = 'public'::regnamespace AND type = 'text'::regtype}), 'content description fingerprint fk formula html model part password pk prompt query release start_mark stop_mark task what', 'text arguments');
 
 # a document that is a path is only bytes
 for my $path ('/etc/passwd', 'file:///etc/passwd', 'http://localhost/', '\\\\server\\share', "$good/config.json")
