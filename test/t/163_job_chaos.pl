@@ -1,10 +1,13 @@
-# Engine, runner and server are killed at random: no job is lost, none done twice.
+# Engines, runner, workers on other hosts, their sessions and the server are
+# killed at random: no job is lost, none done twice.
 #
-# DSOCR_CHAOS_JOBS=10000 for the whole of it.
+# DSOCR_CHAOS_JOBS=10000 for the whole of it, DSOCR_CHAOS_WORKERS=0 without
+# other hosts, DSOCR_CHAOS_SEED for another order.
 use strict;
 use warnings;
 
 use Dsocr;
+use DsocrJoin;
 use DsocrSql;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -12,10 +15,18 @@ use Time::HiRes qw(time usleep);
 
 my $jobs = $ENV{DSOCR_CHAOS_JOBS} // 600;
 my $half = int($jobs / 2);
+my $n_workers = can_join() ? $ENV{DSOCR_CHAOS_WORKERS} // 2 : 0;
 
 # slow enough for many kills
-stub_environment('latency=100;slots=16');
-my $node = new_server('chaos', conf => "dsocr.retry_delay = 50ms\ndsocr.max_attempts = 1000\nmax_connections = 50");
+stub_environment('latency=400;slots=16');
+my $node = new_server('chaos', conf => <<'END');
+listen_addresses = '127.0.0.1'
+dsocr.retry_delay = 50ms
+dsocr.max_attempts = 1000
+dsocr.worker_lease = 5s
+max_connections = 50
+END
+grant_join($node);
 sql($node, q{CREATE TABLE scan (id int PRIMARY KEY, image bytea, body text);
 	CREATE TABLE written (id int);
 	CREATE FUNCTION log_write() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO public.written VALUES (NEW.id); RETURN NULL; END';
@@ -31,8 +42,62 @@ sub pid_of
 	return $out =~ /^\d+$/ ? $out : undef;
 }
 
-my %kills = (engine => 0, runner => 0, launcher => 0, backend => 0, server => 0);
+my @workers = map { start_worker($node, conninfo($node)) } 1 .. $n_workers;
+my $stopped;
+my $worker_done = 0;
+
+# What a worker has written, as it says itself; one that is killed does not.
+sub count_worker
+{
+	my ($worker) = @_;
+	$worker_done += $1 if worker_log($worker) =~ /(\d+) jobs done\n\z/;
+	return;
+}
+
+# Another one takes the place of a worker.
+sub replace_worker
+{
+	my ($signal) = @_;
+	return unless @workers;
+	my $i = int(rand(@workers));
+	return if $stopped && $stopped == $workers[$i];
+	end_worker($workers[$i], $signal);
+	count_worker($workers[$i]);
+	$workers[$i] = start_worker($node, conninfo($node));
+	return 1;
+}
+
+# The engine of a worker.
+sub kill_child
+{
+	return unless @workers;
+	my $pid = $workers[ int(rand(@workers)) ]{pid};
+	my ($child) = slurp_file("/proc/$pid/task/$pid/children") =~ /^(\d+)/ or return;
+	return kill 'KILL', $child;
+}
+
+# Stop a worker for longer than its lease.
+sub stop_worker
+{
+	return unless @workers;
+	if ($stopped)
+	{
+		kill 'CONT', $stopped->{pid};
+		undef $stopped;
+		return;
+	}
+	$stopped = $workers[ int(rand(@workers)) ];
+	return kill 'STOP', $stopped->{pid};
+}
+
 my %kill = (
+	'remote worker' => sub { return replace_worker('KILL'); },
+	'leaving worker' => sub { return replace_worker('TERM'); },
+	'stopped worker' => \&stop_worker,
+	'remote engine' => \&kill_child,
+	session => sub {
+		my ($out) = try_sql($node, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'dsocr_remote' ORDER BY random() LIMIT 1");
+		return $out eq 't'; },
 	engine => sub { my ($pid) = try_sql($node, 'SELECT max(engine_pid) FROM t.workers()'); return kill 'KILL', $pid if $pid =~ /^[1-9]\d*$/; },
 	runner => sub { my $pid = pid_of('dsocr job runner') or return; return kill 'TERM', $pid; },
 	launcher => sub { my $pid = pid_of('dsocr job launcher') or return; return kill 'TERM', $pid; },
@@ -40,6 +105,7 @@ my %kill = (
 	backend => sub { my $pid = pid_of('dsocr job runner') or return; return kill 'KILL', $pid; },
 	server => sub { $node->stop('immediate'); $node->start; return 1; });
 
+my %kills = map { $_ => 0 } keys %kill;
 srand($ENV{DSOCR_CHAOS_SEED} // 1);
 my $start = time;
 my $left = $jobs;
@@ -53,9 +119,15 @@ while ($left > 0 && time - $start < 30 + $jobs / 4)
 	my ($out) = try_sql($node, 'SELECT count(*) FROM dsocr.job_queue');
 	$left = $out if $out =~ /^\d+$/;
 }
+kill 'CONT', $stopped->{pid} if $stopped;
 note(join ', ', map { "$kills{$_} times $_" } sort keys %kills);
 ok(wait_until(sub { my ($out) = try_sql($node, 'SELECT count(*) FROM dsocr.job_queue'); $out eq '0' }, 180), 'all jobs have ended');
-note(sprintf '%d jobs in %.0f s', $jobs, time - $start);
+for my $worker (@workers)
+{
+	is(end_worker($worker, 'TERM'), 0, 'a worker ends in order') or diag worker_log($worker);
+	count_worker($worker);
+}
+note(sprintf '%d jobs in %.0f s, at least %d by remote workers', $jobs, time - $start, $worker_done);
 
 is(sql($node, 'SELECT count(*) FROM dsocr.failures'), '0', 'none failed');
 is(sql($node, "SELECT count(*) || ' ' || count(DISTINCT result ->> 'raw') FROM dsocr.job_done WHERE NOT cancelled AND result ->> 'raw' ~ '^job \\d+\$'"),
@@ -63,6 +135,7 @@ is(sql($node, "SELECT count(*) || ' ' || count(DISTINCT result ->> 'raw') FROM d
 is(sql($node, "SELECT count(*) FROM scan WHERE body = 'row ' || id"), $half, 'each row has its text');
 is(sql($node, "SELECT count(*) || ' ' || count(DISTINCT id) FROM written"), "$half $half", 'and was written once');
 is(sql($node, 'SELECT sum(jobs) FROM dsocr.job_tally'), $half, 'and counted once');
+ok(wait_until(sub { claims($node) eq '0' }), 'no claim is left');
 is_at_baseline($node, 'nothing is left in the queue');
 $node->stop;
 done_testing();
