@@ -43,8 +43,9 @@
 #define BUSY_WAIT_MS 200
 #define STAND_MS 10 /* that it stands in line, whatever else there is to do */
 #define IDLE_WAIT_MS 1000
-#define SLICE_MS 20000		  /* after which it makes room for another database */
-#define PREPARED_LOOK_MS 5000 /* how often jobs of prepared transactions are looked for */
+#define SLICE_MS 20000		 /* after which it makes room for another database */
+#define FIRST_PREPARED_MS 50 /* after a transaction was prepared its jobs are looked for; doubles */
+#define PREPARED_LOOK_MS 5000 /* the longest pause */
 #define SWEEP_MS 60000
 #define FIRST_PAUSE_MS 1000 /* when the engine cannot work; doubles */
 #define LONGEST_PAUSE_MS 60000
@@ -273,7 +274,12 @@ hear(DsocrRunner *r)
 	for (int i = 0; i < DSOCR_JOB_PRIORITIES; i++)
 		dsocr_ranges_add(&r->unseen[i], news.fresh[i].first, news.fresh[i].last);
 	r->others_wait = news.others_wait;
-	r->prepared |= news.prepared;
+	if (news.prepared)
+	{
+		r->prepared = true;
+		r->prepared_pause = FIRST_PREPARED_MS;
+		r->next_look = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), r->prepared_pause);
+	}
 	if (news.cancelled)
 		dsocr_runner_drop_cancelled(r);
 }
@@ -294,7 +300,8 @@ look_for_prepared(DsocrRunner *r)
 
 	if (max_prepared_xacts == 0 || now < r->next_look)
 		return;
-	r->next_look = TimestampTzPlusMilliseconds(now, PREPARED_LOOK_MS);
+	r->prepared_pause = Min(Max(2 * r->prepared_pause, FIRST_PREPARED_MS), PREPARED_LOOK_MS);
+	r->next_look = TimestampTzPlusMilliseconds(now, r->prepared_pause);
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	SPI_connect();
@@ -387,6 +394,8 @@ patience(const DsocrRunner *r)
 		wait = Min(wait, GROUP_MS);
 	wait = until(now, r->next_due, wait);
 	wait = until(now, r->paused_until, wait);
+	if (r->prepared)
+		wait = until(now, r->next_look, wait);
 	if (r->idle_since != 0)
 		wait = until(now, TimestampTzPlusMilliseconds(r->idle_since, dsocr_runner_idle_timeout + 1),
 					 wait);

@@ -123,6 +123,7 @@ typedef struct DsocrRunner
 	bool prepared; /* there are prepared transactions, which may have jobs */
 	TimestampTz started;
 	TimestampTz next_look;	/* at prepared transactions */
+	int prepared_pause;		/* ms between two such looks */
 	TimestampTz next_sweep; /* of ended jobs that are too old */
 	HTAB *quarantine;		/* hashes of documents; NULL: to be loaded */
 	DsocrBackfill *backfill;
