@@ -305,17 +305,36 @@ is_for_worker(Session *s, DsocrRunnerJob *job)
 	return false;
 }
 
-static void
-give_job(Session *s, DsocrRunnerJob *job, ReturnSetInfo *result)
+/* length bytes of its document from first on, or what there is. */
+static bytea *
+part_of(const DsocrRunnerJob *job, int64 first, int length)
 {
-	Datum values[3];
-	bool nulls[3] = {false};
+	const char *bytes = VARDATA_ANY(DatumGetPointer(job->document));
+	int64 size = VARSIZE_ANY_EXHDR(DatumGetPointer(job->document));
+	bytea *part;
+
+	if (first < 0 || length < 0 || first > size)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("there is no such part of the document")));
+	length = (int) Min(Min(length, MAX_CHUNK), size - first);
+	part = palloc(VARHDRSZ + length);
+	SET_VARSIZE(part, VARHDRSZ + length);
+	memcpy(VARDATA(part), bytes + first, length);
+	return part;
+}
+
+static void
+give_job(Session *s, DsocrRunnerJob *job, int length, ReturnSetInfo *result)
+{
+	Datum values[4];
+	bool nulls[4] = {false};
 
 	dlist_push_tail(&s->runner.ended, &job->node);
 	s->runner.n_ended++;
 	values[0] = Int64GetDatum(job->id);
 	values[1] = Int64GetDatum((int64) VARSIZE_ANY_EXHDR(DatumGetPointer(job->document)));
 	values[2] = PointerGetDatum(request_of(job));
+	values[3] = PointerGetDatum(part_of(job, 0, length));
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
@@ -360,7 +379,7 @@ dsocr_worker_claim(PG_FUNCTION_ARGS)
 	for (int i = 0; i < taken; i++)
 	{
 		if (is_for_worker(s, jobs[i]))
-			give_job(s, jobs[i], result);
+			give_job(s, jobs[i], PG_GETARG_INT32(1), result);
 	}
 	write_ended(s);
 	return (Datum) 0;
@@ -372,20 +391,8 @@ Datum
 dsocr_worker_fetch(PG_FUNCTION_ARGS)
 {
 	DsocrRunnerJob *job = my_job(my_session(), PG_GETARG_INT64(0));
-	int64 first = PG_GETARG_INT64(1);
-	int length = PG_GETARG_INT32(2);
-	char *bytes = VARDATA_ANY(DatumGetPointer(job->document));
-	int64 size = VARSIZE_ANY_EXHDR(DatumGetPointer(job->document));
-	bytea *chunk;
 
-	if (first < 0 || length < 0 || first > size)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("there is no such part of the document")));
-	length = (int) Min(Min(length, MAX_CHUNK), size - first);
-	chunk = palloc(VARHDRSZ + length);
-	SET_VARSIZE(chunk, VARHDRSZ + length);
-	memcpy(VARDATA(chunk), bytes + first, length);
-	PG_RETURN_BYTEA_P(chunk);
+	PG_RETURN_BYTEA_P(part_of(job, PG_GETARG_INT64(1), PG_GETARG_INT32(2)));
 }
 
 /* What an earlier try to write has left. */

@@ -28,9 +28,11 @@ COMMENT ON FUNCTION @extschema@.dsocr_worker_keep() IS
 
 CREATE FUNCTION @extschema@.dsocr_worker_claim(
 	n pg_catalog.int4,
+	length pg_catalog.int4,
 	OUT job pg_catalog.int8,
 	OUT bytes pg_catalog.int8,
-	OUT request pg_catalog.bytea)
+	OUT request pg_catalog.bytea,
+	OUT document pg_catalog.bytea)
 RETURNS SETOF pg_catalog.record
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
 SET row_security = on
@@ -38,8 +40,8 @@ SET datestyle = 'ISO, MDY'
 SET intervalstyle = 'postgres'
 AS 'MODULE_PATHNAME', 'dsocr_worker_claim';
 
-COMMENT ON FUNCTION @extschema@.dsocr_worker_claim(pg_catalog.int4) IS
-'for remote workers: take up to n jobs, which are this session''s until it ends';
+COMMENT ON FUNCTION @extschema@.dsocr_worker_claim(pg_catalog.int4, pg_catalog.int4) IS
+'for remote workers: take up to n jobs, which are this session''s until it ends; with the first length bytes of their documents';
 
 CREATE FUNCTION @extschema@.dsocr_worker_fetch(
 	job pg_catalog.int8,
@@ -76,7 +78,7 @@ COMMENT ON FUNCTION @extschema@.dsocr_worker_release(pg_catalog.int8) IS
 REVOKE EXECUTE ON FUNCTION
 	@extschema@.dsocr_worker_begin(pg_catalog.int4, pg_catalog.text, pg_catalog.text, pg_catalog.text),
 	@extschema@.dsocr_worker_keep(),
-	@extschema@.dsocr_worker_claim(pg_catalog.int4),
+	@extschema@.dsocr_worker_claim(pg_catalog.int4, pg_catalog.int4),
 	@extschema@.dsocr_worker_fetch(pg_catalog.int8, pg_catalog.int8, pg_catalog.int4),
 	@extschema@.dsocr_worker_finish(pg_catalog.int8, pg_catalog.bytea),
 	@extschema@.dsocr_worker_release(pg_catalog.int8)

@@ -84,8 +84,17 @@ typedef enum DsocrJoinWritten
 	DSOCR_JOIN_LOST		/* the session is no more of use */
 } DsocrJoinWritten;
 
-extern DsocrJoinWritten dsocr_join_db_finish(DsocrJoinDb *db, uint64_t id, const void *frame,
-											 size_t len, DsocrError *err);
+#define DSOCR_JOIN_WRITE_AT_ONCE 16
+
+typedef struct DsocrJoinAnswer
+{
+	uint64_t id;
+	const DsocrBuffer *frame; /* of the result */
+} DsocrJoinAnswer;
+
+/* In one transaction: all are REFUSED or LOST, or each is WRITTEN or BUSY. */
+extern void dsocr_join_db_finish(DsocrJoinDb *db, int n, const DsocrJoinAnswer *answers,
+								 DsocrJoinWritten *written, DsocrError *err);
 extern DsocrJoinWritten dsocr_join_db_release(DsocrJoinDb *db, uint64_t id, DsocrError *err);
 
 /* ---- cli_join_jobs.c ---- */
@@ -112,6 +121,7 @@ typedef struct DsocrJoinJob
 	DsocrBuffer frame;	/* of the request; kept until it is answered */
 	DsocrBuffer answer; /* frame of the result */
 	bool suspect;		/* an engine died while it was in it */
+	bool alone;			/* the server could not write it together with others */
 	bool refused;		/* the server could not write its answer */
 	int64_t not_before; /* ANSWERED: do not write earlier */
 } DsocrJoinJob;

@@ -22,6 +22,7 @@
 #include "cli_join.h"
 
 #define CHUNK_BYTES (4 << 20)
+#define FIRST_BYTES (256 << 10) /* of a document, that come with the job itself */
 #define BYTEA_OID 17
 #define INT4_OID 23
 #define INT8_OID 20
@@ -112,16 +113,17 @@ receive(DsocrJoinDb *db, DsocrError *err)
 	return result;
 }
 
-/* A call of up to four arguments that gives rows, all binary or all text; NULL: *err says why. */
+/* A call that gives rows; arguments are binary where types are named; NULL: *err says why. */
 static PGresult *
 call(DsocrJoinDb *db, const char *query, int n, const Oid *types, const char *const *values,
 	 const int *lengths, DsocrError *err)
 {
-	static const int formats[] = {1, 1, 1, 1};
+	int formats[2 * DSOCR_JOIN_WRITE_AT_ONCE];
 	PGresult *result = NULL;
 
-	if (PQsendQueryParams(db->connection, query, n, types, values, lengths,
-						  types != NULL ? formats : NULL, 1) == 0)
+	for (int i = 0; i < n; i++)
+		formats[i] = types != NULL;
+	if (PQsendQueryParams(db->connection, query, n, types, values, lengths, formats, 1) == 0)
 		fail(err, DSOCR_E_IO, "database", PQerrorMessage(db->connection));
 	else
 		result = receive(db, err);
@@ -140,24 +142,17 @@ call(DsocrJoinDb *db, const char *query, int n, const Oid *types, const char *co
 	return NULL;
 }
 
+/* A number of 4 or 8 bytes. */
 static uint64_t
-get_int8(const PGresult *result, int row, int column)
+get_int(const PGresult *result, int row, int column)
 {
+	const uint8_t *bytes = (const uint8_t *) PQgetvalue(result, row, column);
+	int n = PQgetlength(result, row, column);
 	uint64_t v = 0;
 
-	if (PQgetlength(result, row, column) == sizeof(v))
-		memcpy(&v, PQgetvalue(result, row, column), sizeof(v));
-	return be64toh(v);
-}
-
-static uint32_t
-get_int4(const PGresult *result, int row, int column)
-{
-	uint32_t v = 0;
-
-	if (PQgetlength(result, row, column) == sizeof(v))
-		memcpy(&v, PQgetvalue(result, row, column), sizeof(v));
-	return be32toh(v);
+	for (int i = 0; i < n && i < 8; i++)
+		v = v << 8 | bytes[i];
+	return v;
 }
 
 static void
@@ -178,7 +173,7 @@ begin(DsocrJoinDb *db, const DsocrModelInfo *info, DsocrError *err)
 	result = call(db, "SELECT dsocr_worker_begin($1, $2, $3, $4)", 4, NULL, values, NULL, err);
 	if (result == NULL)
 		return false;
-	db->lease_ms = (int) get_int4(result, 0, 0);
+	db->lease_ms = (int) get_int(result, 0, 0);
 	PQclear(result);
 	return db->lease_ms > 0 || dsocr_fail(err, DSOCR_E_IO, "the server has given no lease");
 }
@@ -238,14 +233,13 @@ dsocr_join_db_lost(DsocrJoinDb *db)
 	return PQconsumeInput(db->connection) == 0 || PQstatus(db->connection) != CONNECTION_OK;
 }
 
-/* Put the document behind the head of the frame. */
+/* Put the rest of the document, of which there is so much already, behind the frame. */
 static bool
-fetch(DsocrJoinDb *db, DsocrJoinGiven *job, uint64_t bytes, DsocrError *err)
+fetch(DsocrJoinDb *db, DsocrJoinGiven *job, uint64_t got, uint64_t bytes, DsocrError *err)
 {
 	static const Oid types[] = {INT8_OID, INT8_OID, INT4_OID};
 	uint64_t id = htobe64(job->id);
 	uint32_t length = htobe32(CHUNK_BYTES);
-	uint64_t got = 0;
 
 	while (got < bytes)
 	{
@@ -288,15 +282,34 @@ check_frame(const DsocrJoinGiven *job, uint64_t bytes, DsocrError *err)
 	return true;
 }
 
+/* A row of the claim: the request, the beginning of the document, and what is to be fetched. */
+static bool
+take_job(DsocrJoinDb *db, const PGresult *result, int row, DsocrJoinGiven *job, DsocrError *err)
+{
+	uint64_t bytes = get_int(result, row, 1);
+	uint64_t first = (uint64_t) PQgetlength(result, row, 3);
+
+	job->id = get_int(result, row, 0);
+	return dsocr_buffer_append(&job->frame, PQgetvalue(result, row, 2),
+							   (size_t) PQgetlength(result, row, 2), err) &&
+		   check_frame(job, bytes, err) &&
+		   (first <= bytes ||
+			dsocr_fail(err, DSOCR_E_IO, "the server sent no such part of a document")) &&
+		   dsocr_buffer_append(&job->frame, PQgetvalue(result, row, 3), (size_t) first, err) &&
+		   fetch(db, job, first, bytes, err);
+}
+
 int
 dsocr_join_db_claim(DsocrJoinDb *db, int n, DsocrJoinGiven *jobs, DsocrError *err)
 {
-	static const Oid types[] = {INT4_OID};
+	static const Oid types[] = {INT4_OID, INT4_OID};
 	uint32_t wanted = htobe32((uint32_t) n);
-	const char *values[] = {(char *) &wanted};
-	const int lengths[] = {4};
-	PGresult *result = call(db, "SELECT job, bytes, request FROM dsocr_worker_claim($1)", 1, types,
-							values, lengths, err);
+	uint32_t length = htobe32(FIRST_BYTES);
+	const char *values[] = {(char *) &wanted, (char *) &length};
+	const int lengths[] = {4, 4};
+	PGresult *result =
+		call(db, "SELECT job, bytes, request, document FROM dsocr_worker_claim($1, $2)", 2, types,
+			 values, lengths, err);
 	int got;
 	bool ok = true;
 
@@ -305,14 +318,7 @@ dsocr_join_db_claim(DsocrJoinDb *db, int n, DsocrJoinGiven *jobs, DsocrError *er
 	got = PQntuples(result) < n ? PQntuples(result) : n;
 	memset(jobs, 0, sizeof(*jobs) * (size_t) n);
 	for (int i = 0; i < got && ok; i++)
-	{
-		uint64_t bytes = get_int8(result, i, 1);
-
-		jobs[i].id = get_int8(result, i, 0);
-		ok = dsocr_buffer_append(&jobs[i].frame, PQgetvalue(result, i, 2),
-								 (size_t) PQgetlength(result, i, 2), err) &&
-			 check_frame(&jobs[i], bytes, err) && fetch(db, &jobs[i], bytes, err);
-	}
+		ok = take_job(db, result, i, &jobs[i], err);
 	PQclear(result);
 	if (ok)
 		return got;
@@ -331,33 +337,50 @@ dsocr_join_db_keep(DsocrJoinDb *db, int n, uint64_t *ids, DsocrError *err)
 		return -1;
 	got = PQntuples(result) < n ? PQntuples(result) : n;
 	for (int i = 0; i < got; i++)
-		ids[i] = get_int8(result, i, 0);
+		ids[i] = get_int(result, i, 0);
 	PQclear(result);
 	return got;
 }
 
 static DsocrJoinWritten
-written(DsocrJoinDb *db, PGresult *result)
+outcome(const DsocrJoinDb *db, const PGresult *result, int column)
 {
-	bool busy;
-
 	if (result == NULL)
 		return db->lost ? DSOCR_JOIN_LOST : DSOCR_JOIN_REFUSED;
-	busy = PQgetlength(result, 0, 0) == 1 && PQgetvalue(result, 0, 0)[0] == 0;
-	PQclear(result);
-	return busy ? DSOCR_JOIN_BUSY : DSOCR_JOIN_WRITTEN;
+	return PQgetlength(result, 0, column) == 1 && PQgetvalue(result, 0, column)[0] == 0
+			   ? DSOCR_JOIN_BUSY
+			   : DSOCR_JOIN_WRITTEN;
 }
 
-DsocrJoinWritten
-dsocr_join_db_finish(DsocrJoinDb *db, uint64_t id, const void *frame, size_t len, DsocrError *err)
+void
+dsocr_join_db_finish(DsocrJoinDb *db, int n, const DsocrJoinAnswer *answers,
+					 DsocrJoinWritten *written, DsocrError *err)
 {
-	static const Oid types[] = {INT8_OID, BYTEA_OID};
-	uint64_t job = htobe64(id);
-	const char *values[] = {(char *) &job, frame};
-	const int lengths[] = {8, (int) len};
+	Oid types[2 * DSOCR_JOIN_WRITE_AT_ONCE] = {0};
+	uint64_t ids[DSOCR_JOIN_WRITE_AT_ONCE];
+	const char *values[2 * DSOCR_JOIN_WRITE_AT_ONCE] = {0};
+	int lengths[2 * DSOCR_JOIN_WRITE_AT_ONCE] = {0};
+	char query[64 * DSOCR_JOIN_WRITE_AT_ONCE] = "";
+	size_t len = 0;
+	PGresult *result;
 
-	return written(db,
-				   call(db, "SELECT dsocr_worker_finish($1, $2)", 2, types, values, lengths, err));
+	for (int i = 0; i < n; i++)
+	{
+		ids[i] = htobe64(answers[i].id);
+		types[2 * i] = INT8_OID;
+		types[2 * i + 1] = BYTEA_OID;
+		values[2 * i] = (char *) &ids[i];
+		values[2 * i + 1] = (const char *) answers[i].frame->data;
+		lengths[2 * i] = sizeof(ids[i]);
+		lengths[2 * i + 1] = (int) answers[i].frame->len;
+		len +=
+			(size_t) snprintf(query + len, sizeof(query) - len, "%s dsocr_worker_finish($%d, $%d)",
+							  i == 0 ? "SELECT" : ",", 2 * i + 1, 2 * i + 2);
+	}
+	result = call(db, query, 2 * n, types, values, lengths, err);
+	for (int i = 0; i < n; i++)
+		written[i] = outcome(db, result, i);
+	PQclear(result);
 }
 
 DsocrJoinWritten
@@ -367,6 +390,9 @@ dsocr_join_db_release(DsocrJoinDb *db, uint64_t id, DsocrError *err)
 	uint64_t job = htobe64(id);
 	const char *values[] = {(char *) &job};
 	const int lengths[] = {8};
+	PGresult *result = call(db, "SELECT dsocr_worker_release($1)", 1, types, values, lengths, err);
+	DsocrJoinWritten written = outcome(db, result, 0);
 
-	return written(db, call(db, "SELECT dsocr_worker_release($1)", 1, types, values, lengths, err));
+	PQclear(result);
+	return written;
 }

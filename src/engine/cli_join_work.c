@@ -13,8 +13,9 @@
 #define CLAIM_AT_ONCE 16  /* documents are fetched before the next look at the engine */
 #define FIRST_IDLE_MS 100 /* between two looks for jobs where there are none; doubles */
 #define LONGEST_IDLE_MS 2000
-#define BUSY_PAUSE_MS 200 /* before a locked row is written again */
-#define KEEP_MS 2000	  /* between two looks for jobs that were cancelled */
+#define BUSY_PAUSE_MS 200			   /* before a locked row is written again */
+#define WRITE_BYTES ((size_t) 4 << 20) /* of answers that share a transaction */
+#define KEEP_MS 2000				   /* between two looks for jobs that were cancelled */
 
 void
 dsocr_join_lose_db(DsocrJoin *j, const DsocrError *err)
@@ -170,37 +171,79 @@ take_refusal(DsocrJoin *j, DsocrJoinJob *job, const DsocrError *why)
 		dsocr_join_drop(&j->jobs, job);
 }
 
+/* What has become of jobs that were written together. */
 static void
-write_job(DsocrJoin *j, DsocrJoinJob *job)
+settle(DsocrJoin *j, int n, DsocrJoinJob **jobs, const DsocrJoinWritten *written,
+	   const DsocrError *err)
 {
-	DsocrError err = {0};
-
-	switch (dsocr_join_db_finish(j->db, job->id, job->answer.data, job->answer.len, &err))
+	for (int i = 0; i < n && j->db != NULL; i++)
 	{
-		case DSOCR_JOIN_WRITTEN:
-			j->written++;
-			dsocr_join_drop(&j->jobs, job);
-			break;
-		case DSOCR_JOIN_BUSY:
-			job->not_before = dsocr_join_now() + BUSY_PAUSE_MS;
-			break;
-		case DSOCR_JOIN_REFUSED:
-			take_refusal(j, job, &err);
-			break;
-		case DSOCR_JOIN_LOST:
-			dsocr_join_lose_db(j, &err);
-			break;
+		switch (written[i])
+		{
+			case DSOCR_JOIN_WRITTEN:
+				j->written++;
+				dsocr_join_drop(&j->jobs, jobs[i]);
+				break;
+			case DSOCR_JOIN_BUSY:
+				jobs[i]->not_before = dsocr_join_now() + BUSY_PAUSE_MS;
+				break;
+			case DSOCR_JOIN_REFUSED:
+				if (n > 1)
+					jobs[i]->alone = true;
+				else
+					take_refusal(j, jobs[i], err);
+				break;
+			case DSOCR_JOIN_LOST:
+				dsocr_join_lose_db(j, err);
+				break;
+		}
 	}
+}
+
+/* Answers that share a transaction; one that was refused has its own. */
+static int
+collect(DsocrJoin *j, int *next, DsocrJoinJob **jobs, DsocrJoinAnswer *answers)
+{
+	int64_t now = dsocr_join_now();
+	size_t bytes = 0;
+	int n = 0;
+
+	for (; *next < DSOCR_JOIN_MAX_JOBS && n < DSOCR_JOIN_WRITE_AT_ONCE; (*next)++)
+	{
+		DsocrJoinJob *job = &j->jobs.jobs[*next];
+
+		if (job->state != DSOCR_JOB_ANSWERED || job->not_before > now)
+			continue;
+		if (n > 0 && (job->alone || bytes + job->answer.len > WRITE_BYTES))
+			break;
+		bytes += job->answer.len;
+		jobs[n] = job;
+		answers[n++] = (DsocrJoinAnswer){job->id, &job->answer};
+		if (job->alone)
+		{
+			(*next)++;
+			break;
+		}
+	}
+	return n;
 }
 
 void
 dsocr_join_write(DsocrJoin *j)
 {
-	int64_t now = dsocr_join_now();
+	DsocrJoinJob *jobs[DSOCR_JOIN_WRITE_AT_ONCE];
+	DsocrJoinAnswer answers[DSOCR_JOIN_WRITE_AT_ONCE];
+	DsocrJoinWritten written[DSOCR_JOIN_WRITE_AT_ONCE];
+	int next = 0;
+	int n;
 
-	for (int i = 0; i < DSOCR_JOIN_MAX_JOBS && j->db != NULL; i++)
+	if (j->jobs.counts[DSOCR_JOB_ANSWERED] == 0)
+		return;
+	while (j->db != NULL && (n = collect(j, &next, jobs, answers)) > 0)
 	{
-		if (j->jobs.jobs[i].state == DSOCR_JOB_ANSWERED && j->jobs.jobs[i].not_before <= now)
-			write_job(j, &j->jobs.jobs[i]);
+		DsocrError err = {0};
+
+		dsocr_join_db_finish(j->db, n, answers, written, &err);
+		settle(j, n, jobs, written, &err);
 	}
 }

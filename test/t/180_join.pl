@@ -67,7 +67,7 @@ $job = sql($node, 'SELECT max(id) FROM dsocr.jobs');
 for my $answer (q{''}, q{'\x00'}, q{decode(repeat('44', 100), 'hex')}, q{decode('444f4352', 'hex') || decode(repeat('ff', 60), 'hex')})
 {
 	($rc, $out, $err) = $node->psql('postgres',
-		"SELECT dsocr_worker_begin(2, '0.1.0', '', ''); SELECT count(*) FROM dsocr_worker_claim(5); SELECT dsocr_worker_finish($job, $answer)",
+		"SELECT dsocr_worker_begin(2, '0.1.0', '', ''); SELECT count(*) FROM dsocr_worker_claim(5, 0); SELECT dsocr_worker_finish($job, $answer)",
 		extra_params => [ '-U', 'dsocr_remote' ]);
 	like($err, qr/answer is malformed/, "refused: $answer");
 }

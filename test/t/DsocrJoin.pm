@@ -14,7 +14,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 our @EXPORT = qw(can_join grant_join conninfo start_worker end_worker worker_log claims
-  start_proxy cut_proxy mend_proxy end_proxy);
+  start_proxy proxy_bytes cut_proxy mend_proxy end_proxy);
 
 my $n_workers = 0;
 my $n_proxies = 0;
@@ -93,6 +93,8 @@ sub claims
 sub carry
 {
 	my ($listener, $port, $cut) = @_;
+	my ($bytes_down, $bytes_up, $told) = (0, 0, 0);
+	my %is_far;
 	my $select = IO::Select->new($listener);
 	my %peer;
 
@@ -103,6 +105,14 @@ sub carry
 			select undef, undef, undef, 0.05;
 			next;
 		}
+		if ($bytes_down + $bytes_up > $told)
+		{
+			$told = $bytes_down + $bytes_up;
+			open my $file, '>', "$cut.new" or die "open: $!";
+			print $file "$bytes_down $bytes_up\n";
+			close $file;
+			rename "$cut.new", "$cut.bytes";
+		}
 		for my $from ($select->can_read(0.05))
 		{
 			if ($from == $listener)
@@ -111,6 +121,7 @@ sub carry
 				my $far = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port);
 				if (!$far) { close $near; next; }
 				@peer{ $near, $far } = ($far, $near);
+				$is_far{$far} = 1;
 				$select->add($near, $far);
 				next;
 			}
@@ -130,6 +141,8 @@ sub carry
 				my $n = syswrite($to, $bytes, length($bytes) - $sent, $sent) or last;
 				$sent += $n;
 			}
+			if ($is_far{$from}) { $bytes_down += $sent; }
+			else { $bytes_up += $sent; }
 		}
 	}
 	return;
@@ -151,6 +164,13 @@ sub start_proxy
 		POSIX::_exit(0);
 	}
 	return { pid => $pid, cut => $cut, port => $listener->sockport };
+}
+
+# Bytes that it has carried from the server, and to it.
+sub proxy_bytes
+{
+	my ($p) = @_;
+	return -e "$p->{cut}.bytes" ? split / /, slurp_file("$p->{cut}.bytes") =~ s/\n//r : (0, 0);
 }
 
 sub cut_proxy { my ($p) = @_; append_to_file($p->{cut}, ''); return; }
