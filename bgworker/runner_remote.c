@@ -24,6 +24,7 @@
 #include "opening.h"
 #include "result.h"
 #include "shmem.h"
+#include "storage/lock.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
@@ -106,6 +107,10 @@ end_of_transaction(XactEvent event, void *arg)
 {
 	Session *s = arg;
 
+	/* its end would not be ours to see */
+	if (event == XACT_EVENT_PRE_PREPARE && s->n_settled > 0)
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("cannot PREPARE a transaction that has ended jobs")));
 	if (event == XACT_EVENT_COMMIT)
 	{
 		for (int i = 0; i < s->n_settled; i++)
@@ -118,7 +123,7 @@ end_of_transaction(XactEvent event, void *arg)
 				dsocr_jobs_ended(id);
 		}
 	}
-	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT)
 		s->n_settled = 0;
 }
 
@@ -358,7 +363,8 @@ dsocr_worker_claim(PG_FUNCTION_ARGS)
 {
 	Session *s = my_session();
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	int n = Min(PG_GETARG_INT32(0), MAX_CLAIMS - s->runner.n_ended);
+	/* not more locks than the server's table of them has room for, should all sessions have as many */
+	int n = Min(PG_GETARG_INT32(0), Min(MAX_CLAIMS, max_locks_per_xact) - s->runner.n_ended);
 	DsocrRunnerJob *jobs[MAX_CLAIMS];
 	TimestampTz now = GetCurrentTimestamp();
 	int taken;

@@ -108,7 +108,7 @@ patience(const DsocrJoin *j)
 	int64_t now = dsocr_join_now();
 	int64_t wait = LONGEST_WAIT_MS;
 	const int64_t times[] = {j->child_pause.until, j->db_pause.until, j->idle.until,
-							 j->db != NULL ? dsocr_join_keep_at(j) : 0};
+							 j->trouble.until, j->db != NULL ? dsocr_join_keep_at(j) : 0};
 
 	for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++)
 	{

@@ -174,7 +174,8 @@ typedef struct DsocrJoin
 	bool was_joined;
 	int64_t kept; /* when the server last heard that we work */
 	DsocrJoinPause db_pause;
-	DsocrJoinPause idle;
+	DsocrJoinPause idle;	/* there were no jobs */
+	DsocrJoinPause trouble; /* the engine cannot work */
 	DsocrJoinJobs jobs;
 	int in_flight; /* most jobs at the same time */
 	int wanted_in_flight;

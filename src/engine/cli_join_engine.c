@@ -152,7 +152,7 @@ note_trouble(DsocrJoin *j, const DsocrFrameHeader *h, const void *body)
 	if (status.code == DSOCR_E_MODEL || status.code == DSOCR_E_DEVICE)
 	{
 		dsocr_join_say("the engine cannot work: %s", status.message);
-		j->idle.until = dsocr_join_now() + TROUBLE_PAUSE_MS;
+		j->trouble.until = dsocr_join_now() + TROUBLE_PAUSE_MS;
 	}
 	j->child_pause = (DsocrJoinPause){0};
 }

@@ -69,8 +69,8 @@ dsocr_join_can_claim(const DsocrJoin *j)
 {
 	/* an orphan's number could come back while the engine still has it */
 	return j->db != NULL && dsocr_join_stops == 0 && !dsocr_join_is_paused(&j->idle) &&
-		   j->jobs.counts[DSOCR_JOB_ORPHAN] == 0 && dsocr_join_open_jobs(&j->jobs) < j->in_flight &&
-		   (j->max == 0 || j->taken < j->max);
+		   !dsocr_join_is_paused(&j->trouble) && j->jobs.counts[DSOCR_JOB_ORPHAN] == 0 &&
+		   dsocr_join_open_jobs(&j->jobs) < j->in_flight && (j->max == 0 || j->taken < j->max);
 }
 
 void
@@ -183,6 +183,8 @@ settle(DsocrJoin *j, int n, DsocrJoinJob **jobs, const DsocrJoinWritten *written
 			case DSOCR_JOIN_WRITTEN:
 				j->written++;
 				dsocr_join_drop(&j->jobs, jobs[i]);
+				/* the server may have given none because we had so many */
+				j->idle = (DsocrJoinPause){0};
 				break;
 			case DSOCR_JOIN_BUSY:
 				jobs[i]->not_before = dsocr_join_now() + BUSY_PAUSE_MS;
