@@ -14,14 +14,17 @@
 
 #include "access/detoast.h"
 #include "access/xact.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "common/cryptohash.h"
 #include "common/sha2.h"
 #include "utils/array.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -55,9 +58,14 @@ load_quarantine(DsocrRunner *r)
 {
 	HASHCTL control = {
 		.keysize = DSOCR_HASH_BYTES, .entrysize = DSOCR_HASH_BYTES, .hcxt = r->context};
+	Oid queue;
 
 	if (r->quarantine != NULL)
 		return;
+	/* the queue first, as everybody who locks both: DROP EXTENSION */
+	queue = get_relname_relid("job_queue", get_namespace_oid("dsocr", false));
+	if (OidIsValid(queue))
+		LockRelationOid(queue, AccessShareLock);
 	dsocr_jobs_execute(&select_quarantine, NULL, NULL, true);
 	r->quarantine =
 		hash_create("dsocr quarantine", 64, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);

@@ -341,7 +341,13 @@ dsocr_cancel(PG_FUNCTION_ARGS)
 	Datum values[] = {PG_GETARG_DATUM(0), ObjectIdGetDatum(GetUserId())};
 
 	if (run_as_owner(&cancel_queued, values, NULL, false) == 0)
-		PG_RETURN_BOOL(run_as_owner(&cancel_failed, values, NULL, false) > 0);
+	{
+		if (run_as_owner(&cancel_failed, values, NULL, false) > 0)
+			PG_RETURN_BOOL(true);
+		/* It may have failed before, and been queued again while we waited for that row. */
+		if (run_as_owner(&cancel_queued, values, NULL, false) == 0)
+			PG_RETURN_BOOL(false);
+	}
 	dsocr_jobs_note_cancelled();
 	PG_RETURN_BOOL(true);
 }
