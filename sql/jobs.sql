@@ -109,6 +109,9 @@ CREATE TABLE dsocr.job_tally (
 	pages		pg_catalog.int8 NOT NULL
 );
 
+-- A publication of all tables must not stop deletes.
+ALTER TABLE dsocr.job_tally REPLICA IDENTITY FULL;
+
 COMMENT ON TABLE dsocr.job_tally IS 'how many rows of attached tables were read; see view dsocr.progress';
 
 CREATE TABLE dsocr.job_quarantine (

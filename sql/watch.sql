@@ -148,6 +148,9 @@ CREATE TABLE dsocr.cache (
 	answer		pg_catalog.bytea NOT NULL
 );
 
+-- A publication of all tables must not stop deletes.
+ALTER TABLE dsocr.cache REPLICA IDENTITY FULL;
+
 -- Not unique: whoever reads must not wait for the transaction of another reader.
 CREATE INDEX cache_key ON dsocr.cache (key);
 
