@@ -8,6 +8,11 @@
  * task taken proves that the run was still open and fn, arg and tasks were
  * its own.  The caller returns when done reaches tasks.
  *
+ * To wake a sleeping thread costs as long as a small operation takes, so
+ * threads watch for work for longer than that.  But where others want the
+ * processor, a thread that watches keeps the one that it waits for from
+ * running: whom the kernel has put aside lately, watches for a moment only.
+ *
  *-------------------------------------------------------------------------
  */
 #include "pool.h"
@@ -17,10 +22,20 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define POOL_SPINS 1000 /* pauses before sleeping, 20 to 50 microseconds */
+#define POOL_SPINS 1000		  /* pauses before sleeping, 20 to 50 microseconds */
+#define POOL_LONG_SPINS 5000  /* where nobody else wants the processor */
+#define POOL_DISTURBED 100000 /* microseconds that a thread remembers who does */
+
+/* What a thread knows of others on its processor. */
+typedef struct PoolPeace
+{
+	long switches; /* times that the kernel has put it aside */
+	int64_t until; /* was disturbed lately, dsocr_now_us */
+} PoolPeace;
 
 struct DsocrPool
 {
@@ -33,13 +48,15 @@ struct DsocrPool
 	_Atomic(DsocrPoolTask) fn;
 	_Atomic(void *) arg;
 	atomic_bool closing;
-	int threads; /* with the caller */
-	int started; /* threads of the pool that run */
+	int threads;	 /* with the caller */
+	int started;	 /* threads of the pool that run */
+	PoolPeace peace; /* of the caller */
 	struct PoolThread
 	{
 		DsocrPool *pool;
 		pthread_t thread;
 		int worker;
+		PoolPeace peace;
 	} * members;
 };
 
@@ -61,6 +78,37 @@ static void
 pool_wake(_Atomic uint32_t *word)
 {
 	syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+}
+
+static bool
+pool_disturbed(PoolPeace *peace)
+{
+	struct rusage usage;
+
+	if (getrusage(RUSAGE_THREAD, &usage) == 0 && usage.ru_nivcsw != peace->switches)
+	{
+		peace->switches = usage.ru_nivcsw;
+		peace->until = dsocr_now_us() + POOL_DISTURBED;
+		return true;
+	}
+	return peace->until != 0 && dsocr_now_us() < peace->until;
+}
+
+/* Watch a word for a while: true when it has reached the value, or else has left it. */
+static bool
+pool_watch(_Atomic uint32_t *word, uint32_t value, bool reach, PoolPeace *peace)
+{
+	for (int i = 0; i < POOL_LONG_SPINS; i++)
+	{
+		uint32_t now = atomic_load(word);
+
+		if (reach ? now >= value : now != value)
+			return true;
+		if (i == POOL_SPINS && pool_disturbed(peace))
+			return false;
+		pool_pause();
+	}
+	return false;
 }
 
 /* Take tasks of a run until none is left. */
@@ -99,8 +147,7 @@ pool_thread(void *arg)
 	{
 		uint32_t run;
 
-		for (int i = 0; i < POOL_SPINS && atomic_load(&pool->run) == seen; i++)
-			pool_pause();
+		pool_watch(&pool->run, seen, false, &self->peace);
 		while ((run = atomic_load(&pool->run)) == seen)
 		{
 			atomic_fetch_add(&pool->sleepers, 1);
@@ -148,8 +195,8 @@ dsocr_pool_run(DsocrPool *pool, int tasks, DsocrPoolTask fn, void *arg)
 	atomic_store(&pool->cursor, (uint64_t) run << 32);
 	pool_announce(pool, run);
 	pool_work(pool, run, 0);
-	for (int i = 0; i < POOL_SPINS && atomic_load(&pool->done) < (uint32_t) tasks; i++)
-		pool_pause();
+	if (pool_watch(&pool->done, (uint32_t) tasks, true, &pool->peace))
+		return;
 	atomic_store(&pool->caller_sleeps, 1);
 	while ((done = atomic_load(&pool->done)) < (uint32_t) tasks)
 		pool_wait(&pool->done, done);

@@ -7,7 +7,8 @@
  * pool's threads, whoever is free.  Results must therefore depend on the
  * task number alone; the worker number only chooses scratch memory.
  *
- * Idle threads watch for work for some tens of microseconds and then sleep,
+ * Idle threads watch for work for some tens of microseconds, up to 250 where
+ * no other process wants their processor, and then sleep,
  * and a run never waits for a thread that has not taken a task: a machine
  * busy with other work slows the engine by the share it takes, no more.
  * This is why it is not OpenMP: libgomp's threads spin for milliseconds
