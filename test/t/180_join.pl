@@ -18,6 +18,7 @@ END
 plan(skip_all => 'built without libpq') unless can_join();
 
 grant_join($node);
+my $release = sql($node, q{SELECT extversion FROM pg_extension WHERE extname = 'dsocr'});
 my $conninfo = conninfo($node);
 
 # one document, one result, and the worker ends
@@ -58,7 +59,7 @@ for my $statement ('SELECT * FROM dsocr.job_queue', 'SELECT * FROM scans', 'DELE
 	like($err, qr/permission denied/, "no right to: $statement");
 }
 sql($node, 'CREATE ROLE nobody LOGIN');
-my ($rc, $out, $err) = $node->psql('postgres', q{SELECT dsocr_worker_begin(2, '0.1.0', '', '')}, extra_params => [ '-U', 'nobody' ]);
+my ($rc, $out, $err) = $node->psql('postgres', "SELECT dsocr_worker_begin(2, '$release', '', '')", extra_params => [ '-U', 'nobody' ]);
 like($err, qr/permission denied/, 'who was not granted it cannot join');
 
 # answers are hostile until checked
@@ -67,14 +68,14 @@ $job = sql($node, 'SELECT max(id) FROM dsocr.jobs');
 for my $answer (q{''}, q{'\x00'}, q{decode(repeat('44', 100), 'hex')}, q{decode('444f4352', 'hex') || decode(repeat('ff', 60), 'hex')})
 {
 	($rc, $out, $err) = $node->psql('postgres',
-		"SELECT dsocr_worker_begin(2, '0.1.0', '', ''); SELECT count(*) FROM dsocr_worker_claim(5, 0); SELECT dsocr_worker_finish($job, $answer)",
+		"SELECT dsocr_worker_begin(2, '$release', '', ''); SELECT count(*) FROM dsocr_worker_claim(5, 0); SELECT dsocr_worker_finish($job, $answer)",
 		extra_params => [ '-U', 'dsocr_remote' ]);
 	like($err, qr/answer is malformed/, "refused: $answer");
 }
 ($rc, $out, $err) = $node->psql('postgres',
-	"SELECT dsocr_worker_begin(2, '0.1.0', '', ''); SELECT dsocr_worker_fetch($job, 0, 10)", extra_params => [ '-U', 'dsocr_remote' ]);
+	"SELECT dsocr_worker_begin(2, '$release', '', ''); SELECT dsocr_worker_fetch($job, 0, 10)", extra_params => [ '-U', 'dsocr_remote' ]);
 like($err, qr/not claimed by this session/, 'nothing of jobs of others');
-($rc, $out, $err) = $node->psql('postgres', q{SELECT dsocr_worker_begin(1, '0.1.0', '', '')}, extra_params => [ '-U', 'dsocr_remote' ]);
+($rc, $out, $err) = $node->psql('postgres', "SELECT dsocr_worker_begin(1, '$release', '', '')", extra_params => [ '-U', 'dsocr_remote' ]);
 like($err, qr/protocol 1\), this server/, 'another protocol');
 sql($node, q{ALTER DATABASE postgres SET dsocr.worker_fingerprint = 'another'});
 $worker = start_worker($node, $conninfo, '--once');

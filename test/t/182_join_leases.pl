@@ -14,7 +14,7 @@ my $node = new_server('leases', conf => <<'END');
 listen_addresses = '127.0.0.1'
 dsocr.run_jobs = remote
 dsocr.retry_delay = 100ms
-dsocr.worker_lease = 2s
+dsocr.worker_lease = 5s
 END
 plan(skip_all => 'built without libpq') unless can_join();
 grant_join($node);
@@ -64,7 +64,7 @@ is(end_worker($slow, 'TERM'), 0, 'ended in order');
 
 # a worker with a long job and nothing else to say keeps it
 $slow = start_worker($node, $conninfo);
-scans(1, 'sleep=6');
+scans(1, 'sleep=12');
 ok(all_written(), 'longer than the lease');
 unlike(worker_log($slow), qr/lost the database/, 'but it kept it');
 end_worker($slow, 'TERM');
@@ -77,7 +77,7 @@ ok(has_claims(5), 'claimed from afar');
 cut_proxy($proxy);
 $other = start_worker($node, $conninfo);
 ok(all_written(), 'another worker has done them');
-ok(log_has($far, qr/lost the database with \d+ jobs: the server has been silent for 2 s/), 'the far one gave the server up')
+ok(log_has($far, qr/lost the database with \d+ jobs: the server has been silent for 5 s/), 'the far one gave the server up')
   or diag worker_log($far);
 is(end_worker($other, 'TERM'), 0, 'the other ends');
 mend_proxy($proxy);
