@@ -86,6 +86,18 @@ survey(const Plan *plan, Survey *s)
 		survey(lfirst(cell), s);
 }
 
+static Survey
+survey_statement(const PlannedStmt *stmt)
+{
+	Survey s = {false};
+	ListCell *cell;
+
+	survey(stmt->planTree, &s);
+	foreach (cell, stmt->subplans)
+		survey(lfirst(cell), &s);
+	return s;
+}
+
 /* ---- demand ---- */
 
 static const DsocrDemand demand_all = {DSOCR_DEMAND_ALL};
@@ -293,13 +305,9 @@ rewrite_statement(PlannedStmt *stmt)
 {
 	Place root = {stmt->commandType == CMD_SELECT ? demand_grows : demand_all};
 	Place below = {demand_grows};
-	Survey s = {false};
+	Survey s = survey_statement(stmt);
 	Rewrite r;
-	ListCell *cell;
 
-	survey(stmt->planTree, &s);
-	foreach (cell, stmt->subplans)
-		survey(lfirst(cell), &s);
 	if (!s.has_calls)
 		return;
 	r.next_id = s.last_id + 1;
@@ -308,10 +316,22 @@ rewrite_statement(PlannedStmt *stmt)
 }
 
 static PlannedStmt *
+make_plan(Query *query, const char *text, int options, ParamListInfo params)
+{
+	return next_planner ? next_planner(query, text, options, params)
+						: standard_planner(query, text, options, params);
+}
+
+/* A parallel query can put nothing into table dsocr.cache, so it is planned again. */
+static PlannedStmt *
 plan_statement(Query *query, const char *text, int options, ParamListInfo params)
 {
-	PlannedStmt *stmt = next_planner ? next_planner(query, text, options, params)
-									 : standard_planner(query, text, options, params);
+	bool writes = dsocr_cache_table && dsocr_cache && (options & CURSOR_OPT_PARALLEL_OK) != 0;
+	Query *copy = writes ? copyObject(query) : NULL;
+	PlannedStmt *stmt = make_plan(query, text, options, params);
+
+	if (writes && stmt->parallelModeNeeded && survey_statement(stmt).has_calls)
+		stmt = make_plan(copy, text, options & ~CURSOR_OPT_PARALLEL_OK, params);
 
 	if (dsocr_batch_scan && stmt->planTree != NULL)
 		rewrite_statement(stmt);

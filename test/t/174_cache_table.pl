@@ -9,7 +9,7 @@ use Test::More;
 
 my $node = new_server('durable', cache => "'1MB'", pages => 'stub',
 	conf => "dsocr.max_requests = 16\nmax_worker_processes = 16\ndsocr.runner_idle_timeout = '1s'");
-my $counts = "SELECT sum(completed) FILTER (WHERE device IS DISTINCT FROM 'pages') || ' ' || sum(cache_hits) FROM t.stats()";
+my $counts = "SELECT coalesce(sum(completed) FILTER (WHERE device IS DISTINCT FROM 'pages'), 0) || ' ' || sum(cache_hits) FROM t.stats()";
 sub counted
 {
 	my ($expected, $name) = @_;
@@ -85,6 +85,23 @@ sql($node, 'SELECT dsocr_cache_clear()');
 is(sql($node, "SET statement_timeout = '20s'; " . reading("until=$folder/go;text=slow")), 'slow', 'another one reads the same');
 sql($node, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'");
 end_sql($slow);
+
+# What reads is no parallel query, which could put in nothing; one that was planned before finds what is there.
+my $parallel = 'SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0; SET max_parallel_workers_per_gather = 2;';
+sql($node, 'CREATE TABLE scans WITH (parallel_workers = 2) AS SELECT ' . image('text=scan') . ' || i::text::bytea AS img FROM generate_series(1, 60) i; ANALYZE scans');
+my $count = 'SELECT count(dsocr_text(img)) FROM scans';
+my $planned = "$parallel SET dsocr.cache_table = off; PREPARE p AS $count; SET plan_cache_mode = force_generic_plan; EXPLAIN (COSTS OFF) EXECUTE p; SET dsocr.cache_table = on; EXECUTE p";
+unlike(sql($node, "$parallel EXPLAIN (COSTS OFF) $count"), qr/Gather/, 'no parallel query');
+like(sql($node, "$parallel EXPLAIN (COSTS OFF) SELECT count(img) FROM scans"), qr/Gather/, 'what reads nothing may be one');
+my $rows = rows();
+like(sql($node, $planned), qr/Gather.*\n60$/s, 'a parallel query reads');
+is(rows(), $rows, 'and keeps nothing in the table');
+sql($node, 'SELECT dsocr_cache_clear()');
+is(sql($node, "$parallel $count"), 60, 'another one');
+is(rows(), $rows + 60, 'keeps all');
+sql($node, 'SELECT dsocr_cache_clear(); SELECT t.reset()');
+like(sql($node, $planned), qr/Gather.*\n60$/s, 'a parallel query');
+counted('0 60', 'finds all');
 
 # Rights: nobody sees it, all use it; it is pruned by those who may; it is not dumped.
 sql($node, 'CREATE ROLE alice LOGIN; SELECT dsocr_cache_clear(); SELECT t.reset()');
