@@ -10,7 +10,7 @@ use Test::More;
 my $node = new_server('cache', cache => "'1MB'", pages => 'stub', conf => 'dsocr.max_requests = 16');
 
 # Pages that the engine read and that it did not have to read since the last call.
-my $counts = "SELECT sum(completed) FILTER (WHERE device IS DISTINCT FROM 'pages') || ' ' || sum(cache_hits) FROM t.stats()";
+my $counts = "SELECT coalesce(sum(completed) FILTER (WHERE device IS DISTINCT FROM 'pages'), 0) || ' ' || sum(cache_hits) FROM t.stats()";
 sub counted
 {
 	my ($expected, $name) = @_;
@@ -87,6 +87,19 @@ is(sql($node, "SELECT completed FROM t.stats() WHERE device = 'pages'"), 1, 'the
 counted('0 3', 'no page was read');
 sql($node, "SELECT dsocr_text($pdf, dpi => 72)");
 counted('3 0', 'another resolution');
+
+# An encrypted document is opened with its password first.
+my $locked = "'%PDF-1.4 STUB:pages=2;password=open'::bytea";
+sql($node, "SELECT dsocr_text($locked, password => 'open')");
+counted('2 0', 'pages of an encrypted document are read');
+for my $password ('NULL', "'wrong'")
+{
+	my (undef, $error) = try_sql($node, "SELECT dsocr_text($locked, password => $password)");
+	like($error, qr/encrypted|password/, "password $password");
+}
+counted('0 0', 'nothing is read, nothing is given');
+sql($node, "SELECT dsocr_text($locked, password => 'open')");
+counted('0 2', 'with the password it is there');
 
 # A batch scan counts them.
 sql($node, 'CREATE TABLE scans AS SELECT ' . image('text=scan') . " || (i % 5)::text::bytea AS img FROM generate_series(1, 20) i");

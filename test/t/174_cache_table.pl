@@ -133,6 +133,8 @@ sql($node, $all);
 counted('9 0', 'have answers of their own');
 sql($node, 'ALTER EXTENSION dsocr DROP TABLE dsocr.cache; DROP TABLE dsocr.cache; SELECT dsocr_cache_clear()');
 is(sql($node, $all), $answers, 'without the table');
+(undef, $error) = try_sql($node, 'SELECT dsocr_cache_prune()');
+like($error, qr/table dsocr.cache does not exist.*ALTER EXTENSION/s, 'and says so when it is to be pruned');
 is_at_baseline($node, 'nothing is left in use');
 
 done_testing;
