@@ -17,50 +17,9 @@
 #include "quant.h"
 #include "vec.h"
 
-#include <math.h>
-
-/* Integers of one group, their sum and their scale; false when they are all 0. */
+/* x[k] to a row of words */
 VEC_INLINE void
-quant_group(int32_t *q, const float *x, size_t group, float *scale, int32_t *sum)
-{
-	const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to integer */
-	uint32_t top = 0;
-	float largest;
-	float inverse;
-
-	for (size_t i = 0; i < group; i++)
-	{
-		uint32_t u;
-
-		memcpy(&u, x + i, sizeof(u));
-		u &= 0x7fffffff;
-		top = u > top ? u : top;
-	}
-	memcpy(&largest, &top, sizeof(largest));
-	*sum = 0;
-	if (!(largest >= 0x1p-90f && largest <= 0x1p120f))
-	{
-		/* nothing, or no number */
-		*scale = largest < 0x1p-90f ? 0 : NAN;
-		memset(q, 0, group * sizeof(*q));
-		return;
-	}
-	*scale = largest / QUANT_TOP * DSOCR_QUANT_SCALE;
-	inverse = QUANT_TOP / largest;
-	for (size_t i = 0; i < group; i++)
-	{
-		float v = x[i] * inverse + magic;
-		int32_t n;
-
-		memcpy(&n, &v, sizeof(n));
-		q[i] = n - 0x4b400000;
-		*sum += q[i];
-	}
-}
-
-/* x[k] to a row of integers, in words or in two planes of bytes */
-VEC_INLINE void
-quant_pack_row(char *dst, const float *x, size_t k, const DsocrQuantShape *s, int planes)
+quant_pack_row(char *dst, const float *x, size_t k, const DsocrQuantShape *s)
 {
 	size_t padded = s->groups * s->group;
 	float *scales = (float *) (dst + 2 * padded);
@@ -68,30 +27,11 @@ quant_pack_row(char *dst, const float *x, size_t k, const DsocrQuantShape *s, in
 
 	for (size_t g = 0; g < s->groups; g++)
 	{
-		float some[DSOCR_QUANT_GROUP_8] = {0};
 		int32_t q[DSOCR_QUANT_GROUP_8];
-		size_t at = g * s->group;
-		const float *from = x + at;
-		int32_t sum;
 
-		if (at + s->group > k)
-		{
-			memcpy(some, from, (k - at) * sizeof(float));
-			from = some;
-		}
-		quant_group(q, from, s->group, &scales[g], &sum);
-		zeros[g] = -DSOCR_QUANT_ZERO * sum;
-		if (planes)
-			for (size_t i = 0; i < s->group; i++)
-			{
-				int32_t high = (q[i] + 64) >> 7;
-
-				((int8_t *) dst)[at + i] = (int8_t) high;
-				((int8_t *) dst)[padded + at + i] = (int8_t) (q[i] - high * 128);
-			}
-		else
-			for (size_t i = 0; i < s->group; i++)
-				((int16_t *) dst)[at + i] = (int16_t) q[i];
+		zeros[g] = quant_group_of(q, &scales[g], x, g, k, s);
+		for (size_t i = 0; i < s->group; i++)
+			((int16_t *) dst)[g * s->group + i] = (int16_t) q[i];
 	}
 }
 
@@ -99,7 +39,7 @@ static void
 quant_pack_words(char *dst, const float *const *xs, int m, size_t k, const DsocrQuantShape *s)
 {
 	for (int r = 0; r < m; r++)
-		quant_pack_row(dst + (size_t) r * dsocr_quant_row_bytes(s), xs[r], k, s, 0);
+		quant_pack_row(dst + (size_t) r * dsocr_quant_row_bytes(s), xs[r], k, s);
 }
 
 /* ---- sums of one panel, words ---- */
@@ -313,141 +253,3 @@ quant_product_words(float *const *ys, const char *packed, int m, const void *w, 
 
 const DsocrQuantOps DSOCR_ISA_NAME(dsocr_quant_) = {.pack = quant_pack_words,
 													.product = quant_product_words};
-
-/* ---- 8-bit dot products ---- */
-
-#if DSOCR_VW == 16 && defined(__x86_64__)
-
-#define VNNI __attribute__((target("avx512vnni")))
-#define VNNI_INLINE static inline __attribute__((always_inline, target("avx512vnni")))
-#define QUANT_BYTE_ROWS 4
-
-/* sums of columns 4i .. 4i + 3 in both planes for xb rows of X */
-VNNI_INLINE void
-quant_dot(__m512i high[QUANT_BYTE_ROWS], __m512i low[QUANT_BYTE_ROWS], __m512i w, const char *x,
-		  size_t stride, size_t padded, int xb)
-{
-#pragma GCC unroll 4
-	for (int r = 0; r < xb; r++)
-	{
-		int32_t a;
-		int32_t b;
-
-		memcpy(&a, x + (size_t) r * stride, sizeof(a));
-		memcpy(&b, x + (size_t) r * stride + padded, sizeof(b));
-		high[r] = _mm512_dpbusd_epi32(high[r], w, _mm512_set1_epi32(a));
-		low[r] = _mm512_dpbusd_epi32(low[r], w, _mm512_set1_epi32(b));
-	}
-}
-
-VNNI_INLINE void
-quant_panel_bytes(float *const *ys, const char *x, const char *panel, const DsocrQuantShape *s,
-				  int xb, int four, int prefetch)
-{
-	const uint8_t levels[16] = DSOCR_QUANT_LEVELS;
-	const __m512i table = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *) levels));
-	const __m512i nibble = _mm512_set1_epi8(15);
-	size_t stride = dsocr_quant_row_bytes(s);
-	size_t padded = s->groups * s->group;
-	const char *codes = panel + s->codes;
-	__m512 acc[QUANT_BYTE_ROWS];
-
-	for (int r = 0; r < xb; r++)
-		acc[r] = _mm512_setzero_ps();
-	for (size_t g = 0; g < s->groups; g++, codes += s->group_bytes)
-	{
-		const char *at = x + g * s->group;
-		__m512 ws = _mm512_cvtph_ps(
-			_mm256_loadu_si256((const __m256i *) (panel + g * DSOCR_QUANT_ROWS * 2)));
-		__m512i high[QUANT_BYTE_ROWS];
-		__m512i low[QUANT_BYTE_ROWS];
-
-		if (prefetch)
-			quant_prefetch(codes, s->group_bytes);
-		for (int r = 0; r < xb; r++)
-		{
-			const char *zeros = x + (size_t) r * stride + 2 * padded + s->groups * sizeof(float);
-
-			high[r] = _mm512_setzero_si512();
-			low[r] = _mm512_set1_epi32(quant_int(zeros, g));
-		}
-		if (four)
-		{
-#pragma GCC unroll 4
-			for (int i = 0; i < 4; i++)
-			{
-				__m512i c = _mm512_loadu_si512(codes + i * 64);
-				__m512i a = _mm512_shuffle_epi8(table, _mm512_and_si512(c, nibble));
-				__m512i b =
-					_mm512_shuffle_epi8(table, _mm512_and_si512(_mm512_srli_epi16(c, 4), nibble));
-
-				quant_dot(high, low, a, at + i * 4, stride, padded, xb);
-				quant_dot(high, low, b, at + 16 + i * 4, stride, padded, xb);
-			}
-		}
-		else
-		{
-#pragma GCC unroll 4
-			for (int i = 0; i < 16; i++)
-				quant_dot(high, low, _mm512_loadu_si512(codes + i * 64), at + i * 4, stride, padded,
-						  xb);
-		}
-		for (int r = 0; r < xb; r++)
-		{
-			__m512 scale = _mm512_set1_ps(quant_float(x + (size_t) r * stride + 2 * padded, g));
-			__m512i total = _mm512_add_epi32(_mm512_slli_epi32(high[r], 7), low[r]);
-
-			acc[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(total), _mm512_mul_ps(ws, scale), acc[r]);
-		}
-	}
-	for (int r = 0; r < xb; r++)
-		_mm512_storeu_ps(ys[r], acc[r]);
-}
-
-VNNI static void
-quant_bytes_panel(float *const *ys, const char *x, int m, const char *panel,
-				  const DsocrQuantShape *s)
-{
-	size_t stride = dsocr_quant_row_bytes(s);
-	bool four = s->group == DSOCR_QUANT_GROUP_4;
-	int r = 0;
-
-	for (; r + 4 <= m; r += 4)
-		if (four)
-			quant_panel_bytes(ys + r, x + (size_t) r * stride, panel, s, 4, 1, r == 0);
-		else
-			quant_panel_bytes(ys + r, x + (size_t) r * stride, panel, s, 4, 0, r == 0);
-	if (r + 2 <= m)
-	{
-		if (four)
-			quant_panel_bytes(ys + r, x + (size_t) r * stride, panel, s, 2, 1, r == 0);
-		else
-			quant_panel_bytes(ys + r, x + (size_t) r * stride, panel, s, 2, 0, r == 0);
-		r += 2;
-	}
-	if (r < m)
-	{
-		if (four)
-			quant_panel_bytes(ys + r, x + (size_t) r * stride, panel, s, 1, 1, r == 0);
-		else
-			quant_panel_bytes(ys + r, x + (size_t) r * stride, panel, s, 1, 0, r == 0);
-	}
-}
-
-static void
-quant_pack_bytes(char *dst, const float *const *xs, int m, size_t k, const DsocrQuantShape *s)
-{
-	for (int r = 0; r < m; r++)
-		quant_pack_row(dst + (size_t) r * dsocr_quant_row_bytes(s), xs[r], k, s, 1);
-}
-
-static void
-quant_product_bytes(float *const *ys, const char *packed, int m, const void *w, size_t first,
-					size_t n, const DsocrQuantShape *s)
-{
-	quant_panels(quant_bytes_panel, ys, packed, m, w, first, n, s);
-}
-
-const DsocrQuantOps dsocr_quant_vnni = {.pack = quant_pack_bytes, .product = quant_product_bytes};
-
-#endif

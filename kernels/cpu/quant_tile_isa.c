@@ -3,9 +3,9 @@
  * quant_tile_isa.c
  *		Products with matrices in 8 or 4 bits in the matrix unit (AMX, bytes).
  *
- * For many rows of X.  A group of a panel is a right operand of the unit as
- * it lies in memory, the two planes of a packed row are rows of two left
- * ones.  Integers have no order of summation, and what follows is done as in
+ * For some rows of X and more.  A group of a panel is a right operand of the
+ * unit as it lies in memory, a group of a block of rows a left one with both
+ * planes.  Integers have no order of summation, and what follows is done as in
  * quant_isa.c: results are the same to the last bit, so that the number of
  * rows may decide who computes them.
  *
@@ -22,28 +22,16 @@
 #include "tile.h"
 
 #define BYTES_TARGET __attribute__((target("amx-tile,amx-int8")))
-#define TILE_ROWS 16
-#define TILE_FEW 8 /* rows that are left to single instructions */
+#define TILE_FEW 4 /* rows that are left to single instructions */
+#define TILE_PANELS 2
 
-/* Sums of 16 rows and two panels: planes of the first, then the second panel's. */
+/* Sums of a group: high bytes of all rows, then low ones. */
 typedef struct QuantSums
 {
-	_Alignas(64) int32_t high[2][TILE_ROWS][DSOCR_QUANT_ROWS];
-	_Alignas(64) int32_t low[2][TILE_ROWS][DSOCR_QUANT_ROWS];
+	_Alignas(64) int32_t of[TILE_PANELS][2 * QUANT_BLOCK_ROWS][DSOCR_QUANT_ROWS];
 } QuantSums;
 
-typedef struct QuantPair
-{
-	float *const *ys;
-	const char *x; /* packed */
-	int rows;	   /* at most TILE_ROWS */
-	const char *panels[2];
-	const DsocrQuantShape *s;
-	size_t stride; /* of x */
-	size_t padded; /* columns */
-} QuantPair;
-
-/* Registers: 0 to 3 sums, 4 and 5 planes of X, 6 and 7 codes. */
+/* Registers: 0 and 1 sums, 4 rows of X, 6 and 7 codes. */
 BYTES_TARGET static void
 quant_configure(int rows, size_t group)
 {
@@ -51,8 +39,8 @@ quant_configure(int rows, size_t group)
 
 	for (int i = 0; i < 8; i++)
 	{
-		c.rows[i] = (uint8_t) (i < 6 ? rows : (int) group / 4);
-		c.row_bytes[i] = (uint16_t) (i == 4 || i == 5 ? group : 64);
+		c.rows[i] = (uint8_t) (i < 6 ? 2 * rows : (int) group / 4);
+		c.row_bytes[i] = (uint16_t) (i == 4 ? group : 64);
 	}
 	/* The compiler believes that only the first bytes are read. */
 	__asm__ volatile("" : : "r"(&c) : "memory");
@@ -79,54 +67,57 @@ quant_widen(char *to, const char *codes)
 	}
 }
 
-/* Group g of all rows, scaled and added. */
+/* Group g of all rows, scaled and added; rows is a constant of the caller. */
 VEC_INLINE void
-quant_add_group(float acc[2][TILE_ROWS][DSOCR_QUANT_ROWS], const QuantSums *sums,
-				const QuantPair *p, size_t g)
+quant_add_group(__m512 acc[TILE_PANELS][QUANT_BLOCK_ROWS], const QuantSums *sums,
+				const QuantBlock *x, const char *const *panels, size_t g, int rows)
 {
-	__m512 ws[2];
-
-	for (int i = 0; i < 2; i++)
-		ws[i] = _mm512_cvtph_ps(
-			_mm256_loadu_si256((const __m256i *) (p->panels[i] + g * DSOCR_QUANT_ROWS * 2)));
-	for (int r = 0; r < p->rows; r++)
-	{
-		const char *row = p->x + (size_t) r * p->stride + 2 * p->padded;
-		__m512 scale = _mm512_set1_ps(quant_float(row, g));
-		__m512i zero = _mm512_set1_epi32(quant_int(row + p->s->groups * sizeof(float), g));
+	const float *scales = x->scales + g * (size_t) rows;
+	const int32_t *zeros = x->zeros + g * (size_t) rows;
 
 #pragma GCC unroll 2
-		for (int i = 0; i < 2; i++)
+	for (int i = 0; i < TILE_PANELS; i++)
+	{
+		__m512 ws = _mm512_cvtph_ps(
+			_mm256_loadu_si256((const __m256i *) (panels[i] + g * DSOCR_QUANT_ROWS * 2)));
+
+#pragma GCC unroll 8
+		for (int r = 0; r < rows; r++)
 		{
-			__m512i high = _mm512_load_si512(sums->high[i][r]);
-			__m512i low = _mm512_add_epi32(_mm512_load_si512(sums->low[i][r]), zero);
+			__m512i high = _mm512_load_si512(sums->of[i][r]);
+			__m512i low = _mm512_add_epi32(_mm512_load_si512(sums->of[i][rows + r]),
+										   _mm512_set1_epi32(zeros[r]));
 			__m512i total = _mm512_add_epi32(_mm512_slli_epi32(high, 7), low);
 
-			_mm512_store_ps(acc[i][r],
-							_mm512_fmadd_ps(_mm512_cvtepi32_ps(total), _mm512_mul_ps(ws[i], scale),
-											_mm512_load_ps(acc[i][r])));
+			acc[i][r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(total),
+										_mm512_mul_ps(ws, _mm512_set1_ps(scales[r])), acc[i][r]);
 		}
 	}
 }
 
-/* ys[r][0 .. 31] of two panels; the unit works on a group while the last one is added. */
-BYTES_TARGET static void
-quant_pair(const QuantPair *p, bool four)
+/* ys[r][at .. at + 31] of two panels; the unit works on a group while the last one is added. */
+BYTES_TARGET static inline __attribute__((always_inline)) void
+quant_pair(float *const *ys, size_t at, const QuantBlock *x, const char *const *panels,
+		   const DsocrQuantShape *s, int rows, bool four, bool prefetch)
 {
-	_Alignas(64) float acc[2][TILE_ROWS][DSOCR_QUANT_ROWS];
-	_Alignas(64) char wide[2][2][DSOCR_QUANT_GROUP_4 * DSOCR_QUANT_ROWS];
+	size_t group = four ? DSOCR_QUANT_GROUP_4 : DSOCR_QUANT_GROUP_8;
+	_Alignas(64) char wide[2][TILE_PANELS][DSOCR_QUANT_GROUP_4 * DSOCR_QUANT_ROWS];
+	__m512 acc[TILE_PANELS][QUANT_BLOCK_ROWS];
 	QuantSums sums[2];
 
-	memset(acc, 0, sizeof(acc));
-	for (size_t g = 0; g < p->s->groups; g++)
+	for (int i = 0; i < TILE_PANELS; i++)
+		for (int r = 0; r < rows; r++)
+			acc[i][r] = _mm512_setzero_ps();
+	for (size_t g = 0; g < s->groups; g++)
 	{
-		const char *codes[2];
-		const char *x = p->x + g * p->s->group;
+		const char *codes[TILE_PANELS];
 		QuantSums *to = &sums[g % 2];
 
-		for (int i = 0; i < 2; i++)
+		for (int i = 0; i < TILE_PANELS; i++)
 		{
-			codes[i] = p->panels[i] + p->s->codes + g * p->s->group_bytes;
+			codes[i] = panels[i] + s->codes + g * s->group_bytes;
+			if (prefetch)
+				quant_prefetch(codes[i], s->group_bytes);
 			if (four)
 			{
 				quant_widen(wide[g % 2][i], codes[i]);
@@ -135,57 +126,64 @@ quant_pair(const QuantPair *p, bool four)
 		}
 		_tile_zero(0);
 		_tile_zero(1);
-		_tile_zero(2);
-		_tile_zero(3);
+		_tile_loadd(4, x->bytes + 2 * g * (size_t) rows * group, group);
 		_tile_loadd(6, codes[0], 64);
-		_tile_loadd(7, codes[1], 64);
-		_tile_loadd(4, x, p->stride);
 		_tile_dpbsud(0, 4, 6);
+		_tile_loadd(7, codes[1], 64);
 		_tile_dpbsud(1, 4, 7);
-		_tile_loadd(5, x + p->padded, p->stride);
-		_tile_dpbsud(2, 5, 6);
-		_tile_dpbsud(3, 5, 7);
 		if (g > 0)
-			quant_add_group(acc, &sums[(g - 1) % 2], p, g - 1);
-		_tile_stored(0, to->high[0], 64);
-		_tile_stored(1, to->high[1], 64);
-		_tile_stored(2, to->low[0], 64);
-		_tile_stored(3, to->low[1], 64);
+			quant_add_group(acc, &sums[(g - 1) % 2], x, panels, g - 1, rows);
+		_tile_stored(0, to->of[0], 64);
+		_tile_stored(1, to->of[1], 64);
 	}
-	quant_add_group(acc, &sums[(p->s->groups - 1) % 2], p, p->s->groups - 1);
-	for (int r = 0; r < p->rows; r++)
-	{
-		_mm512_storeu_ps(p->ys[r], _mm512_load_ps(acc[0][r]));
-		_mm512_storeu_ps(p->ys[r] + DSOCR_QUANT_ROWS, _mm512_load_ps(acc[1][r]));
-	}
+	quant_add_group(acc, &sums[(s->groups - 1) % 2], x, panels, s->groups - 1, rows);
+	for (int i = 0; i < TILE_PANELS; i++)
+		for (int r = 0; r < rows; r++)
+			_mm512_storeu_ps(ys[r] + at + i * DSOCR_QUANT_ROWS, acc[i][r]);
 }
 
-/* Two whole panels for all rows of X. */
-BYTES_TARGET static void
-quant_pair_rows(float *const *ys, size_t at, const char *packed, int m, const char *panel,
-				const DsocrQuantShape *s, int *configured)
+BYTES_TARGET static inline __attribute__((always_inline)) void
+quant_pair_of(float *const *ys, size_t at, const QuantBlock *x, const char *const *panels,
+			  const DsocrQuantShape *s, int rows, bool prefetch)
 {
-	QuantPair p = {.panels = {panel, panel + s->panel_bytes},
-				   .s = s,
-				   .stride = dsocr_quant_row_bytes(s),
-				   .padded = s->groups * s->group};
-	bool four = s->group == DSOCR_QUANT_GROUP_4;
+	if (s->group == DSOCR_QUANT_GROUP_4)
+		quant_pair(ys, at, x, panels, s, rows, true, prefetch);
+	else
+		quant_pair(ys, at, x, panels, s, rows, false, prefetch);
+}
 
-	for (int i = 0; i < m; i += TILE_ROWS)
+/* One block of rows against two whole panels. */
+BYTES_TARGET static void
+quant_pair_block(float *const *ys, size_t at, const QuantBlock *x, const char *panel,
+				 const DsocrQuantShape *s, bool prefetch)
+{
+	const char *panels[TILE_PANELS] = {panel, panel + s->panel_bytes};
+
+	switch (x->rows)
 	{
-		float *to[TILE_ROWS];
-
-		p.rows = m - i < TILE_ROWS ? m - i : TILE_ROWS;
-		p.x = packed + (size_t) i * p.stride;
-		p.ys = to;
-		for (int r = 0; r < p.rows; r++)
-			to[r] = ys[i + r] + at;
-		if (*configured != p.rows)
-			quant_configure(*configured = p.rows, s->group);
-		if (four)
-			quant_pair(&p, true);
-		else
-			quant_pair(&p, false);
+		case 8:
+			quant_pair_of(ys, at, x, panels, s, 8, prefetch);
+			break;
+		case 7:
+			quant_pair_of(ys, at, x, panels, s, 7, prefetch);
+			break;
+		case 6:
+			quant_pair_of(ys, at, x, panels, s, 6, prefetch);
+			break;
+		case 5:
+			quant_pair_of(ys, at, x, panels, s, 5, prefetch);
+			break;
+		case 4:
+			quant_pair_of(ys, at, x, panels, s, 4, prefetch);
+			break;
+		case 3:
+			quant_pair_of(ys, at, x, panels, s, 3, prefetch);
+			break;
+		case 2:
+			quant_pair_of(ys, at, x, panels, s, 2, prefetch);
+			break;
+		default:
+			quant_pair_of(ys, at, x, panels, s, 1, prefetch);
 	}
 }
 
@@ -212,10 +210,17 @@ quant_product_tiles(float *const *ys, const char *packed, int m, const void *w, 
 	}
 	if (head > 0)
 		dsocr_quant_vnni.product(ys, packed, m, w, first, head, s);
-	for (at = head; at + 2 * DSOCR_QUANT_ROWS <= n; at += 2 * DSOCR_QUANT_ROWS)
-		quant_pair_rows(ys, at, packed, m,
-						(const char *) w + (first + at) / DSOCR_QUANT_ROWS * s->panel_bytes, s,
-						&configured);
+	for (at = head; at + TILE_PANELS * DSOCR_QUANT_ROWS <= n; at += TILE_PANELS * DSOCR_QUANT_ROWS)
+		for (int r = 0; r < m; r += QUANT_BLOCK_ROWS)
+		{
+			QuantBlock x = quant_block(packed, r, m, s);
+
+			if (configured != x.rows)
+				quant_configure(configured = x.rows, s->group);
+			quant_pair_block(ys + r, at, &x,
+							 (const char *) w + (first + at) / DSOCR_QUANT_ROWS * s->panel_bytes, s,
+							 r == 0);
+		}
 	if (configured != 0)
 		_tile_release();
 	if (at == n)
