@@ -38,6 +38,7 @@ struct DsocrJoinDb
 	PGconn *connection;
 	int lease_ms;
 	bool lost;
+	const char *what; /* before what the server says of an error */
 };
 
 /* An error of libpq or the server, in one line. */
@@ -99,7 +100,7 @@ receive(DsocrJoinDb *db, DsocrError *err)
 
 		if (unsent < 0 || PQconsumeInput(db->connection) == 0)
 		{
-			fail(err, DSOCR_E_IO, "database", PQerrorMessage(db->connection));
+			fail(err, DSOCR_E_IO, db->what, PQerrorMessage(db->connection));
 			return NULL;
 		}
 		if (PQisBusy(db->connection) == 0)
@@ -124,7 +125,7 @@ call(DsocrJoinDb *db, const char *query, int n, const Oid *types, const char *co
 	for (int i = 0; i < n; i++)
 		formats[i] = types != NULL;
 	if (PQsendQueryParams(db->connection, query, n, types, values, lengths, formats, 1) == 0)
-		fail(err, DSOCR_E_IO, "database", PQerrorMessage(db->connection));
+		fail(err, DSOCR_E_IO, db->what, PQerrorMessage(db->connection));
 	else
 		result = receive(db, err);
 	if (result == NULL)
@@ -136,7 +137,7 @@ call(DsocrJoinDb *db, const char *query, int n, const Oid *types, const char *co
 	}
 	if (PQresultStatus(result) == PGRES_TUPLES_OK)
 		return result;
-	fail(err, code_of(result), "database", PQresultErrorMessage(result));
+	fail(err, code_of(result), db->what, PQresultErrorMessage(result));
 	db->lost |= PQstatus(db->connection) != CONNECTION_OK;
 	PQclear(result);
 	return NULL;
@@ -170,10 +171,12 @@ begin(DsocrJoinDb *db, const DsocrModelInfo *info, DsocrError *err)
 
 	snprintf(protocol, sizeof(protocol), "%d", DSOCR_PROTOCOL_VERSION);
 	db->lease_ms = JOIN_PATIENCE_MS;
+	db->what = "could not join";
 	result = call(db, "SELECT dsocr_worker_begin($1, $2, $3, $4)", 4, NULL, values, NULL, err);
 	if (result == NULL)
 		return false;
 	db->lease_ms = (int) get_int(result, 0, 0);
+	db->what = "database";
 	PQclear(result);
 	return db->lease_ms > 0 || dsocr_fail(err, DSOCR_E_IO, "the server has given no lease");
 }
