@@ -17,7 +17,7 @@ my $node = new_server('model', no_wait => 1, conf => <<"END");
 listen_addresses = '127.0.0.1'
 dsocr.engine_path = '$engine'
 dsocr.model = ''
-dsocr.max_tokens = 60
+dsocr.max_tokens = 300
 END
 grant_join($node);
 wait_for_ready($node);
@@ -44,7 +44,7 @@ sub read_all
 	return;
 }
 sql($node, 'CREATE TABLE document (name text, image bytea, prompt text)');
-sql($node, "INSERT INTO document SELECT n || coalesce(' ' || p, ''), pg_read_binary_file('$ENV{DSOCR_TOP}/' || f), p FROM (VALUES FILES) AS v (n, f), (VALUES (NULL), ('Free OCR.')) AS q (p)"
+sql($node, "INSERT INTO document SELECT n || coalesce(' ' || p, ''), pg_read_binary_file('$ENV{DSOCR_TOP}/' || f), p FROM (VALUES FILES) AS v (n, f), (VALUES (NULL), (E'<image>\\nFree OCR.')) AS q (p)"
 	  =~ s/FILES/join ", ", map { "('$_', 'test\/samples\/$_.png')" } qw(letter notice receipt)/er);
 read_all('here', sub { });
 sql($node, 'ALTER SYSTEM SET dsocr.run_jobs = remote');
