@@ -134,13 +134,45 @@ test_cut_pages_climb(void **state)
 	ed_free(&d);
 }
 
+/* How many tokens a reading without the ladder gives; -1 when it does not stop by itself. */
+static int
+tokens_alone(int page, DsocrMode mode)
+{
+	DsocrRequest r = request(1, page, mode, 600);
+	EdDriver d;
+	int tokens;
+
+	r.ladder = false;
+	read_one(engine, &r, &d);
+	tokens = d.outcomes[1].finish == DSOCR_FINISH_STOP ? d.outcomes[1].tokens : -1;
+	ed_free(&d);
+	return tokens;
+}
+
+/* A page that the smaller modes write more of than base: what these write, the model's rounding decides. */
+static int
+page_shortest_in_base(void)
+{
+	for (int page = ED_PAGES; page >= 0; page--)
+	{
+		int base = tokens_alone(page, DSOCR_MODE_BASE);
+		int tiny = base < 0 ? 0 : tokens_alone(page, DSOCR_MODE_TINY);
+		int small = base < 0 ? 0 : tokens_alone(page, DSOCR_MODE_SMALL);
+
+		if (base >= 0 && (tiny < 0 || tiny > base + 1) && (small < 0 || small > base + 1))
+			return page;
+	}
+	fail_msg("no page is shortest in base");
+	return -1;
+}
+
 /* What stops is the answer, however short it is. */
 static void
 test_first_stop_wins(void **state)
 {
 	static const DsocrMode up[] = {DSOCR_MODE_TINY, DSOCR_MODE_SMALL, DSOCR_MODE_BASE};
 	EdDriver d;
-	DsocrRequest r = request(1, ED_PAGES, DSOCR_MODE_BASE, 600);
+	DsocrRequest r = request(1, page_shortest_in_base(), DSOCR_MODE_BASE, 600);
 	EdDriver alone;
 
 	r.ladder = false;
