@@ -16,6 +16,7 @@ WEIGHT_BYTES = {"bf16": 2, "int8": 1.03125, "int4": 0.5625}
 ACTIVE = 573e6          # parameters that a token touches, lm_head with them
 KV_BYTES = 61440        # of a position
 ENCODE_FLOPS = 1.10e12  # of a base page
+SAMPLES = os.path.realpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "test", "samples"))
 
 
 def ours(b, model, threads=None, batch=1, **environment):
@@ -59,10 +60,8 @@ def nano(b):
     name = "nano, 640 x 640, 300 characters"
     if not b.o.server or not b.wanted(name):
         return
-    samples = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "test", "samples")
-    folder = os.path.join(os.path.dirname(b.o.server[1]), "pages") if os.path.isfile(b.o.server[1]) \
-        else os.path.join(b.o.server[1], "pages")
-    pages = sql_pages.draw(samples, folder, PAGES)
+    folder = os.path.join(b.o.server[1], "pages")
+    pages = sql_pages.draw(SAMPLES, folder, PAGES)
     server = sql_pages.Server(*b.o.server, pages)
     tesseract = sql_pages.Tesseract(folder, pages, b.o.threads)
     b.figure(name, {"dsocr in SQL": server.run, "Tesseract": tesseract.run}, unit="pages/s", goals={"Tesseract": 5})
@@ -138,19 +137,22 @@ def stages(b):
 
 # ---- four pages ----
 
+def sample_files():
+    return [f"{SAMPLES}/{n}.png" for n in ("letter", "log", "notice", "receipt")]
+
+
 def four_pages(b):
     import llama_server
     for mine, theirs, _, _ in PRECISIONS:
         name = f"4 pages at once, {mine} and {theirs.upper()}"
         if not b.wanted(name):
             continue
-        samples = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "test", "samples")
-        files = [os.path.realpath(f"{samples}/{n}.png") for n in ("letter", "log", "notice", "receipt")]
+        files = sample_files()
         worker = ours(b, model(b, mine), batch=4)
         try:
             with llama_server.LlamaServer(b.o.peers, theirs, b.o.threads, b.log) as server:
                 b.figure(name, {"dsocr": lambda: worker.ask(f"page {TOKENS} " + " ".join(files)),
-                                "llama.cpp": lambda: server.pages(files, TOKENS)}, goals={"llama.cpp": 4}, rounds=3)
+                                "llama.cpp": lambda: server.pages(files, TOKENS)}, goals={"llama.cpp": 4}, rounds=2)
         except (RuntimeError, OSError) as e:
             print(f"{name}: {e}")
             b.failed.append(name)
@@ -216,9 +218,8 @@ def memory(b):
     name = "memory, int4"
     if not b.wanted(name):
         return
-    samples = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "test", "samples")
     worker = ours(b, model(b, "int4"), batch=4)
-    worker.ask(f"page {TOKENS} {os.path.realpath(samples)}/letter.png")
+    worker.ask(f"page {TOKENS} " + " ".join(sample_files()))
     r = worker.ask("info")
     b.note(name, f"{r['peak_kb'] / 2 ** 20:.2f} GiB resident at most ({r['peak_kb'] * 1024 / 1e9:.2f} GB), "
            f"{r['anonymous_kb'] / 2 ** 20:.2f} GiB of it not the model's file; goal 3 GB")

@@ -104,11 +104,11 @@ class Bench:
         self.result["notes"][name] = text
         self.save()
 
-    def figure(self, name, sides, unit="s", goals=None, limit=None, rounds=None, clock=None, before=None):
+    def figure(self, name, sides, unit="s", goals=None, limit=None, rounds=None, clock=None):
         """Run all sides in turns.  sides: name to a function that runs once; the first is ours.
 
-        before: name to a function that runs ahead of every run and is not timed.
-        limit: function that gives what the machine allows, in the unit, in every round."""
+        limit: function that gives what the machine allows, in the unit, in every round.
+        Whole rounds before a failure are kept."""
         if not self.wanted(name):
             return
         clock = clock or ("wall" if self.o.wall else "cpu")
@@ -118,8 +118,6 @@ class Bench:
         try:
             for r in range(-1, rounds or self.o.rounds):  # the first warms up
                 for side, run in sides.items():
-                    if before and side in before:
-                        before[side]()
                     reply = run()
                     if r >= 0:
                         f["sides"][side].append(reply)
@@ -130,7 +128,10 @@ class Bench:
         except (RuntimeError, OSError, subprocess.SubprocessError) as e:
             print(f"{name}: {e}", flush=True)
             self.failed.append(name)
-            return
+            whole = min(map(len, f["sides"].values()))
+            if whole == 0:
+                return
+            f["sides"] = {s: runs[:whole] for s, runs in f["sides"].items()}
         self.result["figures"][name] = f
         self.save()
         for row in peer_table.rows(f):
