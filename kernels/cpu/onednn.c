@@ -130,8 +130,6 @@ dsocr_onednn_has_bf16(void)
 	{
 		case dnnl_cpu_isa_avx512_core_amx:
 		case dnnl_cpu_isa_avx512_core_bf16:
-		case dnnl_cpu_isa_avx512_core_vnni:
-		case dnnl_cpu_isa_avx512_core:
 			return true;
 		default:
 			return false;
