@@ -36,6 +36,7 @@ include src/engine/engine.mk
 include src/pages/pages.mk
 include kernels/cuda/cuda.mk
 include test/test.mk
+include test/model/model.mk
 include test/cuda_emu/emu.mk
 include test/gpu/gpu.mk
 
@@ -72,6 +73,7 @@ help:
 	@echo 'make check-synth     the same for a model of full size: 8 GB of disk'
 	@echo 'make check-callgrind instructions of small work, against stored counts'
 	@echo 'make check-cuda-emu  the CUDA backend, emulated on the host'
+	@echo 'make check-queue-model   the queue under the thread sanitizer'
 	@echo 'make check-tap       scenarios against servers of their own'
 	@echo 'make check-bench     the scripts of bench-peers, with small models'
 	@echo 'make bench-peers     speed against llama.cpp, PyTorch and Tesseract'
