@@ -54,6 +54,9 @@ extern unsigned model_random(unsigned n);
 /* What it waited for has come: by a wake-up, or only because the wait ran out? */
 extern void model_came(Latch *latch, const char *what);
 
+/* A wait that ran out was no wait for a call. */
+extern void model_heard(Latch *latch);
+
 /* A worker takes, and lets go of, a use of a slot: nobody else may have it. */
 extern void model_take(int slot, uint64 generation, int worker);
 extern void model_let_go(int slot, uint64 generation, int worker);

@@ -447,6 +447,8 @@ wait_for_engine(int device)
 		model_came(MyLatch, "a cancellation");
 		give_up(i, device);
 	}
+	/* what had to wait for room in the engine is taken without a call */
+	model_heard(MyLatch);
 }
 
 /* The engine dies, or the worker, with or without a chance to clean up. */

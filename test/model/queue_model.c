@@ -52,7 +52,8 @@ model_fail(const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	printf("queue_model: ");
+	printf("queue_model, seed %u, after %lld operations: ", first_seed,
+		   (long long) atomic_load(&operations));
 	vprintf(fmt, ap);
 	va_end(ap);
 	printf("\n0 passed, 1 failed\n");
@@ -214,6 +215,16 @@ model_came(Latch *latch, const char *what)
 	pthread_mutex_lock(&latches[i].mutex);
 	if (latches[i].expired)
 		model_fail("process %d was not woken for %s", i, what);
+	pthread_mutex_unlock(&latches[i].mutex);
+}
+
+void
+model_heard(Latch *latch)
+{
+	int i = latch_number(latch);
+
+	pthread_mutex_lock(&latches[i].mutex);
+	latches[i].expired = false;
 	pthread_mutex_unlock(&latches[i].mutex);
 }
 
