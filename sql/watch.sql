@@ -15,6 +15,7 @@ CREATE FUNCTION @extschema@.dsocr_workers(
 	OUT weights pg_catalog.text,
 	OUT sandbox pg_catalog.text,
 	OUT memory_bytes pg_catalog.int8,
+	OUT private_bytes pg_catalog.int8,
 	OUT queued pg_catalog.int4,
 	OUT running pg_catalog.int4,
 	OUT tokens_per_second pg_catalog.float8,
@@ -173,12 +174,16 @@ REVOKE EXECUTE ON FUNCTION @extschema@.dsocr_cache_prune(pg_catalog.interval) FR
 
 CREATE VIEW dsocr.workers AS
 	SELECT w.device, w.description, w.state, w.pid, w.engine_pid, w.model, w.fingerprint, w.weights, w.sandbox,
-		w.memory_bytes, w.queued, w.running, w.tokens_per_second, w.restarts, w.started_at,
-		w.error, w.hint
+		w.memory_bytes, w.private_bytes, w.queued, w.running, w.tokens_per_second, w.restarts,
+		w.started_at, w.error, w.hint
 	FROM @extschema@.dsocr_workers() AS w;
 
 COMMENT ON VIEW dsocr.workers IS
 'devices and their engines: state, model, memory, requests, speed, last trouble; device pages is the page server';
+COMMENT ON COLUMN dsocr.workers.memory_bytes IS
+'resident memory of the engine; weights are mapped, so engines of one model share most of it';
+COMMENT ON COLUMN dsocr.workers.private_bytes IS
+'resident memory that is the engine''s own';
 
 CREATE VIEW dsocr.requests AS
 	SELECT r.slot, r.pid, pg_catalog.pg_get_userbyid(r.role) AS role, d.datname AS database,

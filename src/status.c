@@ -36,7 +36,7 @@ PG_FUNCTION_INFO_V1(dsocr_reload);
 PG_FUNCTION_INFO_V1(dsocr_clear_cache);
 PG_FUNCTION_INFO_V1(dsocr_usage);
 
-#define WORKERS_COLUMNS 17
+#define WORKERS_COLUMNS 18
 #define REQUESTS_COLUMNS 16
 #define STATS_COLUMNS 18
 #define STATUS_COLUMNS 13
@@ -122,9 +122,12 @@ end_row(ReturnSetInfo *rsinfo, Row *row)
 	row->n = 0;
 }
 
-/* Resident memory of a process in bytes, -1 when it cannot be told. */
+/*
+ * Resident memory of a process in bytes, by a line of its status ("VmRSS:",
+ * all; "RssAnon:", without mapped files); -1 when it cannot be told.
+ */
 static int64
-resident_bytes(int pid)
+resident_bytes(int pid, const char *what)
 {
 	char path[64];
 	char line[128];
@@ -137,11 +140,23 @@ resident_bytes(int pid)
 		return -1;
 	while (kb < 0 && fgets(line, sizeof(line), file) != NULL)
 	{
-		if (strncmp(line, "VmRSS:", 6) == 0)
-			kb = strtoll(line + 6, NULL, 10);
+		if (strncmp(line, what, strlen(what)) == 0)
+			kb = strtoll(line + strlen(what), NULL, 10);
 	}
 	fclose(file);
 	return kb < 0 ? -1 : kb * 1024;
+}
+
+/* Resident memory of an engine, which may have none; null when it cannot be told. */
+static void
+put_resident(Row *row, int engine_pid, const char *what)
+{
+	int64 bytes = engine_pid != 0 ? resident_bytes(engine_pid, what) : -1;
+
+	if (bytes < 0)
+		put_null(row);
+	else
+		put(row, Int64GetDatum(bytes));
 }
 
 /* Requests that wait for a device of this kind. */
@@ -159,8 +174,8 @@ count_queued(bool of_pages)
 /*
  * dsocr_workers(device text, state text, pid int4, engine_pid int4,
  *   model text, fingerprint text, weights text, sandbox text,
- *   memory_bytes int8, queued int4, running int4, tokens_per_second float8,
- *   restarts int8, started_at timestamptz, error text, hint text,
+ *   memory_bytes int8, private_bytes int8, queued int4, running int4,
+ *   tokens_per_second float8, restarts int8, started_at timestamptz, error text, hint text,
  *   description text)
  */
 Datum
@@ -173,7 +188,6 @@ dsocr_workers(PG_FUNCTION_ARGS)
 		Row row = {.n = 0};
 		DsocrDevice d;
 		int queued;
-		int64 bytes;
 
 		LWLockAcquire(dsocr_queue_lock, LW_SHARED);
 		d = dsocr_shared->devices[i];
@@ -189,11 +203,8 @@ dsocr_workers(PG_FUNCTION_ARGS)
 		put_text(&row, d.info.fingerprint);
 		put_text(&row, d.info.weights);
 		put_text(&row, d.info.sandbox);
-		bytes = d.engine_pid != 0 ? resident_bytes(d.engine_pid) : -1;
-		if (bytes < 0)
-			put_null(&row);
-		else
-			put(&row, Int64GetDatum(bytes));
+		put_resident(&row, d.engine_pid, "VmRSS:");
+		put_resident(&row, d.engine_pid, "RssAnon:");
 		put(&row, Int32GetDatum(queued));
 		put(&row, Int32GetDatum(d.running));
 		put(&row, Float8GetDatum(d.tokens_per_second));

@@ -13,7 +13,7 @@ is($node->safe_psql('postgres', "SELECT string_agg(device || ' ' || state, ',') 
 	'cpu ready,cpu ready', 'two workers');
 is( $node->safe_psql('postgres',
 		"SELECT count(DISTINCT engine_pid) || ' ' || count(DISTINCT pid) || ' ' || min(model)
-			|| ' ' || min(weights) || ' ' || bool_and(memory_bytes > 100000) FROM t.workers()"),
+			|| ' ' || min(weights) || ' ' || bool_and(private_bytes > 10000 AND memory_bytes > private_bytes) FROM t.workers()"),
 	'2 2 model-a bf16 true', 'two engines');
 is($node->safe_psql('postgres', "SELECT version || ' ' || workers || ' ' || ready || ' ' || slots || ' ' || model FROM t.status()"),
 	'0.1.0 2 2 8 model-a', 'status');

@@ -80,7 +80,7 @@ CREATE FUNCTION t.status(OUT version text, OUT workers int4, OUT ready int4, OUT
 	OUT model text, OUT cache_size int8, OUT cache_used int8, OUT cache_entries int8, OUT cache_evicted int8) RETURNS SETOF record LANGUAGE c AS 'dsocr', 'dsocr_status';
 CREATE FUNCTION t.workers(OUT device text, OUT state text, OUT pid int4, OUT engine_pid int4,
 	OUT model text, OUT fingerprint text, OUT weights text, OUT sandbox text,
-	OUT memory_bytes int8, OUT queued int4, OUT running int4, OUT tokens_per_second float8,
+	OUT memory_bytes int8, OUT private_bytes int8, OUT queued int4, OUT running int4, OUT tokens_per_second float8,
 	OUT restarts int8, OUT started_at timestamptz, OUT error text, OUT hint text,
 	OUT description text)
 	RETURNS SETOF record LANGUAGE c AS 'dsocr', 'dsocr_workers';

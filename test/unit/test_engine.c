@@ -337,10 +337,51 @@ teardown(void **state)
 	return 0;
 }
 
+/* Kilobytes that a line of a file says, such as "RssAnon:  123 kB"; the first behind a line with `from`. */
+static long
+kilobytes(const char *path, const char *from, const char *name)
+{
+	FILE *f = fopen(path, "r");
+	char line[512];
+	bool there = from == NULL;
+	long kb = -1;
+
+	assert_non_null(f);
+	while (kb < 0 && fgets(line, sizeof(line), f) != NULL)
+	{
+		if (!there)
+			there = strstr(line, from) != NULL;
+		else if (strncmp(line, name, strlen(name)) == 0)
+			kb = strtol(line + strlen(name), NULL, 10);
+	}
+	fclose(f);
+	return kb;
+}
+
+/* Engines of one model share its file's pages: none is copied, whatever was read. */
+static void
+test_weights_are_shared(void **state)
+{
+	long before = kilobytes("/proc/self/status", NULL, "RssAnon:");
+	DsocrEngine *e = open_engine(2, (size_t) 1 << 20, DSOCR_PRECISION_BF16);
+	long own = kilobytes("/proc/self/status", NULL, "RssAnon:") - before;
+	EdDriver alone;
+
+	ed_read_alone(e, &alone);
+	ed_free(&alone);
+	assert_true(kilobytes("/proc/self/smaps", "model.safetensors", "Rss:") > 0);
+	assert_int_equal(kilobytes("/proc/self/smaps", "model.safetensors", "Anonymous:"), 0);
+	/* nor are they kept in another form */
+	assert_in_range(own, 0, dsocr_engine_info(e)->weight_bytes / 1024 / 4);
+	dsocr_engine_close(e);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+		/* first, before there is memory that others have left */
+		cmocka_unit_test(test_weights_are_shared),
 		cmocka_unit_test(test_neighbours_change_nothing),
 		cmocka_unit_test(test_neighbours_change_nothing_in_fp32),
 		cmocka_unit_test(test_small_engine),
