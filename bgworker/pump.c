@@ -248,7 +248,7 @@ take_work(DsocrPump *p)
 	DsocrInFlight *f;
 
 	if (p->sending >= 0 || dsocr_pump_busy(p) >= p->most || p->n_flight >= DSOCR_MAX_IN_FLIGHT ||
-		(p->n_flight > 0 && p->flight[0].suspect) ||
+		(p->n_flight > 0 && (p->careful || p->flight[0].suspect)) ||
 		!dsocr_dispatch_take(p->device, p->n_flight, &work))
 		return;
 	if (!dsocr_link_send_request(&p->engine->link, &work.request, &err))
@@ -256,7 +256,7 @@ take_work(DsocrPump *p)
 		ereport(LOG, (errmsg("dsocr worker %s: %s", p->engine->device, err.message)));
 		if (work.payload != NULL)
 			dsm_detach(work.payload);
-		dsocr_dispatch_return(work.handle, true);
+		dsocr_dispatch_return(work.handle, DSOCR_BLAME_SHARED);
 		return;
 	}
 
@@ -314,9 +314,13 @@ void
 dsocr_pump_return(DsocrPump *p, bool blame)
 {
 	bool unsent = p->sending >= 0 && !dsocr_link_sending_begun(&p->engine->link);
+	DsocrBlame of_sent = !blame						? DSOCR_BLAME_NONE
+						 : p->n_flight - unsent > 1 ? DSOCR_BLAME_SHARED
+													: DSOCR_BLAME_ALONE;
 
 	for (int i = 0; i < p->n_flight; i++)
-		dsocr_dispatch_return(p->flight[i].handle, blame && !(unsent && i == p->sending));
+		dsocr_dispatch_return(p->flight[i].handle,
+							  unsent && i == p->sending ? DSOCR_BLAME_NONE : of_sent);
 	p->n_flight = p->n_open = 0;
 	end_sending(p);
 }

@@ -39,6 +39,7 @@ typedef struct DsocrPump
 	int sending;		  /* index in flight of the request being written, -1 none */
 	dsm_segment *payload; /* its bytes, NULL = none */
 	int most;			  /* requests it is given at once, by what it said of itself */
+	bool careful;		  /* one at a time, whatever it said */
 
 	/* what the engine said since the worker looked last */
 	bool ready; /* it has loaded its model: info */

@@ -49,7 +49,6 @@
 #define SWEEP_MS 60000
 #define FIRST_PAUSE_MS 1000 /* when the engine cannot work; doubles */
 #define LONGEST_PAUSE_MS 60000
-#define MANY_ENGINES_LOST 3 /* in a row by different documents: it is not the documents */
 #define RUNNER_LOCK_KEY 0x64736f63
 
 DSOCR_WAIT_EVENT(wait_event_runner, "DsocrRunner")
@@ -122,6 +121,12 @@ dsocr_runner_watch_pages(DsocrRunnerJob *job)
 	MemoryContextRegisterResetCallback(job->context, callback);
 }
 
+static bool
+is_paused(const DsocrRunner *r)
+{
+	return r->paused_until != 0 && GetCurrentTimestamp() < r->paused_until;
+}
+
 /* Would another attempt help? */
 static bool
 may_pass(DsocrCode code)
@@ -129,14 +134,33 @@ may_pass(DsocrCode code)
 	return code != DSOCR_E_IMAGE && code != DSOCR_E_ARGUMENT && code != DSOCR_E_TOO_LONG;
 }
 
-/* Engine and device are in trouble: say nothing about the document, and wait. */
+/*
+ * Engine and device are in trouble: say nothing about the document, and wait.
+ * All readings hear of it at once, which is one trouble.
+ */
 static void
 pause_reading(DsocrRunner *r)
 {
 	int64 ms = FIRST_PAUSE_MS << Min(r->pauses, 6);
 
+	if (is_paused(r))
+		return;
 	r->pauses++;
 	r->paused_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), Min(ms, LONGEST_PAUSE_MS));
+}
+
+/* Engines that die on so many documents, and read none, say nothing about the documents. */
+static bool
+many_are_lost(DsocrRunner *r, int64 id)
+{
+	for (int i = 0; i < r->n_lost; i++)
+	{
+		if (r->lost[i] == id)
+			return r->n_lost == DSOCR_RUNNER_MANY_LOST;
+	}
+	if (r->n_lost < DSOCR_RUNNER_MANY_LOST)
+		r->lost[r->n_lost++] = id;
+	return r->n_lost == DSOCR_RUNNER_MANY_LOST;
 }
 
 static void
@@ -148,10 +172,7 @@ fail_by(DsocrRunner *r, DsocrRunnerJob *job, const DsocrError *why)
 	if (why->code == DSOCR_E_ENGINE_LOST)
 	{
 		job->lost_engine = true;
-		if (job->id != r->last_lost)
-			r->engines_lost++;
-		r->last_lost = job->id;
-		job->blameless = r->engines_lost >= MANY_ENGINES_LOST;
+		job->blameless = many_are_lost(r, job->id);
 	}
 	if (job->blameless)
 		pause_reading(r);
@@ -201,7 +222,7 @@ end_reading(DsocrRunner *r, DsocrRunnerJob *job)
 		return;
 	}
 	r->pauses = 0;
-	r->engines_lost = 0;
+	r->n_lost = 0;
 	r->paused_until = 0;
 	dsocr_runner_end_job(r, job);
 }
@@ -312,12 +333,6 @@ look_for_prepared(DsocrRunner *r)
 	CommitTransactionCommand();
 	if (r->prepared || before)
 		dsocr_runner_look_everywhere(r);
-}
-
-static bool
-is_paused(const DsocrRunner *r)
-{
-	return r->paused_until != 0 && GetCurrentTimestamp() < r->paused_until;
 }
 
 static bool

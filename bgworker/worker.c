@@ -35,6 +35,7 @@
 #define REAP_WAIT_MS 10
 #define RATE_MS 1000		  /* interval of the token rate */
 #define HEALTHY_MS 60000	  /* an engine that lives so long was no failure */
+#define CAREFUL_AFTER 2		  /* failures in a row after which requests run one at a time */
 #define REFUSE_AFTER 5		  /* failures in a row after which requests do not wait */
 #define LOG_FAILURES 5		  /* failures in a row that are all logged */
 #define LOG_INTERVAL_MS 60000 /* between later ones */
@@ -332,6 +333,7 @@ work_with(Worker *w)
 {
 	if (!listen_to(w))
 		return;
+	w->pump.careful = w->failures >= CAREFUL_AFTER && !w->engine.of_pages;
 	if (w->engine.state == DSOCR_ENGINE_READY &&
 		dsocr_pump_out(&w->pump, !w->drain || w->engine.of_pages) != DSOCR_PUMP_OPEN)
 	{

@@ -85,7 +85,7 @@ is_lost(const DsocrSlot *slot, DsocrError *why)
  * on return.
  */
 static void
-return_slot(DsocrSlot *slot, bool blame)
+return_slot(DsocrSlot *slot, DsocrBlame blame)
 {
 	int device = slot->device;
 	bool cancelled = slot->state == DSOCR_SLOT_CANCELLED;
@@ -96,8 +96,11 @@ return_slot(DsocrSlot *slot, bool blame)
 		dsocr_slot_release(slot);
 	else
 	{
-		if (blame)
+		if (blame != DSOCR_BLAME_NONE)
+		{
 			slot->attempts++;
+			slot->died_alone = blame == DSOCR_BLAME_ALONE;
+		}
 		failed = is_lost(slot, &lost);
 		if (failed)
 			fail_slot(slot, &lost);
@@ -544,7 +547,7 @@ dsocr_dispatch_drop(DsocrHandle h)
 }
 
 void
-dsocr_dispatch_return(DsocrHandle h, bool blame)
+dsocr_dispatch_return(DsocrHandle h, DsocrBlame blame)
 {
 	DsocrSlot *slot;
 
@@ -579,7 +582,8 @@ dsocr_dispatch_refuse(int device)
 		if (dsocr_slots[i].state != DSOCR_SLOT_QUEUED ||
 			dsocr_kind_is_of_pages(dsocr_slots[i].request.kind) != d->of_pages)
 			continue;
-		fail_slot(&dsocr_slots[i], dsocr_slots[i].attempts > 0 ? &suspect : why);
+		/* one that was not alone may be innocent */
+		fail_slot(&dsocr_slots[i], dsocr_slots[i].died_alone ? &suspect : why);
 		failed++;
 	}
 	LWLockRelease(dsocr_queue_lock);

@@ -50,12 +50,20 @@ extern void dsocr_dispatch_finish(DsocrHandle h, const void *body, size_t len,
 /* The engine has let go of a request nobody wants. */
 extern void dsocr_dispatch_drop(DsocrHandle h);
 
+/* May a request be the reason why its engine died? */
+typedef enum DsocrBlame
+{
+	DSOCR_BLAME_NONE,
+	DSOCR_BLAME_SHARED, /* it or another one */
+	DSOCR_BLAME_ALONE	/* the engine had nothing else */
+} DsocrBlame;
+
 /*
- * The engine died.  With blame the request may be the reason: it runs once
- * more, alone, and fails the second time.  A document that was open, and what
- * was asked of it, fail at once: who has the bytes opens it again.
+ * The engine died.  With blame the request runs once more, alone, and fails the
+ * second time.  A document that was open, and what was asked of it, fail at
+ * once: who has the bytes opens it again.
  */
-extern void dsocr_dispatch_return(DsocrHandle h, bool blame);
+extern void dsocr_dispatch_return(DsocrHandle h, DsocrBlame blame);
 
 /* Fail what is queued with the device's error, if no other device will serve it. */
 extern void dsocr_dispatch_refuse(int device);

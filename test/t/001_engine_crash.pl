@@ -17,7 +17,7 @@ my @signals = qw(SEGV ABRT KILL);
 for my $round (0 .. 5)
 {
 	my $still = $round > 1;
-	my $sleep = $still ? 0.02 : 1;
+	my $sleep = $still ? 0.5 : 1;
 	my $pid = engine_pid($node);
 
 	kill 'STOP', $pid if $still;

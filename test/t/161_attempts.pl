@@ -19,8 +19,12 @@ sub ended { my ($job) = @_; wait_until(sub { state_of($job) !~ /^(queued|delayed
 is(ended(job('error=1:no image')), 'failed 1 22P03', 'a bad document fails at once');
 is(ended(job('error=3:too long')), 'failed 1 54000', 'so does one that does not fit');
 is(ended(job('error=10:a bug')), 'failed 3 XX000', 'others get all their attempts');
+sql($node, q{ALTER SYSTEM SET dsocr.retry_delay = '3s'});
+sql($node, 'SELECT pg_reload_conf()');
 my $job = job('error=9:no disk');
-ok(wait_until(sub { state_of($job) =~ /^delayed [12] 58030/ }, 10), 'with a pause in between');
+ok(wait_until(sub { state_of($job) =~ /^delayed [12] 58030/ }), 'with a pause in between');
+sql($node, 'ALTER SYSTEM RESET dsocr.retry_delay');
+sql($node, 'SELECT pg_reload_conf()');
 is(ended($job), 'failed 3 58030', 'and fail');
 my ($out, $err) = try_sql($node, verbose("SELECT dsocr_wait($job)"));
 like($err, qr/ERROR:  58030: .*\n.*DETAIL:  Job $job failed after 3 attempts/s, 'the wait raises the error');
@@ -54,6 +58,13 @@ is(ended(sql($node, "SELECT dsocr_enqueue('$killer')")), 'failed 3 58000', 'and 
 # engines that all die say nothing about documents
 is(sql($node, 'SELECT count(dsocr_retry(id)) FROM dsocr.failures WHERE sqlstate = $$54000$$'), '1', 'queued again');
 ok(wait_until(sub { sql($node, "SELECT count(*) FROM dsocr.job_queue") eq '0' }), 'and failed again');
+
+# several documents that kill engines, before many that do not: none of these waits for ever
+sql($node, 'SELECT dsocr_enqueue(' . image('crash;number=') . " || i::text::bytea) FROM generate_series(1, 2) i");
+sql($node, 'SELECT dsocr_enqueue(' . image('sleep=0.05;text=good') . ') FROM generate_series(1, 20)');
+ok(wait_until(sub { sql($node, "SELECT count(*) FROM dsocr.job_queue") eq '0' }, 180), 'all ended');
+is(sql($node, q{SELECT state, count(*) FROM dsocr.jobs WHERE id > (SELECT max(id) - 22 FROM dsocr.jobs) GROUP BY 1 ORDER BY 1}),
+	"done|20\nfailed|2", 'as they deserve');
 is_at_baseline($node, 'nothing is left in the queue');
 $node->stop;
 done_testing();
