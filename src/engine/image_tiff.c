@@ -320,6 +320,25 @@ typedef struct TiffPage
 	DsocrTiffLayout layout;
 } TiffPage;
 
+/*
+ * Does libtiff see the tiles that check_shape has measured?  A directory with
+ * one of the two sizes of a tile is tiles to one and strips to the other.
+ */
+static bool
+agrees_on_tiles(TiffPage *p, DsocrError *err)
+{
+	uint32_t width = 0;
+	uint32_t height = 0;
+
+	if (!TIFFIsTiled(p->tif))
+		return true;
+	if (!TIFFGetField(p->tif, TIFFTAG_TILEWIDTH, &width) ||
+		!TIFFGetField(p->tif, TIFFTAG_TILELENGTH, &height) || width != p->shape.part_width ||
+		height != p->shape.part_height)
+		return dsocr_fail(err, DSOCR_E_IMAGE, "TIFF image is damaged: contradictory tiles");
+	return true;
+}
+
 static bool
 open_page(TiffPage *p, const uint8_t *bytes, size_t len, uint64_t max_pixels,
 		  DsocrImageHeader *header, DsocrError *err)
@@ -353,7 +372,7 @@ open_page(TiffPage *p, const uint8_t *bytes, size_t len, uint64_t max_pixels,
 	header->orientation = field16(p->tif, TIFFTAG_ORIENTATION, 1);
 	if (header->orientation < 1 || header->orientation > 8)
 		header->orientation = 1;
-	return read_layout(p->tif, &p->layout, err);
+	return agrees_on_tiles(p, err) && read_layout(p->tif, &p->layout, err);
 }
 
 static void
@@ -545,6 +564,9 @@ make_buffers(Target *t)
 	need = (row * samples * l->bits + 7) / 8;
 	if (!l->converted &&
 		(part <= 0 || (size_t) (TIFFIsTiled(p->tif) ? TIFFTileRowSize(p->tif) : part) < need))
+		return damaged(&p->file, t->err);
+	if (!l->converted && TIFFIsTiled(p->tif) &&
+		(size_t) part / p->shape.part_height < (size_t) TIFFTileRowSize(p->tif))
 		return damaged(&p->file, t->err);
 	t->rgb = dsocr_alloc(pixels, 3, t->err);
 	if (t->rgb == NULL || l->converted)
