@@ -62,7 +62,7 @@ ok(wait_until(sub { sql($node, "SELECT count(*) FROM dsocr.job_queue") eq '0' })
 # several documents that kill engines, before many that do not: none of these waits for ever
 sql($node, 'SELECT dsocr_enqueue(' . image('crash;number=') . " || i::text::bytea) FROM generate_series(1, 2) i");
 sql($node, 'SELECT dsocr_enqueue(' . image('sleep=0.05;text=good') . ') FROM generate_series(1, 20)');
-ok(wait_until(sub { sql($node, "SELECT count(*) FROM dsocr.job_queue") eq '0' }, 180), 'all ended');
+ok(wait_until(sub { sql($node, "SELECT count(*) FROM dsocr.job_queue") eq '0' }, 600), 'all ended');
 is(sql($node, q{SELECT state, count(*) FROM dsocr.jobs WHERE id > (SELECT max(id) - 22 FROM dsocr.jobs) GROUP BY 1 ORDER BY 1}),
 	"done|20\nfailed|2", 'as they deserve');
 is_at_baseline($node, 'nothing is left in the queue');
