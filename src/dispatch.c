@@ -177,12 +177,17 @@ dsocr_dispatch_detach(int device, bool blame)
 static bool
 goes_before(const DsocrSlot *a, const DsocrSlot *b, bool fair)
 {
+	double start_a;
+	double start_b;
+
 	if (b == NULL)
 		return true;
 	if (!fair && a->request.priority != b->request.priority)
 		return a->request.priority < b->request.priority;
-	if (a->tag != b->tag)
-		return a->tag < b->tag;
+	start_a = dsocr_role_start(a);
+	start_b = dsocr_role_start(b);
+	if (start_a != start_b)
+		return start_a < start_b;
 	return a->sequence < b->sequence;
 }
 

@@ -7,17 +7,23 @@
  * runs at the speed 1 / (requests in work), and a request has used what the
  * clock went on by.
  *
- * Turns are start-time fair queueing over that time.  A request that gets a
- * slot is given the turn of its role as its tag, and the turn goes on by what
- * a request takes, divided by the weight of the role; when it ends, by what it
- * took in truth instead.  The request with the smallest tag goes first.  The
- * virtual time is the tag of the request that was picked last, and no turn
- * lies behind it: who was away has saved up nothing.
+ * Turns are start-time fair queueing over that time.  The turn of a role is what
+ * its requests took, divided by its weight.  What its requests in work will take
+ * is not known, so each is charged with the mean until it ends: at the engines
+ * those in work, in the line for slots all that have one.  The role with the
+ * smallest sum goes first.  The virtual time is the turn of the role that was
+ * picked last, and nobody who asks lies behind it: who was away has saved up
+ * nothing.
+ *
+ * Nothing of that is kept in a request: a mean that was wrong once would decide
+ * about all requests that were waiting then.
  *
  *-------------------------------------------------------------------------
  */
 #include "dsocr.h"
 #include "roles.h"
+
+#include <math.h>
 
 #include "utils/timestamp.h"
 
@@ -40,10 +46,34 @@ dsocr_role_share(Oid role)
 	return OTHERS;
 }
 
+static double
+turn_of(const DsocrRole *r)
+{
+	return Max(r->turn, dsocr_shared->turn - r->charged_in_work);
+}
+
 double
 dsocr_role_turn(int share)
 {
-	return Max(dsocr_shared->roles[share].turn, dsocr_shared->turn);
+	const DsocrRole *r = &dsocr_shared->roles[share];
+
+	return turn_of(r) + r->charged;
+}
+
+double
+dsocr_role_start(const DsocrSlot *slot)
+{
+	const DsocrRole *r = &dsocr_shared->roles[slot->share];
+
+	return Min(r->turn + r->charged_in_work, slot->tag);
+}
+
+static void
+charge(DsocrSlot *slot)
+{
+	if (slot->request.kind == DSOCR_READ)
+		slot->charge = dsocr_shared->cost / Max(slot->weight, 1);
+	dsocr_shared->roles[slot->share].charged += slot->charge;
 }
 
 void
@@ -51,11 +81,9 @@ dsocr_role_admit(DsocrSlot *slot)
 {
 	DsocrRole *r = &dsocr_shared->roles[slot->share];
 
-	r->turn = dsocr_role_turn(slot->share);
-	r->last_tag = slot->tag = Max(r->turn, r->last_tag);
-	if (slot->request.kind == DSOCR_READ)
-		slot->charge = dsocr_shared->cost / Max(slot->weight, 1);
-	r->turn += slot->charge;
+	r->turn = turn_of(r);
+	slot->tag = INFINITY;
+	charge(slot);
 }
 
 static void
@@ -71,6 +99,7 @@ advance_clock(DsocrDevice *d)
 void
 dsocr_role_begin_work(DsocrSlot *slot)
 {
+	DsocrRole *r = &dsocr_shared->roles[slot->share];
 	DsocrDevice *d = &dsocr_shared->devices[slot->device];
 
 	if (slot->request.kind != DSOCR_READ)
@@ -79,7 +108,10 @@ dsocr_role_begin_work(DsocrSlot *slot)
 	d->in_work++;
 	slot->clock = d->clock;
 	slot->in_work = true;
-	dsocr_shared->turn = Max(dsocr_shared->turn, slot->tag);
+	dsocr_shared->turn = Max(dsocr_shared->turn, Min(r->turn, slot->tag));
+	if (slot->charge == 0)
+		charge(slot); /* an engine died on it */
+	r->charged_in_work += slot->charge;
 }
 
 void
@@ -90,7 +122,9 @@ dsocr_role_end_work(DsocrSlot *slot)
 	double used;
 
 	/* what was charged in advance is given back, and what was used is charged */
-	r->turn -= slot->charge;
+	r->charged -= slot->charge;
+	if (slot->in_work)
+		r->charged_in_work -= slot->charge;
 	slot->charge = 0;
 	if (!slot->in_work)
 		return;

@@ -17,10 +17,13 @@
 /* The entry of a role, which is made when there is none. */
 extern int dsocr_role_share(Oid role);
 
-/* Virtual time at which the next request of a role may start; the lock may be held shared. */
+/* The smaller, the earlier a role gets its next slot; the lock may be held shared. */
 extern double dsocr_role_turn(int share);
 
-/* A request has got its slot: it is given a tag, and the turn of its role goes on. */
+/* The smaller, the earlier a waiting request is given to an engine; the lock may be held shared. */
+extern double dsocr_role_start(const DsocrSlot *slot);
+
+/* A request has got its slot. */
 extern void dsocr_role_admit(DsocrSlot *slot);
 
 /* A device takes a request; it has no more to do with it, or never had. */

@@ -55,8 +55,8 @@ typedef struct DsocrSlot
 	bool in_work;			/* queue; counted in its device's in_work */
 	int share;				/* queue; entry of its role in roles */
 	int weight;				/* set in FILLING, then constant; of its role */
-	double tag;				/* queue; virtual time at which it may start */
-	double charge;			/* queue; what it has cost its role's turn in advance */
+	double tag;				/* queue; turn of the first who joined it, INFINITY when nobody did */
+	double charge;			/* queue; what its role is charged with in advance */
 	TimestampTz returned;	/* queue; when an engine died on it, 0 = never */
 	DsocrRequest request;	/* set in FILLING, then constant; its pointers are NULL */
 	DsocrProgress progress; /* queue */
@@ -151,9 +151,10 @@ typedef struct DsocrRole
 	int64 cache_hits; /* queue */
 	int64 image_tokens;
 	int64 text_tokens;
-	double device_us; /* queue; its share of the engines' time */
-	double turn;	  /* queue; virtual time at which its next request may start */
-	double last_tag;  /* queue; of its requests, never goes back */
+	double device_us;		/* queue; its share of the engines' time */
+	double turn;			/* queue; virtual time: what its requests took, by their weight */
+	double charged;			/* queue; in advance, for all requests that have a slot ... */
+	double charged_in_work; /* queue; ... and for those that an engine has */
 } DsocrRole;
 
 typedef struct DsocrShared
@@ -171,7 +172,7 @@ typedef struct DsocrShared
 	uint64 next_ticket;						 /* queue */
 	DsocrDevice devices[DSOCR_MAX_WORKERS];	 /* see there; the page server is the last */
 	DsocrRole roles[DSOCR_MAX_ROLES];		 /* queue */
-	double turn;							 /* queue; virtual time: the tag of the last pick */
+	double turn;							 /* queue; virtual time: the turn of the last pick */
 	double cost;							 /* queue; what a request takes, in us of a device */
 	uint64 line_picks;						 /* queue; slots that were taken out of the line */
 	TimestampTz stats_since;				 /* stats */

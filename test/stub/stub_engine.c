@@ -301,12 +301,14 @@ finish(const Job *j)
 		send_result(j);
 }
 
+/* The others keep their order, in which they are begun. */
 static void
 drop(int i)
 {
 	dsocr_free(jobs[i]->prompt);
 	free(jobs[i]);
-	jobs[i] = jobs[--n_jobs];
+	n_jobs--;
+	memmove(&jobs[i], &jobs[i + 1], (size_t) (n_jobs - i) * sizeof(jobs[0]));
 }
 
 /* Find "STUB:" and take what follows; PNGs also give the size. */

@@ -121,12 +121,14 @@ send_error_command(uint64_t id, const char *value)
 	send_error(id, (DsocrCode) atoi(value), message == NULL ? "stub error" : message + 1);
 }
 
+/* The others keep their order, in which they are begun. */
 static void
 drop(int i)
 {
 	dsocr_free(jobs[i].prompt);
 	free(jobs[i].commands);
-	jobs[i] = jobs[--n_jobs];
+	n_jobs--;
+	memmove(&jobs[i], &jobs[i + 1], (size_t) (n_jobs - i) * sizeof(jobs[0]));
 }
 
 static Job *

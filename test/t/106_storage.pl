@@ -64,7 +64,10 @@ my $many = q{SELECT count((dsocr_read(d)).raw), count(dsocr_layout(d)), count(ds
 	FROM (SELECT image AS d FROM rows OFFSET 0) s};
 sql($node, q{CREATE TABLE rows AS SELECT CASE WHEN i % 2 = 0 THEN convert_to('STUB:error=1:bad', 'UTF8')
 	ELSE convert_to('STUB:text=<|ref|>a<|/ref|><|det|>[[1,2,3,4]]<|/det|>' || repeat('x', 3500), 'UTF8') END AS image FROM generate_series(1, 400) i});
-@kb = split /\n/, sql($node, "SET dsocr.on_error = 'null'; $many; SELECT peak_kb(); $many; $many; SELECT peak_kb()");
+my $contexts = 'SELECT sum(total_bytes) / 1024 FROM pg_backend_memory_contexts';
+@kb = split /\n/, sql($node, "SET dsocr.on_error = 'null'; $many; $contexts; SELECT peak_kb(); $many; $many; SELECT peak_kb(); $contexts");
+my ($held, $holds) = splice(@kb, 1, 1), pop @kb;
+cmp_ok($holds - $held, '<', 64, "memory contexts: $held kB, then $holds kB");
 is($kb[0], '200|200|200|200', 'many rows');
 cmp_ok($kb[-1] - $kb[1], '<', 5000, "memory after 1600 calls $kb[1] kB, after 4800 calls $kb[-1] kB");
 is_at_baseline($node, 'nothing is left in the queue');
