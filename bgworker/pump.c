@@ -7,6 +7,9 @@
  * stays in the queue, where priorities count.  A suspect is given to it only
  * when it is empty, and nothing beside it.
  *
+ * The successor of an engine that died first reads a blank page: when it dies
+ * on a request after that, then by the request, and not by its device or model.
+ *
  *-------------------------------------------------------------------------
  */
 #include "dsocr.h"
@@ -20,6 +23,9 @@
  */
 #define SPARE_REQUESTS 2
 #define SPARE_SHARE 16 /* and one more for so many */
+
+#define TRIAL_ID PG_UINT64_MAX
+#define TRIAL_SIDE 64 /* pixels */
 
 void
 dsocr_pump_init(DsocrPump *p, int device, DsocrEngineProcess *engine)
@@ -103,6 +109,8 @@ take_ready(DsocrPump *p, const DsocrFrameHeader *h, const void *body, DsocrError
 	dsocr_pump_clean(info.weights);
 	dsocr_pump_clean(info.sandbox);
 	p->ready = true;
+	p->proved = p->passed = false;
+	p->trial = DSOCR_TRIAL_NONE;
 	p->info = info;
 	p->most = Min(Max(info.max_sequences, 1), DSOCR_MAX_IN_FLIGHT);
 	p->most = Min(p->most + SPARE_REQUESTS + p->most / SPARE_SHARE, DSOCR_MAX_IN_FLIGHT);
@@ -142,7 +150,12 @@ take_result(DsocrPump *p, const DsocrFrameHeader *h, const void *body, DsocrErro
 								  p->info.name);
 		forget_flight(p, i);
 		if (status.code == DSOCR_OK)
-			p->answered = true;
+			p->answered = p->proved = true;
+	}
+	else if (h->id == TRIAL_ID && p->trial == DSOCR_TRIAL_RUNNING)
+	{
+		p->trial = DSOCR_TRIAL_NONE;
+		p->passed = p->proved = status.code == DSOCR_OK;
 	}
 	dsocr_result_free(&result);
 	return true;
@@ -247,7 +260,7 @@ take_work(DsocrPump *p)
 	DsocrError err = {0};
 	DsocrInFlight *f;
 
-	if (p->sending >= 0 || dsocr_pump_busy(p) >= p->most || p->n_flight >= DSOCR_MAX_IN_FLIGHT ||
+	if (p->sending >= 0 || p->trial != DSOCR_TRIAL_NONE || dsocr_pump_busy(p) >= p->most || p->n_flight >= DSOCR_MAX_IN_FLIGHT ||
 		(p->n_flight > 0 && (p->careful || p->flight[0].suspect)) ||
 		!dsocr_dispatch_take(p->device, p->n_flight, &work))
 		return;
@@ -273,6 +286,34 @@ take_work(DsocrPump *p)
 	f->document = work.request.kind == DSOCR_DOCUMENT;
 }
 
+void
+dsocr_pump_try(DsocrPump *p)
+{
+	p->trial = DSOCR_TRIAL_WANTED;
+}
+
+static void
+begin_trial(DsocrPump *p)
+{
+	static uint8 image[32 + TRIAL_SIDE * TRIAL_SIDE];
+	DsocrRequest r = {.id = TRIAL_ID,
+					  .kind = DSOCR_READ,
+					  .mode = DSOCR_MODE_TINY,
+					  .max_tokens = 1,
+					  .max_pixels = TRIAL_SIDE * TRIAL_SIDE,
+					  .image = image};
+	DsocrError err = {0};
+	int head = snprintf((char *) image, 32, "P5 %d %d 255\n", TRIAL_SIDE, TRIAL_SIDE);
+
+	memset(image + head, 255, TRIAL_SIDE * TRIAL_SIDE);
+	r.image_len = head + TRIAL_SIDE * TRIAL_SIDE;
+	p->trial = DSOCR_TRIAL_NONE;
+	if (!dsocr_link_send_request(&p->engine->link, &r, &err))
+		return; /* out of memory: then there is no proof */
+	p->trial = DSOCR_TRIAL_RUNNING;
+	p->engine->heard = GetCurrentTimestamp();
+}
+
 DsocrPumpState
 dsocr_pump_out(DsocrPump *p, bool take)
 {
@@ -280,6 +321,8 @@ dsocr_pump_out(DsocrPump *p, bool take)
 	{
 		/* What has just been sent may have been given up meanwhile. */
 		cancel_unwanted(p);
+		if (p->trial == DSOCR_TRIAL_WANTED)
+			begin_trial(p);
 		if (take)
 			take_work(p);
 		if (!dsocr_link_write(&p->engine->link))
@@ -299,7 +342,8 @@ dsocr_pump_late(const DsocrPump *p, int timeout_ms)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
-	if (dsocr_pump_busy(p) > 0 && TimestampDifferenceExceeds(p->engine->heard, now, timeout_ms))
+	if ((dsocr_pump_busy(p) > 0 || p->trial == DSOCR_TRIAL_RUNNING) &&
+		TimestampDifferenceExceeds(p->engine->heard, now, timeout_ms))
 		return true;
 	for (int i = 0; i < p->n_flight; i++)
 	{
@@ -314,13 +358,13 @@ void
 dsocr_pump_return(DsocrPump *p, bool blame)
 {
 	bool unsent = p->sending >= 0 && !dsocr_link_sending_begun(&p->engine->link);
-	DsocrBlame of_sent = !blame						? DSOCR_BLAME_NONE
-						 : p->n_flight - unsent > 1 ? DSOCR_BLAME_SHARED
-													: DSOCR_BLAME_ALONE;
+	bool alone = p->n_flight - unsent == 1 && p->proved;
+	DsocrBlame of_sent = !blame ? DSOCR_BLAME_NONE : alone ? DSOCR_BLAME_ALONE : DSOCR_BLAME_SHARED;
 
 	for (int i = 0; i < p->n_flight; i++)
 		dsocr_dispatch_return(p->flight[i].handle,
 							  unsent && i == p->sending ? DSOCR_BLAME_NONE : of_sent);
 	p->n_flight = p->n_open = 0;
+	p->trial = DSOCR_TRIAL_NONE;
 	end_sending(p);
 }

@@ -29,6 +29,14 @@ typedef struct DsocrInFlight
 	int32 tokens;		   /* of its last progress report */
 } DsocrInFlight;
 
+/* A blank page that an engine reads before all else, when the one before it died. */
+typedef enum DsocrTrial
+{
+	DSOCR_TRIAL_NONE, /* not needed, or over */
+	DSOCR_TRIAL_WANTED,
+	DSOCR_TRIAL_RUNNING
+} DsocrTrial;
+
 typedef struct DsocrPump
 {
 	int device;
@@ -40,13 +48,16 @@ typedef struct DsocrPump
 	dsm_segment *payload; /* its bytes, NULL = none */
 	int most;			  /* requests it is given at once, by what it said of itself */
 	bool careful;		  /* one at a time, whatever it said */
+	DsocrTrial trial;
+	bool proved; /* the engine has read an image since it was started */
 
 	/* what the engine said since the worker looked last */
 	bool ready; /* it has loaded its model: info */
 	DsocrModelInfo info;
 	bool failed; /* it cannot: reason */
 	DsocrError reason;
-	bool answered; /* it has read an image */
+	bool answered; /* it has read an image for somebody */
+	bool passed;   /* it has read the page of its trial */
 	int64 tokens;  /* it wrote so many */
 } DsocrPump;
 
@@ -71,9 +82,13 @@ extern int dsocr_pump_busy(const DsocrPump *p);
 /* Has the engine been silent, or sat on a cancelled request, for so long? */
 extern bool dsocr_pump_late(const DsocrPump *p, int timeout_ms);
 
+/* The engine, which has just got ready, is to read a blank page before it takes requests. */
+extern void dsocr_pump_try(DsocrPump *p);
+
 /*
  * The engine is given up, its link still open: hand back what it had.  With
- * blame, what it was given may be why it died.
+ * blame, what it was given may be why it died; and is, where it was one request
+ * and the engine had read another image before.
  */
 extern void dsocr_pump_return(DsocrPump *p, bool blame);
 

@@ -49,6 +49,7 @@
 #define SWEEP_MS 60000
 #define FIRST_PAUSE_MS 1000 /* when the engine cannot work; doubles */
 #define LONGEST_PAUSE_MS 60000
+#define MANY_LOST 3 /* engines lost on jobs in a row, after which there are pauses */
 #define RUNNER_LOCK_KEY 0x64736f63
 
 DSOCR_WAIT_EVENT(wait_event_runner, "DsocrRunner")
@@ -149,32 +150,16 @@ pause_reading(DsocrRunner *r)
 	r->paused_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), Min(ms, LONGEST_PAUSE_MS));
 }
 
-/* Engines that die on so many documents, and read none, say nothing about the documents. */
-static bool
-many_are_lost(DsocrRunner *r, int64 id)
-{
-	for (int i = 0; i < r->n_lost; i++)
-	{
-		if (r->lost[i] == id)
-			return r->n_lost == DSOCR_RUNNER_MANY_LOST;
-	}
-	if (r->n_lost < DSOCR_RUNNER_MANY_LOST)
-		r->lost[r->n_lost++] = id;
-	return r->n_lost == DSOCR_RUNNER_MANY_LOST;
-}
-
 static void
 fail_by(DsocrRunner *r, DsocrRunnerJob *job, const DsocrError *why)
 {
 	job->status = *why;
 	job->blameless =
 		why->code == DSOCR_E_MODEL || why->code == DSOCR_E_DEVICE || why->code == DSOCR_E_CANCELLED;
-	if (why->code == DSOCR_E_ENGINE_LOST)
-	{
-		job->lost_engine = true;
-		job->blameless = many_are_lost(r, job->id);
-	}
-	if (job->blameless)
+	job->lost_engine = why->code == DSOCR_E_ENGINE_LOST;
+	r->n_lost += job->lost_engine;
+	/* where engines die on all there is, a whole archive must not be given up in an hour */
+	if (job->blameless || r->n_lost >= MANY_LOST)
 		pause_reading(r);
 	dsocr_runner_fail_job(r, job, why->message, unpack_sql_state(dsocr_error_sqlstate(why->code)),
 						  !may_pass(why->code));

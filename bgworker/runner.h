@@ -30,7 +30,6 @@
 
 /* Jobs that one transaction ends: a commit for many, but no rows locked for long. */
 #define DSOCR_RUNNER_BATCH 64
-#define DSOCR_RUNNER_MANY_LOST 3
 #define DSOCR_RUNNER_RANGES 32 /* of ids, for each priority */
 
 /* What a role may have of the engines. */
@@ -116,8 +115,7 @@ typedef struct DsocrRunner
 	TimestampTz idle_since;
 	TimestampTz paused_until; /* the engine cannot work: no new jobs */
 	int pauses;				  /* in a row */
-	int n_lost;				  /* jobs on which engines died since one was read */
-	int64 lost[DSOCR_RUNNER_MANY_LOST];
+	int n_lost;				  /* times that engines died on jobs since one was read */
 	bool limited; /* a role among the readings is at its limit of requests */
 	bool others_wait;
 	bool yields;   /* makes room for another database */

@@ -31,7 +31,6 @@
 #include "runner_text.h"
 
 #define LOCKED_PAUSE_MS 200		 /* before a row that somebody has locked is tried again */
-#define LOST_PAUSE_MS 5000		 /* the same, where an engine died on it */
 #define BLAMELESS_PAUSE_MS 1000	 /* before a job is tried again that was not at fault */
 #define LONGEST_DELAY_MS 3600000 /* between attempts */
 #define NOTIFY_LIMIT 0.5		 /* of the server's notification queue */
@@ -312,9 +311,6 @@ write_failure(DsocrRunner *r, Batch *b, Outcome *o)
 	{
 		o->afterwards = AFTER_WAIT;
 		o->until = in_ms(BLAMELESS_PAUSE_MS);
-		/* when reading goes on, others go first: one that can be read shows who is to blame */
-		if (job->lost_engine)
-			o->until = TimestampTzPlusMilliseconds(Max(o->until, r->paused_until), LOST_PAUSE_MS);
 		return;
 	}
 	error = error_text(job);

@@ -9,7 +9,8 @@
  * reload, and an engine that keeps dying is started again with growing pauses.
  *
  * After a crash every request the engine had been given is a suspect.
- * Suspects run alone, so the one that kills engines fails by itself.
+ * Suspects run alone, so the one that kills engines fails by itself; and after
+ * a blank page, so that an engine which reads nothing fails none.
  *
  * The worker is connected to no database: it shows in pg_stat_activity and
  * absorbs barriers, and stands in the way of no DROP DATABASE.
@@ -272,6 +273,8 @@ note_ready(Worker *w)
 	w->now.info = w->pump.info;
 	memset(&w->now.error, 0, sizeof(w->now.error));
 	w->engine.state = DSOCR_ENGINE_READY;
+	if (w->failures > 0 && !w->engine.of_pages)
+		dsocr_pump_try(&w->pump);
 	if (!worth_logging(w))
 		return;
 	if (w->engine.of_pages)
@@ -304,6 +307,12 @@ listen_to(Worker *w)
 		/* An engine that has answered is a good one. */
 		w->pump.answered = false;
 		w->failures = 0;
+	}
+	if (w->pump.passed)
+	{
+		/* It was not the device, nor the model; but requests that kill may still be there. */
+		w->pump.passed = false;
+		w->failures = Min(w->failures, CAREFUL_AFTER);
 	}
 	if (state != DSOCR_PUMP_OPEN)
 		lose_engine(w, state == DSOCR_PUMP_BROKEN, NULL);

@@ -55,7 +55,7 @@ typedef enum DsocrBlame
 {
 	DSOCR_BLAME_NONE,
 	DSOCR_BLAME_SHARED, /* it or another one */
-	DSOCR_BLAME_ALONE	/* the engine had nothing else */
+	DSOCR_BLAME_ALONE	/* the engine had read others, and had nothing else */
 } DsocrBlame;
 
 /*

@@ -47,7 +47,7 @@ typedef struct DsocrSlot
 	Oid database;			/* queue; where */
 	int device;				/* queue; which worker has it, -1 none */
 	int attempts;			/* queue; engines that died on it */
-	bool died_alone;		/* queue; the last of them had nothing else */
+	bool died_alone;		/* queue; the last of them had read others, and had nothing else */
 	TimestampTz submitted;	/* queue */
 	TimestampTz started;	/* queue; handed to an engine, 0 = not yet */
 	TimestampTz deadline;	/* queue; 0 = none */

@@ -1,5 +1,8 @@
 # The server restarts its processes while the queue is full: waiting clients get
-# an error, the workers resume alone.  And an engine that floods its log.
+# an error, the workers resume alone, and jobs that were committed have one
+# result each.  And an engine that floods its log.
+#
+# DSOCR_RESTARTS=200 for the whole of it.
 use strict;
 use warnings;
 
@@ -12,11 +15,18 @@ stub_environment('slots=2');
 my $node = new_server('restart', conf => "dsocr.max_requests = 4\nmax_connections = 40");
 
 srand(15);
-for my $round (1 .. 5)
+my $rounds = $ENV{DSOCR_RESTARTS} // 5;
+$node->safe_psql('postgres', q{CREATE TABLE scan (id int PRIMARY KEY, image bytea, body text);
+	CREATE TABLE written (id int);
+	CREATE FUNCTION log_write() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO public.written VALUES (NEW.id); RETURN NULL; END';
+	CREATE TRIGGER log_write AFTER UPDATE OF body ON scan FOR EACH ROW EXECUTE FUNCTION log_write();
+	SELECT dsocr_attach('scan', 'image', 'body')});
+for my $round (1 .. $rounds)
 {
 	my $engine = engine_pid($node);
 	my @readers = map { begin_sql($node, 'SET dsocr.queue_timeout = 0; ' . reading('sleep=30')) } 1 .. 8;
 	$node->poll_query_until('postgres', 'SELECT slots_used = 4 AND waiting = 4 FROM t.status()');
+	$node->safe_psql('postgres', "INSERT INTO scan SELECT 3 * $round + i, convert_to('STUB:sleep=0.02;text=row ' || i, 'UTF8') FROM generate_series(0, 2) i");
 	usleep(int(rand(100_000)));
 	my $victim = $node->safe_psql('postgres',
 		"SELECT pid FROM pg_stat_activity WHERE query LIKE '%sleep=30%' AND pid <> pg_backend_pid()
@@ -31,8 +41,11 @@ for my $round (1 .. 5)
 	ok($node->poll_query_until('postgres', "SELECT state = 'ready' FROM t.workers()"),
 		"round $round: the worker is back");
 	is($node->safe_psql('postgres', reading("text=round $round")), "round $round", "round $round: reads");
+	ok($node->poll_query_until('postgres', 'SELECT count(*) = 0 FROM dsocr.job_queue'), "round $round: its jobs are done");
 	is_at_baseline($node, "round $round: nothing is left");
 }
+is($node->safe_psql('postgres', q{SELECT count(*), count(body), (SELECT count(*) FROM written), (SELECT count(DISTINCT id) FROM written) FROM scan}),
+	join('|', (3 * $rounds) x 4), 'each row was written once');
 $node->stop;
 
 # An engine that writes 100,000 lines to its standard error, some without end.

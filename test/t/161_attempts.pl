@@ -65,6 +65,11 @@ sql($node, 'SELECT dsocr_enqueue(' . image('sleep=0.05;text=good') . ') FROM gen
 ok(wait_until(sub { sql($node, "SELECT count(*) FROM dsocr.job_queue") eq '0' }, 600), 'all ended');
 is(sql($node, q{SELECT state, count(*) FROM dsocr.jobs WHERE id > (SELECT max(id) - 22 FROM dsocr.jobs) GROUP BY 1 ORDER BY 1}),
 	"done|20\nfailed|2", 'as they deserve');
+
+# documents that kill engines, and nothing else: they are to blame, as engines read a blank page in between
+sql($node, 'SELECT dsocr_enqueue(' . image('crash;alone=') . " || i::text::bytea) FROM generate_series(1, 4) i");
+ok(wait_until(sub { sql($node, "SELECT count(*) FROM dsocr.job_queue") eq '0' }, 600), 'all ended');
+is(sql($node, q{SELECT state, attempts, count(*) FROM dsocr.jobs WHERE id > (SELECT max(id) - 4 FROM dsocr.jobs) GROUP BY 1, 2}), 'failed|3|4', 'given up');
 is_at_baseline($node, 'nothing is left in the queue');
 $node->stop;
 done_testing();
