@@ -260,7 +260,8 @@ take_work(DsocrPump *p)
 	DsocrError err = {0};
 	DsocrInFlight *f;
 
-	if (p->sending >= 0 || p->trial != DSOCR_TRIAL_NONE || dsocr_pump_busy(p) >= p->most || p->n_flight >= DSOCR_MAX_IN_FLIGHT ||
+	if (p->sending >= 0 || p->trial != DSOCR_TRIAL_NONE || dsocr_pump_busy(p) >= p->most ||
+		p->n_flight >= DSOCR_MAX_IN_FLIGHT ||
 		(p->n_flight > 0 && (p->careful || p->flight[0].suspect)) ||
 		!dsocr_dispatch_take(p->device, p->n_flight, &work))
 		return;

@@ -116,7 +116,7 @@ typedef struct DsocrRunner
 	TimestampTz paused_until; /* the engine cannot work: no new jobs */
 	int pauses;				  /* in a row */
 	int n_lost;				  /* times that engines died on jobs since one was read */
-	bool limited; /* a role among the readings is at its limit of requests */
+	bool limited;			  /* a role among the readings is at its limit of requests */
 	bool others_wait;
 	bool yields;   /* makes room for another database */
 	bool prepared; /* there are prepared transactions, which may have jobs */
