@@ -139,6 +139,10 @@ check-tap: server-copy $(BUILD)/stub_engine $(BUILD)/stub_pages $(MAKE_INPUTS) g
 bench-sql:
 	@$(MAKE) --no-print-directory check-tap TAP=test/bench/bench_sql.pl
 
+# What the queue adds: BENCH_IMAGES, BENCH_JOBS, BENCH_FILES.
+bench-queue:
+	@$(MAKE) --no-print-directory check-tap TAP=test/bench/bench_queue.pl
+
 # Without the CUDA backend: tests name the emulated one, and compiling takes minutes.
 server-copy:
 	@$(MAKE) --no-print-directory CUDA=no all
