@@ -23,6 +23,7 @@
 #include "miscadmin.h"
 #include "opening.h"
 #include "result.h"
+#include "roles.h"
 #include "shmem.h"
 #include "storage/lock.h"
 #include "utils/builtins.h"
@@ -50,6 +51,7 @@ typedef struct Settled
 {
 	DsocrRunnerJob *job;
 	DsocrWritten written;
+	int64 device_us; /* that the worker's engine spent on it */
 } Settled;
 
 typedef struct Session
@@ -118,6 +120,8 @@ end_of_transaction(XactEvent event, void *arg)
 			Settled *d = &s->settled[i];
 			int64 id = d->job->id;
 
+			dsocr_role_count_remote(
+				d->job->role, d->job->n_pages > 0 ? &d->job->pages[0].result : NULL, d->device_us);
 			dsocr_runner_forget(&s->runner, d->job, d->written == DSOCR_WRITTEN_LATER);
 			if (d->written == DSOCR_WRITTEN_ENDED)
 				dsocr_jobs_ended(id);
@@ -128,10 +132,10 @@ end_of_transaction(XactEvent event, void *arg)
 }
 
 static void
-settle(Session *s, DsocrRunnerJob *job, DsocrWritten written)
+settle(Session *s, DsocrRunnerJob *job, DsocrWritten written, int64 device_us)
 {
 	if (written != DSOCR_WRITTEN_BUSY && s->n_settled < MAX_CLAIMS)
-		s->settled[s->n_settled++] = (Settled){job, written};
+		s->settled[s->n_settled++] = (Settled){job, written, device_us};
 }
 
 static void
@@ -297,7 +301,7 @@ is_for_worker(Session *s, DsocrRunnerJob *job)
 	{
 		dsocr_runner_fail_job(&s->runner, job, job->status.message,
 							  unpack_sql_state(dsocr_error_sqlstate(job->status.code)), true);
-		settle(s, job, dsocr_runner_write_one(&s->runner, job));
+		settle(s, job, dsocr_runner_write_one(&s->runner, job), 0);
 		return false;
 	}
 	if (!of_pages)
@@ -354,7 +358,7 @@ write_ended(Session *s)
 		DsocrRunnerJob *job = dlist_container(DsocrRunnerJob, node, iter.cur);
 
 		if (!is_settled(s, job) && (job->dropped || job->error != NULL))
-			settle(s, job, dsocr_runner_write_one(&s->runner, job));
+			settle(s, job, dsocr_runner_write_one(&s->runner, job), 0);
 	}
 }
 
@@ -467,12 +471,16 @@ dsocr_worker_finish(PG_FUNCTION_ARGS)
 	Session *s = my_session();
 	DsocrRunnerJob *job = my_job(s, PG_GETARG_INT64(0));
 	bytea *answer = PG_GETARG_BYTEA_PP(1);
+	int64 device_us = PG_GETARG_INT64(2);
 	DsocrWritten written;
 
+	if (device_us < 0)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("time of the device must not be negative")));
 	clear_answer(job);
 	read_answer(s, job, answer);
 	written = dsocr_runner_write_one(&s->runner, job);
-	settle(s, job, written);
+	settle(s, job, written, device_us);
 	PG_RETURN_BOOL(written != DSOCR_WRITTEN_BUSY);
 }
 

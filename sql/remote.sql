@@ -56,7 +56,8 @@ COMMENT ON FUNCTION @extschema@.dsocr_worker_fetch(pg_catalog.int8, pg_catalog.i
 
 CREATE FUNCTION @extschema@.dsocr_worker_finish(
 	job pg_catalog.int8,
-	answer pg_catalog.bytea)
+	answer pg_catalog.bytea,
+	device_us pg_catalog.int8 DEFAULT 0)
 RETURNS pg_catalog.bool
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
 SET row_security = on
@@ -64,8 +65,8 @@ SET datestyle = 'ISO, MDY'
 SET intervalstyle = 'postgres'
 AS 'MODULE_PATHNAME', 'dsocr_worker_finish';
 
-COMMENT ON FUNCTION @extschema@.dsocr_worker_finish(pg_catalog.int8, pg_catalog.bytea) IS
-'for remote workers: write what a job gave; false: its row is locked, ask again later';
+COMMENT ON FUNCTION @extschema@.dsocr_worker_finish(pg_catalog.int8, pg_catalog.bytea, pg_catalog.int8) IS
+'for remote workers: write what a job gave, and count what its engine spent on it; false: its row is locked, ask again later';
 
 CREATE FUNCTION @extschema@.dsocr_worker_release(job pg_catalog.int8)
 RETURNS pg_catalog.bool
@@ -80,6 +81,6 @@ REVOKE EXECUTE ON FUNCTION
 	@extschema@.dsocr_worker_keep(),
 	@extschema@.dsocr_worker_claim(pg_catalog.int4, pg_catalog.int4),
 	@extschema@.dsocr_worker_fetch(pg_catalog.int8, pg_catalog.int8, pg_catalog.int4),
-	@extschema@.dsocr_worker_finish(pg_catalog.int8, pg_catalog.bytea),
+	@extschema@.dsocr_worker_finish(pg_catalog.int8, pg_catalog.bytea, pg_catalog.int8),
 	@extschema@.dsocr_worker_release(pg_catalog.int8)
 	FROM PUBLIC;

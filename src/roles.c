@@ -138,15 +138,19 @@ dsocr_role_end_work(DsocrSlot *slot)
 	dsocr_shared->cost += (used - dsocr_shared->cost) / COST_WEIGHT;
 }
 
-void
-dsocr_role_count(int share, const DsocrResult *result)
+static void
+count_page(DsocrRole *r, const DsocrResult *result)
 {
-	DsocrRole *r = &dsocr_shared->roles[share];
-
-	LWLockAcquire(dsocr_queue_lock, LW_EXCLUSIVE);
 	r->pages++;
 	r->image_tokens += result->image_tokens;
 	r->text_tokens += result->text_tokens;
+}
+
+void
+dsocr_role_count(int share, const DsocrResult *result)
+{
+	LWLockAcquire(dsocr_queue_lock, LW_EXCLUSIVE);
+	count_page(&dsocr_shared->roles[share], result);
 	LWLockRelease(dsocr_queue_lock);
 }
 
@@ -155,6 +159,19 @@ dsocr_role_count_cached(Oid role)
 {
 	LWLockAcquire(dsocr_queue_lock, LW_EXCLUSIVE);
 	dsocr_shared->roles[dsocr_role_share(role)].cache_hits++;
+	LWLockRelease(dsocr_queue_lock);
+}
+
+void
+dsocr_role_count_remote(Oid role, const DsocrResult *result, double device_us)
+{
+	DsocrRole *r;
+
+	LWLockAcquire(dsocr_queue_lock, LW_EXCLUSIVE);
+	r = &dsocr_shared->roles[dsocr_role_share(role)];
+	r->device_us += device_us;
+	if (result != NULL)
+		count_page(r, result);
 	LWLockRelease(dsocr_queue_lock);
 }
 

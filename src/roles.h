@@ -33,6 +33,9 @@ extern void dsocr_role_end_work(DsocrSlot *slot);
 /* Take the lock themselves. */
 extern void dsocr_role_count(int share, const DsocrResult *result);
 extern void dsocr_role_count_cached(Oid role);
+
+/* An engine elsewhere worked for a role, whose turn here is not touched by it; result may be NULL. */
+extern void dsocr_role_count_remote(Oid role, const DsocrResult *result, double device_us);
 extern int dsocr_roles_read(DsocrRole copy[DSOCR_MAX_ROLES]);
 extern void dsocr_roles_reset(void);
 

@@ -90,6 +90,7 @@ typedef struct DsocrJoinAnswer
 {
 	uint64_t id;
 	const DsocrBuffer *frame; /* of the result */
+	int64_t device_us;
 } DsocrJoinAnswer;
 
 /* In one transaction: all are REFUSED or LOST, or each is WRITTEN or BUSY. */
@@ -124,12 +125,16 @@ typedef struct DsocrJoinJob
 	bool alone;			/* the server could not write it together with others */
 	bool refused;		/* the server could not write its answer */
 	int64_t not_before; /* ANSWERED: do not write earlier */
+	double clock;		/* READING: that of the jobs when it began */
+	double device_us;	/* its share of the engine's time */
 } DsocrJoinJob;
 
 typedef struct DsocrJoinJobs
 {
 	DsocrJoinJob jobs[DSOCR_JOIN_MAX_JOBS];
 	int counts[DSOCR_JOB_ORPHAN + 1];
+	double clock; /* us; runs at the speed 1 / (jobs that are read) */
+	int64_t clock_at;
 } DsocrJoinJobs;
 
 extern void dsocr_join_jobs_init(DsocrJoinJobs *t);

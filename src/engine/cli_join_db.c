@@ -27,6 +27,8 @@
 #define INT4_OID 23
 #define INT8_OID 20
 
+#define MAX_ARGUMENTS (3 * DSOCR_JOIN_WRITE_AT_ONCE) /* of any call: job, answer and time */
+
 #define JOIN_PATIENCE_MS 60000 /* of the first call, before the lease is known */
 
 /* Not worth another try without a change: no right, no database, other release, other model. */
@@ -119,7 +121,7 @@ static PGresult *
 call(DsocrJoinDb *db, const char *query, int n, const Oid *types, const char *const *values,
 	 const int *lengths, DsocrError *err)
 {
-	int formats[2 * DSOCR_JOIN_WRITE_AT_ONCE];
+	int formats[MAX_ARGUMENTS];
 	PGresult *result = NULL;
 
 	for (int i = 0; i < n; i++)
@@ -359,28 +361,30 @@ void
 dsocr_join_db_finish(DsocrJoinDb *db, int n, const DsocrJoinAnswer *answers,
 					 DsocrJoinWritten *written, DsocrError *err)
 {
-	Oid types[2 * DSOCR_JOIN_WRITE_AT_ONCE] = {0};
-	uint64_t ids[DSOCR_JOIN_WRITE_AT_ONCE];
-	const char *values[2 * DSOCR_JOIN_WRITE_AT_ONCE] = {0};
-	int lengths[2 * DSOCR_JOIN_WRITE_AT_ONCE] = {0};
+	Oid types[MAX_ARGUMENTS] = {0};
+	uint64_t numbers[2 * DSOCR_JOIN_WRITE_AT_ONCE];
+	const char *values[MAX_ARGUMENTS] = {0};
+	int lengths[MAX_ARGUMENTS] = {0};
 	char query[64 * DSOCR_JOIN_WRITE_AT_ONCE] = "";
 	size_t len = 0;
 	PGresult *result;
 
 	for (int i = 0; i < n; i++)
 	{
-		ids[i] = htobe64(answers[i].id);
-		types[2 * i] = INT8_OID;
-		types[2 * i + 1] = BYTEA_OID;
-		values[2 * i] = (char *) &ids[i];
-		values[2 * i + 1] = (const char *) answers[i].frame->data;
-		lengths[2 * i] = sizeof(ids[i]);
-		lengths[2 * i + 1] = (int) answers[i].frame->len;
-		len +=
-			(size_t) snprintf(query + len, sizeof(query) - len, "%s dsocr_worker_finish($%d, $%d)",
-							  i == 0 ? "SELECT" : ",", 2 * i + 1, 2 * i + 2);
+		numbers[2 * i] = htobe64(answers[i].id);
+		numbers[2 * i + 1] = htobe64((uint64_t) answers[i].device_us);
+		types[3 * i] = types[3 * i + 2] = INT8_OID;
+		types[3 * i + 1] = BYTEA_OID;
+		values[3 * i] = (char *) &numbers[2 * i];
+		values[3 * i + 1] = (const char *) answers[i].frame->data;
+		values[3 * i + 2] = (char *) &numbers[2 * i + 1];
+		lengths[3 * i] = lengths[3 * i + 2] = sizeof(uint64_t);
+		lengths[3 * i + 1] = (int) answers[i].frame->len;
+		len += (size_t) snprintf(query + len, sizeof(query) - len,
+								 "%s dsocr_worker_finish($%d, $%d, $%d)", i == 0 ? "SELECT" : ",",
+								 3 * i + 1, 3 * i + 2, 3 * i + 3);
 	}
-	result = call(db, query, 2 * n, types, values, lengths, err);
+	result = call(db, query, 3 * n, types, values, lengths, err);
 	for (int i = 0; i < n; i++)
 		written[i] = outcome(db, result, i);
 	PQclear(result);

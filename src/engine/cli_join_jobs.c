@@ -26,6 +26,15 @@ dsocr_join_jobs_free(DsocrJoinJobs *t)
 void
 dsocr_join_set_state(DsocrJoinJobs *t, DsocrJoinJob *job, DsocrJoinState state)
 {
+	int64_t now = dsocr_now_us();
+
+	if (t->counts[DSOCR_JOB_READING] > 0)
+		t->clock += (double) (now - t->clock_at) / t->counts[DSOCR_JOB_READING];
+	t->clock_at = now;
+	if (job->state == DSOCR_JOB_READING)
+		job->device_us += t->clock - job->clock;
+	if (state == DSOCR_JOB_READING)
+		job->clock = t->clock;
 	t->counts[job->state]--;
 	t->counts[state]++;
 	job->state = state;

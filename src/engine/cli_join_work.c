@@ -220,7 +220,7 @@ collect(DsocrJoin *j, int *next, DsocrJoinJob **jobs, DsocrJoinAnswer *answers)
 			break;
 		bytes += job->answer.len;
 		jobs[n] = job;
-		answers[n++] = (DsocrJoinAnswer){job->id, &job->answer};
+		answers[n++] = (DsocrJoinAnswer){job->id, &job->answer, (int64_t) job->device_us};
 		if (job->alone)
 		{
 			(*next)++;

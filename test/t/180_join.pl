@@ -52,6 +52,10 @@ $worker = start_worker($node, $conninfo, '--once');
 is(end_worker($worker), 0, 'ended') or diag worker_log($worker);
 is(sql($node, q{SELECT count(*) FROM scans WHERE body = 'row' || id AND written_by = 'owner_of_scans'}), '20', 'rows were written as their owner');
 
+is(sql($node, q{SELECT pages, image_tokens > 0, text_tokens > 0, device_seconds BETWEEN 0.005 AND 60 FROM dsocr.usage WHERE role = 'owner_of_scans'}),
+	'20|t|t|t', 'and counted for their owner');
+is(sql($node, q{SELECT pages, device_seconds > 0.01 FROM dsocr.usage WHERE role = 'postgres'}), '2|t', 'as others for who queued them');
+
 # the role can do nothing else
 for my $statement ('SELECT * FROM dsocr.job_queue', 'SELECT * FROM scans', 'DELETE FROM dsocr.job_done')
 {

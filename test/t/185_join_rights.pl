@@ -78,6 +78,7 @@ end_sql($first);
 is(claims($node), '0', 'free with the session');
 
 # answers that are not for this job, and answers that do not count
+like(session($begin . $claim . "SELECT dsocr_worker_finish($job, " . answer($job, 'no image') . ', -1)'), qr/must not be negative/, 'time that was given back');
 my $end = "SELECT dsocr_worker_finish($job, " . answer($job, 'no image') . ')';
 like(session($begin . $claim . "SELECT dsocr_worker_finish($job, " . answer($job + 1, 'no image') . ')'), qr/malformed/, 'an answer of another job');
 like(session("$begin$claim BEGIN; $end; ROLLBACK; SELECT 'after', dsocr_worker_release($job)"), qr/^t\nafter\|t$/m, 'an end that is rolled back is none');
