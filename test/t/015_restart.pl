@@ -7,6 +7,7 @@ use strict;
 use warnings;
 
 use Dsocr;
+use DsocrSql;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
@@ -38,8 +39,7 @@ for my $round (1 .. $rounds)
 		isnt($rc, 0, "round $round: client $i gets an error");
 	}
 	ok(wait_until(sub { !alive($engine) }), "round $round: the old engine is gone");
-	ok($node->poll_query_until('postgres', "SELECT state = 'ready' FROM t.workers()"),
-		"round $round: the worker is back");
+	ok(wait_until(sub { (try_sql($node, "SELECT state FROM t.workers()"))[0] eq 'ready' }, 60), "round $round: the worker is back");
 	is($node->safe_psql('postgres', reading("text=round $round")), "round $round", "round $round: reads");
 	ok($node->poll_query_until('postgres', 'SELECT count(*) = 0 FROM dsocr.job_queue'), "round $round: its jobs are done");
 	is_at_baseline($node, "round $round: nothing is left");

@@ -22,8 +22,10 @@ sub try_sql
 {
 	my ($node, $query, %option) = @_;
 	my @user = $option{user} ? (extra_params => [ '-U', $option{user} ]) : ();
-	my ($rc, $out, $err) = $node->psql($option{db} // 'postgres', $query, @user);
+	my ($rc, $out, $err);
 
+	# where it cannot connect psql may be gone before it was given the query, which is an exception
+	eval { ($rc, $out, $err) = $node->psql($option{db} // 'postgres', $query, @user); 1 } or ($out, $err) = ('', $@);
 	return ($out, $err);
 }
 
