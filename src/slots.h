@@ -3,7 +3,7 @@
  * slots.h
  *		Steps on request slots that backends and workers have in common.
  *
- * queue.c and dispatch.c, the two sides of the queue, are the only callers.
+ * queue.c and dispatch*.c, the two sides of the queue, are the only callers.
  *
  *-------------------------------------------------------------------------
  */
