@@ -23,14 +23,6 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-/* Of so many picks, one goes to the request whose turn it is whatever its class. */
-#define FAIR_PICK 4
-
-/* A suspect that waited so long lets the engines run empty. */
-#define SUSPECT_PATIENCE_MS 10000
-
-static uint64 picks = 0;
-
 DsocrSlot *
 dsocr_dispatch_slot(DsocrHandle h)
 {
@@ -60,60 +52,6 @@ dsocr_dispatch_fail_slot(DsocrSlot *slot, const DsocrError *why)
 {
 	slot->status = *why;
 	end_slot(slot, DSOCR_SLOT_FAILED);
-}
-
-/* Is a to be served before b? */
-static bool
-goes_before(const DsocrSlot *a, const DsocrSlot *b, bool fair)
-{
-	double start_a;
-	double start_b;
-
-	if (b == NULL)
-		return true;
-	if (!fair && a->request.priority != b->request.priority)
-		return a->request.priority < b->request.priority;
-	start_a = dsocr_role_start(a);
-	start_b = dsocr_role_start(b);
-	if (start_a != start_b)
-		return start_a < start_b;
-	return a->sequence < b->sequence;
-}
-
-/*
- * The request that a device serves next, NULL if there is none; queue lock
- * held.  The page server has a process for each document that can die in its
- * place, so it has no suspects.
- */
-static DsocrSlot *
-next_slot(int device, int in_flight)
-{
-	bool of_pages = dsocr_shared->devices[device].of_pages;
-	DsocrSlot *suspect = NULL;
-	DsocrSlot *next = NULL;
-	bool fair = picks % FAIR_PICK == FAIR_PICK - 1;
-
-	for (int i = 0; i < dsocr_shared->n_slots; i++)
-	{
-		DsocrSlot *slot = &dsocr_slots[i];
-
-		if (slot->state != DSOCR_SLOT_QUEUED ||
-			dsocr_kind_is_of_pages(slot->request.kind) != of_pages)
-			continue;
-		if (slot->attempts > 0 && !of_pages)
-		{
-			if (goes_before(slot, suspect, true))
-				suspect = slot;
-		}
-		else if (goes_before(slot, next, fair))
-			next = slot;
-	}
-	if (suspect != NULL && in_flight == 0)
-		next = suspect;
-	else if (suspect != NULL && TimestampDifferenceExceeds(suspect->returned, GetCurrentTimestamp(),
-														   SUSPECT_PATIENCE_MS))
-		next = NULL; /* it has waited long enough for an engine without work */
-	return next;
 }
 
 /*
@@ -185,7 +123,7 @@ dsocr_dispatch_take(int device, int in_flight, DsocrWork *work)
 
 	memset(work, 0, sizeof(*work));
 	LWLockAcquire(dsocr_queue_lock, LW_EXCLUSIVE);
-	next = next_slot(device, in_flight);
+	next = dsocr_dispatch_next(device, in_flight);
 	if (next == NULL)
 	{
 		LWLockRelease(dsocr_queue_lock);
@@ -201,7 +139,6 @@ dsocr_dispatch_take(int device, int in_flight, DsocrWork *work)
 	work->suspect = next->attempts > 0 && !dsocr_kind_is_of_pages(next->request.kind);
 	LWLockRelease(dsocr_queue_lock);
 
-	picks++;
 	if (next->payload != DSM_HANDLE_INVALID)
 	{
 		work->payload = map_payload(next->payload);
