@@ -4,8 +4,10 @@
  *		Runs the jobs of one database.
  *
  * runner.c is the process and its loop; runner_known.c remembers jobs,
- * runner_claim.c finds them, runner_remote.c gives them to other hosts, runner_rows.c reads and writes rows of users' tables, runner_write.c ends jobs,
- * runner_backfill.c queues rows that were there before a table was attached.
+ * runner_claim.c finds them, runner_reading.c lets their readings go on,
+ * runner_remote.c gives them to other hosts, runner_rows.c reads and writes
+ * rows of users' tables, runner_write.c ends jobs, runner_backfill.c queues
+ * rows that were there before a table was attached.
  *
  * A job is in one of these states, all but the last in memory alone:
  *   WAITING   its row says "not before": looked at again then
@@ -131,6 +133,14 @@ typedef struct DsocrRunner
 
 /* Entry point for the postmaster; the argument is the database. */
 extern PGDLLEXPORT void dsocr_runner_main(Datum arg);
+
+/* ---- runner_reading.c ---- */
+
+/* Let all readings go on; jobs whose document is read end or fail. */
+extern void dsocr_runner_advance(DsocrRunner *r);
+
+/* The engine cannot work: no job begins. */
+extern bool dsocr_runner_is_paused(const DsocrRunner *r);
 
 /* The results of its pages are freed with the job. */
 extern void dsocr_runner_watch_pages(DsocrRunnerJob *job);
