@@ -4,10 +4,11 @@
  *		Runs the jobs of one database.
  *
  * runner.c is the process and its loop; runner_known.c remembers jobs,
- * runner_claim.c finds them, runner_reading.c lets their readings go on,
- * runner_remote.c gives them to other hosts, runner_rows.c reads and writes
- * rows of users' tables, runner_write.c ends jobs, runner_backfill.c queues
- * rows that were there before a table was attached.
+ * runner_claim.c finds them, runner_options.c knows how they are to be read,
+ * runner_reading.c lets their readings go on, runner_remote.c gives them to
+ * other hosts, runner_rows.c fetches and locks rows of users' tables,
+ * runner_targets.c writes them, runner_write.c ends jobs, runner_backfill.c
+ * queues rows that were there before a table was attached.
  *
  * A job is in one of these states, all but the last in memory alone:
  *   WAITING   its row says "not before": looked at again then
@@ -223,6 +224,8 @@ extern DsocrRowState dsocr_runner_lock_row(DsocrRunnerJob *job);
 
 /* Write what the job gave into the attached table. */
 extern DsocrRowState dsocr_runner_write_row(DsocrRunnerJob *job);
+
+/* ---- runner_options.c ---- */
 
 /* Read options as a job or an attachment has them. */
 extern void dsocr_runner_read_options(const Jsonb *json, DsocrReadOptions *options);
