@@ -7,7 +7,8 @@
  * runner_claim.c finds them, runner_options.c knows how they are to be read,
  * runner_reading.c lets their readings go on, runner_remote.c gives them to
  * other hosts, runner_rows.c fetches and locks rows of users' tables,
- * runner_targets.c writes them, runner_write.c ends jobs, runner_backfill.c
+ * runner_targets.c writes them, runner_outcome.c ends a job, runner_write.c
+ * many of them, runner_sweep.c deletes what is too old, runner_backfill.c
  * queues rows that were there before a table was attached.
  *
  * A job is in one of these states, all but the last in memory alone:
@@ -248,6 +249,8 @@ typedef enum DsocrWritten
 } DsocrWritten;
 
 extern DsocrWritten dsocr_runner_write_one(DsocrRunner *r, DsocrRunnerJob *job);
+
+/* ---- runner_sweep.c ---- */
 
 /* Delete ended jobs that are too old, add up tallies. */
 extern void dsocr_runner_sweep(DsocrRunner *r);
