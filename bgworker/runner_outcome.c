@@ -113,11 +113,12 @@ take_job(DsocrJobOutcome *o)
 		if ((key == NULL) == (o->job->key == NULL) &&
 			(key == NULL || strcmp(key, o->job->key) == 0))
 			return true;
-		o->afterwards = AFTER_LOOK;
+		o->afterwards = DSOCR_AFTER_LOOK;
 		return false;
 	}
 	o->until = dsocr_runner_in_ms(LOCKED_PAUSE_MS);
-	o->afterwards = dsocr_runner_run(&find_job, values, NULL) > 0 ? AFTER_POSTPONE : AFTER_FORGET;
+	o->afterwards =
+		dsocr_runner_run(&find_job, values, NULL) > 0 ? DSOCR_AFTER_POSTPONE : DSOCR_AFTER_FORGET;
 	return false;
 }
 
@@ -249,7 +250,7 @@ write_failure(DsocrRunner *r, DsocrJobOutcomes *b, DsocrJobOutcome *o)
 
 	if (job->blameless)
 	{
-		o->afterwards = AFTER_WAIT;
+		o->afterwards = DSOCR_AFTER_WAIT;
 		o->until = dsocr_runner_in_ms(DSOCR_BLAMELESS_PAUSE_MS);
 		return;
 	}
@@ -271,7 +272,7 @@ write_failure(DsocrRunner *r, DsocrJobOutcomes *b, DsocrJobOutcome *o)
 		o->ended = true;
 		return;
 	}
-	o->afterwards = AFTER_WAIT;
+	o->afterwards = DSOCR_AFTER_WAIT;
 	o->until = dsocr_runner_in_ms(delay_of(attempts));
 	values[2] = TimestampTzGetDatum(o->until);
 	values[3] = CStringGetTextDatum(error);
@@ -292,10 +293,10 @@ take_row(DsocrJobOutcome *o)
 			o->job->dropped = true;
 			break;
 		case DSOCR_ROW_CHANGED:
-			o->afterwards = AFTER_LOOK;
+			o->afterwards = DSOCR_AFTER_LOOK;
 			return false;
 		case DSOCR_ROW_LOCKED:
-			o->afterwards = AFTER_POSTPONE;
+			o->afterwards = DSOCR_AFTER_POSTPONE;
 			o->until = dsocr_runner_in_ms(LOCKED_PAUSE_MS);
 			return false;
 	}
@@ -321,7 +322,7 @@ dsocr_runner_write_job(DsocrRunner *r, DsocrJobOutcomes *b, DsocrJobOutcome *o)
 	}
 	else if (job->error == NULL && job->attachment != NULL &&
 			 dsocr_runner_write_row(job) != DSOCR_ROW_OK && job->error == NULL)
-		o->afterwards = AFTER_LOOK;
+		o->afterwards = DSOCR_AFTER_LOOK;
 	else if (job->error != NULL)
 		write_failure(r, b, o);
 	else

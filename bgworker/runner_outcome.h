@@ -18,10 +18,10 @@
 /* What is to be done with a job once the transaction has committed. */
 typedef enum DsocrJobAfterwards
 {
-	AFTER_FORGET,
-	AFTER_LOOK,		/* look at its row again */
-	AFTER_POSTPONE, /* write it later: somebody has its rows */
-	AFTER_WAIT		/* its row waits for another attempt */
+	DSOCR_AFTER_FORGET,
+	DSOCR_AFTER_LOOK,	  /* look at its row again */
+	DSOCR_AFTER_POSTPONE, /* write it later: somebody has its rows */
+	DSOCR_AFTER_WAIT	  /* its row waits for another attempt */
 } DsocrJobAfterwards;
 
 typedef struct DsocrJobOutcome

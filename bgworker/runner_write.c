@@ -57,11 +57,11 @@ dsocr_runner_write_one(DsocrRunner *r, DsocrRunnerJob *job)
 
 	b->n = 1;
 	o->job = job;
-	o->afterwards = AFTER_FORGET;
+	o->afterwards = DSOCR_AFTER_FORGET;
 	write_jobs(r, b);
-	if (o->ended || o->afterwards == AFTER_FORGET)
+	if (o->ended || o->afterwards == DSOCR_AFTER_FORGET)
 		return DSOCR_WRITTEN_ENDED;
-	return o->afterwards == AFTER_POSTPONE ? DSOCR_WRITTEN_BUSY : DSOCR_WRITTEN_LATER;
+	return o->afterwards == DSOCR_AFTER_POSTPONE ? DSOCR_WRITTEN_BUSY : DSOCR_WRITTEN_LATER;
 }
 
 static void
@@ -99,7 +99,7 @@ try_batch(DsocrRunner *r, DsocrJobOutcomes *b)
 
 	for (int i = 0; i < b->n; i++)
 	{
-		b->outcomes[i].afterwards = AFTER_FORGET;
+		b->outcomes[i].afterwards = DSOCR_AFTER_FORGET;
 		b->outcomes[i].ended = false;
 	}
 	PG_TRY();
@@ -139,17 +139,17 @@ settle(DsocrRunner *r, DsocrJobOutcomes *b)
 
 		switch (o->afterwards)
 		{
-			case AFTER_POSTPONE:
+			case DSOCR_AFTER_POSTPONE:
 				o->job->not_before = o->until;
 				break;
-			case AFTER_LOOK:
+			case DSOCR_AFTER_LOOK:
 				dsocr_runner_forget(r, o->job, true);
 				break;
-			case AFTER_WAIT:
+			case DSOCR_AFTER_WAIT:
 				dsocr_runner_forget(r, o->job, false);
 				dsocr_runner_wait_for(r, id, priority, o->until);
 				break;
-			case AFTER_FORGET:
+			case DSOCR_AFTER_FORGET:
 				dsocr_runner_forget(r, o->job, false);
 				break;
 		}
