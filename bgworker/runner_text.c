@@ -19,9 +19,10 @@
 #include "utils/rel.h"
 #include "utils/relcache.h"
 #include "access/relation.h"
-#include "answer.h"
 #include "encoding.h"
 #include "layout.h"
+#include "answer.h"
+#include "page_status.h"
 
 static Datum
 answer_of(const DsocrRunnerJob *job, DsocrAnswerForm form, FunctionCallInfo fcinfo)

@@ -23,17 +23,7 @@
 #include "utils/memutils.h"
 #include "encoding.h"
 #include "layout.h"
-
-/* How well a page ended, from good to bad. */
-typedef enum Ending
-{
-	ENDED_STOP,
-	ENDED_LENGTH,
-	ENDED_LOOP,
-	ENDED_ERROR
-} Ending;
-
-static const char *const ending_names[] = {"stop", "length", "loop", "error"};
+#include "page_status.h"
 
 /* Packed jsonb of the pages. */
 typedef struct JsonPages
@@ -58,7 +48,7 @@ struct DsocrAnswer
 	int document_pages;
 	int failed;
 	DsocrError error; /* of the first that failed */
-	Ending ending;
+	DsocrEnding ending;
 	int cut;		/* pages whose text was cut at a limit */
 	int cut_page;	/* the first of them */
 	int cut_tokens; /* of that page */
@@ -69,159 +59,6 @@ struct DsocrAnswer
 	double logprob; /* sum over all tokens */
 	char model[64];
 };
-
-/* ---- pages ---- */
-
-const char *
-dsocr_page_status(const DsocrPage *page)
-{
-	switch (page->status.code)
-	{
-		case DSOCR_OK:
-			break;
-		case DSOCR_E_IMAGE:
-			return "undecodable";
-		case DSOCR_E_TOO_LONG:
-		case DSOCR_E_ARGUMENT:
-		case DSOCR_E_MEMORY:
-			return "refused";
-		default:
-			return "engine_error";
-	}
-	switch (page->result.finish)
-	{
-		case DSOCR_FINISH_STOP:
-			return "ok";
-		case DSOCR_FINISH_LENGTH:
-			return "length";
-		case DSOCR_FINISH_LOOP:
-			break;
-	}
-	return "loop_cut";
-}
-
-char *
-dsocr_page_placeholder(const DsocrPage *page)
-{
-	char *reason = dsocr_encoding_to_server(pstrdup(page->status.message), NULL);
-	StringInfoData out;
-
-	initStringInfo(&out);
-	appendStringInfo(&out, "<!-- page %d: %s: ", page->number, dsocr_page_status(page));
-	for (const char *p = reason; *p != '\0'; p++)
-	{
-		/* two hyphens would end the comment */
-		appendStringInfoChar(&out, *p);
-		if (p[0] == '-' && p[1] == '-')
-			appendStringInfoChar(&out, ' ');
-	}
-	appendStringInfoString(&out, " -->");
-	return out.data;
-}
-
-static Ending
-ending_of(const DsocrPage *page)
-{
-	if (page->status.code != DSOCR_OK)
-		return ENDED_ERROR;
-	switch (page->result.finish)
-	{
-		case DSOCR_FINISH_STOP:
-			return ENDED_STOP;
-		case DSOCR_FINISH_LENGTH:
-			return ENDED_LENGTH;
-		case DSOCR_FINISH_LOOP:
-			break;
-	}
-	return ENDED_LOOP;
-}
-
-static const char *
-finish_name(DsocrFinish finish)
-{
-	switch (finish)
-	{
-		case DSOCR_FINISH_STOP:
-			break;
-		case DSOCR_FINISH_LENGTH:
-			return ending_names[ENDED_LENGTH];
-		case DSOCR_FINISH_LOOP:
-			return ending_names[ENDED_LOOP];
-	}
-	return ending_names[ENDED_STOP];
-}
-
-static void
-json_mode(JsonbParseState **state, DsocrMode mode)
-{
-	if (mode >= 0 && mode < DSOCR_N_MODES)
-		dsocr_json_text(state, "mode", (char *) dsocr_mode_names[mode]);
-}
-
-static void
-json_attempts(JsonbParseState **state, const DsocrResult *r)
-{
-	dsocr_json_key(state, "attempts");
-	pushJsonbValue(state, WJB_BEGIN_ARRAY, NULL);
-	for (int i = 0; i < r->n_attempts; i++)
-	{
-		pushJsonbValue(state, WJB_BEGIN_OBJECT, NULL);
-		json_mode(state, r->attempts[i].mode);
-		dsocr_json_text(state, "finish_reason", (char *) finish_name(r->attempts[i].finish));
-		dsocr_json_int(state, "text_tokens", r->attempts[i].text_tokens);
-		pushJsonbValue(state, WJB_END_OBJECT, NULL);
-	}
-	pushJsonbValue(state, WJB_END_ARRAY, NULL);
-}
-
-static void
-json_result(JsonbParseState **state, const DsocrResult *r)
-{
-	dsocr_json_int(state, "width", r->width);
-	dsocr_json_int(state, "height", r->height);
-	dsocr_json_int(state, "rotation", r->rotation);
-	dsocr_json_number(state, "skew", r->skew);
-	json_mode(state, r->mode);
-	dsocr_json_text(state, "grid", psprintf("%dx%d", r->grid_columns, r->grid_rows));
-	dsocr_json_int(state, "views", r->views);
-	dsocr_json_int(state, "image_tokens", r->image_tokens);
-	dsocr_json_int(state, "valid_image_tokens", r->valid_image_tokens);
-	dsocr_json_int(state, "prompt_tokens", r->prompt_tokens);
-	dsocr_json_int(state, "text_tokens", r->text_tokens);
-	dsocr_json_text(state, "finish_reason", (char *) finish_name(r->finish));
-	if (dsocr_layout_confidence(r) >= 0)
-		dsocr_json_number(state, "confidence", dsocr_layout_confidence(r));
-	json_attempts(state, r);
-	dsocr_json_key(state, "timings");
-	pushJsonbValue(state, WJB_BEGIN_OBJECT, NULL);
-	dsocr_json_ms(state, "queued", r->timings.queued);
-	dsocr_json_ms(state, "preprocess", r->timings.preprocess);
-	dsocr_json_ms(state, "encode", r->timings.encode);
-	dsocr_json_ms(state, "prefill", r->timings.prefill);
-	dsocr_json_ms(state, "decode", r->timings.decode);
-	pushJsonbValue(state, WJB_END_OBJECT, NULL);
-}
-
-/* A page as dsocr_result.pages has it. */
-static Jsonb *
-page_jsonb(const DsocrPage *page)
-{
-	JsonbParseState *state = NULL;
-
-	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	dsocr_json_int(&state, "page", page->number);
-	dsocr_json_text(&state, "status", (char *) dsocr_page_status(page));
-	if (page->status.code == DSOCR_OK)
-		json_result(&state, &page->result);
-	else
-	{
-		dsocr_json_text(&state, "error",
-						dsocr_encoding_to_server(pstrdup(page->status.message), NULL));
-		dsocr_json_text(&state, "sqlstate",
-						pstrdup(unpack_sql_state(dsocr_error_sqlstate(page->status.code))));
-	}
-	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
-}
 
 /* ---- appending ---- */
 
@@ -341,7 +178,7 @@ add_form(DsocrAnswer *a, const DsocrPage *page)
 			add_raw(a, page);
 			add_markdown(a, page, NULL);
 			add_json(a, &a->layout, dsocr_layout_page(page, NULL));
-			add_json(a, &a->pages, page_jsonb(page));
+			add_json(a, &a->pages, dsocr_page_jsonb(page));
 			break;
 	}
 }
@@ -351,7 +188,7 @@ add_counts(DsocrAnswer *a, const DsocrPage *page)
 {
 	const DsocrResult *r = &page->result;
 
-	a->ending = Max(a->ending, ending_of(page));
+	a->ending = Max(a->ending, dsocr_page_ending(page));
 	if (page->status.code != DSOCR_OK)
 	{
 		if (a->failed++ == 0)
@@ -479,7 +316,7 @@ result_datum(DsocrAnswer *a, FunctionCallInfo fcinfo)
 	values[COL_RAW] = text_datum(&a->raw);
 	values[COL_MARKDOWN] = text_datum(&a->markdown);
 	values[COL_LAYOUT] = dsocr_layout_document(a->layout.page, a->layout.n);
-	values[COL_FINISH_REASON] = CStringGetTextDatum(ending_names[a->ending]);
+	values[COL_FINISH_REASON] = CStringGetTextDatum(dsocr_ending_names[a->ending]);
 	values[COL_IMAGE_TOKENS] = int_datum(a->image_tokens);
 	values[COL_VALID_IMAGE_TOKENS] = int_datum(a->valid_image_tokens);
 	values[COL_TEXT_TOKENS] = int_datum(a->text_tokens);
@@ -544,7 +381,7 @@ dsocr_answer_warn_if_cut(const DsocrAnswer *a, int max_tokens)
 										"text of %d pages was cut, first on page %d", a->cut,
 										a->cut, a->cut_page),
 						  errhint("The column pages of dsocr_read tells which pages and why.")));
-	else if (a->ending == ENDED_LOOP)
+	else if (a->ending == DSOCR_ENDED_LOOP)
 		ereport(WARNING, (errcode(ERRCODE_WARNING_STRING_DATA_RIGHT_TRUNCATION),
 						  errmsg("text ran into a loop and was cut at %d tokens", a->cut_tokens),
 						  errhint("Another mode may read the page to its end.")));
@@ -563,7 +400,7 @@ static Datum
 failed_pages(const DsocrError *why)
 {
 	DsocrPage page = {.number = 1, .status = *why};
-	Jsonb *one = page_jsonb(&page);
+	Jsonb *one = dsocr_page_jsonb(&page);
 	JsonPages pages = {.page = &one, .n = 1};
 
 	return pages_datum(&pages);

@@ -53,13 +53,4 @@ extern void dsocr_answer_warn_if_cut(const DsocrAnswer *a, int max_tokens);
 /* A dsocr_result for a document that could not be read. */
 extern Datum dsocr_answer_failure(FunctionCallInfo fcinfo, const DsocrError *why, int pages);
 
-/*
- * What became of a page: "ok", "length", "loop_cut", "undecodable", "refused"
- * or "engine_error".
- */
-extern const char *dsocr_page_status(const DsocrPage *page);
-
-/* The comment that stands for a page that could not be read, in the server encoding. */
-extern char *dsocr_page_placeholder(const DsocrPage *page);
-
 #endif /* DSOCR_ANSWER_H */

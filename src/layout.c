@@ -21,8 +21,8 @@
 #include "utils/builtins.h"
 #include "utils/geo_decls.h"
 #include "utils/numeric.h"
-#include "answer.h"
 #include "encoding.h"
+#include "page_status.h"
 
 /* Confidences and angles are given to so many decimals. */
 #define DECIMALS 4
