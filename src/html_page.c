@@ -23,7 +23,7 @@
 #include "encoding.h"
 #include "html_table.h"
 #include "html_text.h"
-#include "text_runs.h"
+#include "text_lines.h"
 
 /* Tallest figure beside the text, pixels of the screen. */
 #define FIGURE_HEIGHT 240.0

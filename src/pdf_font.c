@@ -13,7 +13,7 @@
  */
 #include "pdf_font.h"
 
-#include "text_runs.h"
+#include "text_width.h"
 
 #define MAX_CODES 65535
 #define CODES_PER_LEAF 256

@@ -20,17 +20,14 @@
 #include <math.h>
 
 #include "miscadmin.h"
-#include "html_table.h"
-#include "html_text.h"
+#include "text_lines.h"
+#include "text_width.h"
 
 /* From one base line to the next, in ems. */
 #define LINE_PITCH 1.2
 
 /* Where elements without a box lie: the page without this part at each side. */
 #define MARGIN 0.04
-
-/* Lines of one element; a hostile text of line feeds gets no more. */
-#define MAX_LINES 100000
 
 /* Words wider than this many ems are broken rather than squeezed. */
 #define LONG_WORD 40.0
@@ -41,267 +38,13 @@
 /* Widest column of a table in ems. */
 #define MAX_COLUMN 60.0
 
-const int dsocr_text_widths[DSOCR_N_WIDTHS] = {0, 250, 333, 500, 667, 833, 1000};
-
-enum
-{
-	WIDTH_NONE,
-	WIDTH_250,
-	WIDTH_333,
-	WIDTH_500,
-	WIDTH_667,
-	WIDTH_833,
-	WIDTH_1000
-};
-
-/* Classes of ASCII, 32 characters a line. */
-static const char ascii_widths[] = "03333333333333333333333333333333"
-								   "21233531222312123333333333113333"
-								   "54444444424445444444444544422233"
-								   "13333323311315333323233533321233";
-
-static bool
-is_wide(pg_wchar c)
-{
-	return (c >= 0x1100 && c <= 0x115f) || (c >= 0x2e80 && c <= 0xa4cf) ||
-		   (c >= 0xac00 && c <= 0xd7a3) || (c >= 0xf900 && c <= 0xfaff) ||
-		   (c >= 0xfe30 && c <= 0xfe6f) || (c >= 0xff00 && c <= 0xff60) ||
-		   (c >= 0xffe0 && c <= 0xffe6) || (c >= 0x1f300 && c <= 0x1faff) ||
-		   (c >= 0x20000 && c <= 0x3fffd);
-}
-
-int
-dsocr_text_width_class(pg_wchar c)
-{
-	if (c < 0x80)
-		return ascii_widths[c] - '0';
-	if ((c >= 0x300 && c <= 0x36f) || (c >= 0x200b && c <= 0x200f) || (c >= 0xfe00 && c <= 0xfe0f))
-		return WIDTH_NONE;
-	return is_wide(c) ? WIDTH_1000 : WIDTH_500;
-}
-
-/* The next character of valid UTF-8. */
-static pg_wchar
-next_char(const char **p)
-{
-	pg_wchar c = (unsigned char) **p;
-
-	if (c < 0x80)
-	{
-		(*p)++;
-		return c;
-	}
-	c = utf8_to_unicode((const unsigned char *) *p);
-	*p += pg_utf_mblen((const unsigned char *) *p);
-	return c;
-}
-
-static double
-char_width(pg_wchar c)
-{
-	return dsocr_text_widths[dsocr_text_width_class(c)] / 1000.0;
-}
-
-static double
-text_width(const char *text)
-{
-	double width = 0;
-
-	while (*text != '\0')
-		width += char_width(next_char(&text));
-	return width;
-}
-
-/* ---- lists of lines ---- */
-
-static void
-add_run(DsocrTextRuns *list, const char *text, size_t len, float confidence)
-{
-	while (len > 0 && *text == ' ')
-	{
-		text++;
-		len--;
-	}
-	while (len > 0 && text[len - 1] == ' ')
-		len--;
-	if (len == 0 || list->n == MAX_LINES)
-		return;
-	if (list->n == list->capacity)
-	{
-		list->capacity = Max(list->capacity * 2, 8);
-		list->runs = list->runs == NULL
-						 ? palloc(sizeof(DsocrTextRun) * list->capacity)
-						 : repalloc(list->runs, sizeof(DsocrTextRun) * list->capacity);
-	}
-	list->runs[list->n] = (DsocrTextRun){.text = pnstrdup(text, len), .confidence = confidence};
-	list->runs[list->n].width = text_width(list->runs[list->n].text);
-	list->n++;
-}
-
-/* ---- from the model's text to plain lines ---- */
-
-/* A line without the marks of markdown. */
-static void
-add_plain(DsocrTextRuns *list, StringInfo line, float confidence)
-{
-	char *from = line->data;
-	char *to = line->data;
-	char *marks;
-
-	while (*from == ' ')
-		from++;
-	marks = from;
-	while (*marks == '#' && marks - from < 6)
-		marks++;
-	if (marks > from && (*marks == ' ' || *marks == '\0'))
-		from = marks;
-	while (*from != '\0')
-	{
-		if (from[0] == '*' && from[1] == '*')
-			from += 2;
-		else
-			*to++ = *from++;
-	}
-	add_run(list, line->data, to - line->data, confidence);
-	resetStringInfo(line);
-}
-
-/* How sure the model was of the line that byte `at` of the content belongs to. */
-static float
-confidence_at(const DsocrBlock *block, size_t at)
-{
-	for (int low = 0, high = block->n_lines - 1; low <= high;)
-	{
-		int middle = (low + high) / 2;
-		const DsocrLine *line = &block->lines[middle];
-
-		if ((int64) at < line->start)
-			high = middle - 1;
-		else if ((int64) at >= (int64) line->start + Max(line->length, 1))
-			low = middle + 1;
-		else
-			return line->confidence;
-	}
-	return block->confidence;
-}
-
-static void
-add_text(DsocrTextRuns *list, const DsocrBlock *block, const char *p, const char *end)
-{
-	StringInfoData line;
-	const char *start = p;
-
-	initStringInfo(&line);
-	while (p < end)
-	{
-		DsocrHtmlTag tag;
-		char utf8[5];
-		bool ends = *p == '\n';
-		int n = 1;
-
-		if (line.len == 0)
-			start = p;
-		if (*p == '<' && dsocr_html_tag(p, end, &tag))
-		{
-			ends = tag.kind == DSOCR_HTML_BREAK;
-			n = tag.end - p;
-		}
-		else if (*p == '&' && (n = dsocr_html_entity(p, end, utf8)) > 0)
-			appendStringInfoString(&line, utf8);
-		else if ((unsigned char) *p <= ' ')
-		{
-			n = 1;
-			if (line.len > 0 && line.data[line.len - 1] != ' ')
-				appendStringInfoChar(&line, ' ');
-		}
-		else
-		{
-			n = 1;
-			appendStringInfoChar(&line, *p);
-		}
-		p += n;
-		if (ends)
-			add_plain(list, &line, confidence_at(block, start - block->content));
-	}
-	add_plain(list, &line, confidence_at(block, start - block->content));
-	pfree(line.data);
-}
-
-/* The cells of a row side by side. */
-static void
-add_rows(DsocrTextRuns *list, const DsocrTable *table, float confidence)
-{
-	StringInfoData line;
-
-	initStringInfo(&line);
-	for (int i = 0; i < table->n_cells; i++)
-	{
-		if (i > 0 && table->cells[i].row != table->cells[i - 1].row)
-		{
-			add_run(list, line.data, line.len, confidence);
-			resetStringInfo(&line);
-		}
-		else if (i > 0)
-			appendStringInfoString(&line, "  ");
-		for (const char *p = table->cells[i].text; *p != '\0'; p++)
-			appendStringInfoChar(&line, *p == '\n' ? ' ' : *p);
-	}
-	add_run(list, line.data, line.len, confidence);
-	pfree(line.data);
-}
-
-/*
- * The lines of an element.  Where it is nothing but one table, that is left
- * in *table too, whose cells are NULL otherwise.
- */
-static void
-plain_lines(const DsocrBlock *block, DsocrTextRuns *list, DsocrTable *table)
-{
-	const char *p = block->content;
-	const char *end = p + strlen(p);
-	int tables = 0;
-	int beside = 0; /* lines outside of tables */
-
-	*table = (DsocrTable){0};
-	while (p < end)
-	{
-		const char *before = p;
-		bool found = dsocr_table_next(&p, end, table);
-		int n = list->n;
-
-		add_text(list, block, before, found ? table->html : end);
-		beside += list->n - n;
-		if (found)
-		{
-			tables++;
-			add_rows(list, table, block->confidence);
-		}
-	}
-	if (tables != 1 || beside > 0 || !dsocr_table_is_grid(table))
-		table->cells = NULL;
-}
-
-char *
-dsocr_text_plain(const DsocrBlock *block)
-{
-	DsocrTextRuns list = {0};
-	DsocrTable table;
-	StringInfoData out;
-
-	plain_lines(block, &list, &table);
-	initStringInfo(&out);
-	for (int i = 0; i < list.n; i++)
-		appendStringInfo(&out, "%s%s", i > 0 ? "\n" : "", list.runs[i].text);
-	return out.data;
-}
-
 /* ---- breaking lines ---- */
 
 /* May a line be broken before and after this character, not only at blanks? */
 static bool
 is_breakable(pg_wchar c)
 {
-	return is_wide(c) || (c >= 0xe00 && c <= 0xeff) || (c >= 0x1000 && c <= 0x109f) ||
+	return dsocr_char_is_wide(c) || (c >= 0xe00 && c <= 0xeff) || (c >= 0x1000 && c <= 0x109f) ||
 		   (c >= 0x1780 && c <= 0x17ff);
 }
 
@@ -320,9 +63,9 @@ break_at(const char *text, double width, bool *forced)
 	while (*p != '\0')
 	{
 		const char *before = p;
-		pg_wchar c = next_char(&p);
+		pg_wchar c = dsocr_char_next(&p);
 
-		used += char_width(c);
+		used += dsocr_char_width(c);
 		if (used > width && before > text && c != ' ')
 		{
 			*forced = chance == NULL;
@@ -389,14 +132,14 @@ set_lines(const DsocrTextRuns *lines, const DsocrRect *rect, bool tight, DsocrTe
 	/* n lines of room(n) each hold at most n * room(n), which is n * n * room(1) */
 	for (int i = 0; i < lines->n; i++)
 		sum += lines->runs[i].width;
-	high = low = Max(low, (int) Min(sqrt(sum / room(rect, 1)), MAX_LINES));
-	while (high < MAX_LINES && count_lines(lines, room(rect, high), high) > high)
+	high = low = Max(low, (int) Min(sqrt(sum / room(rect, 1)), DSOCR_MAX_LINES));
+	while (high < DSOCR_MAX_LINES && count_lines(lines, room(rect, high), high) > high)
 	{
 		CHECK_FOR_INTERRUPTS();
 		low = high + 1;
 		high *= 2;
 	}
-	high = Min(high, MAX_LINES);
+	high = Min(high, DSOCR_MAX_LINES);
 	while (low < high)
 	{
 		int middle = low + (high - low) / 2;
@@ -419,7 +162,7 @@ set_lines(const DsocrTextRuns *lines, const DsocrRect *rect, bool tight, DsocrTe
 															: break_at(p, room(rect, low), &forced);
 			int n = out->n;
 
-			add_run(out, p, to - p, line->confidence);
+			dsocr_text_add_run(out, p, to - p, line->confidence);
 			/* a negative place marks a line that goes on */
 			if (out->n > n)
 				out->runs[n].rect.x2 = *to != '\0' ? -1 : 0;
@@ -491,7 +234,7 @@ set_table(const DsocrTable *t, const DsocrRect *rect, float confidence, DsocrTex
 
 		if (c->colspan == 1)
 			x[c->col] =
-				Max(x[c->col], Min(text_width(c->text) / lines_of(c->text) + 1, MAX_COLUMN));
+				Max(x[c->col], Min(dsocr_text_width(c->text) / lines_of(c->text) + 1, MAX_COLUMN));
 		if (c->rowspan == 1)
 			y[c->row] = Max(y[c->row], lines_of(c->text));
 	}
@@ -508,7 +251,7 @@ set_table(const DsocrTable *t, const DsocrRect *rect, float confidence, DsocrTex
 		{
 			size_t len = strcspn(p, "\n");
 
-			add_run(&lines, p, len, confidence);
+			dsocr_text_add_run(&lines, p, len, confidence);
 			p += len + (p[len] == '\n');
 		}
 		set_lines(&lines, &cell, false, out);
@@ -610,15 +353,15 @@ set_boxes(const DsocrLayoutPage *page, const DsocrBlock *block, DsocrTextRuns *l
 			/* what is left over of a line by less than half of it stays with it */
 			if (line->width <= take || lines->n > 2 * block->n_boxes)
 			{
-				add_run(&part, line->text, strlen(line->text), line->confidence);
+				dsocr_text_add_run(&part, line->text, strlen(line->text), line->confidence);
 				take -= line->width;
 				continue;
 			}
 			to = break_at(line->text, take, &forced);
-			add_run(&part, line->text, to - line->text, line->confidence);
-			left += text_width(to);
+			dsocr_text_add_run(&part, line->text, to - line->text, line->confidence);
+			left += dsocr_text_width(to);
 			line->text = pstrdup(to);
-			line->width = text_width(to);
+			line->width = dsocr_text_width(to);
 			if (*to == '\0')
 				i++;
 			break;
@@ -634,7 +377,7 @@ text_lines(const DsocrTextRuns *lines, double width, double height)
 {
 	DsocrRect line = {0, 0, (1 - 2 * MARGIN) * width, TALLEST_LINE * height};
 
-	return count_lines(lines, Max(room(&line, 1), 1), MAX_LINES);
+	return count_lines(lines, Max(room(&line, 1), 1), DSOCR_MAX_LINES);
 }
 
 /* Elements without a box share the page from top to bottom. */
@@ -676,7 +419,7 @@ dsocr_text_runs(const DsocrLayoutPage *page)
 	for (int i = 0; i < n; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		plain_lines(&page->blocks[i], &lines[i], &tables[i]);
+		dsocr_text_lines(&page->blocks[i], &lines[i], &tables[i]);
 	}
 	share_page(page, lines, rects);
 	for (int i = 0; i < n; i++)

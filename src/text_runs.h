@@ -10,7 +10,6 @@
 
 #include "dsocr.h"
 
-#include "mb/pg_wchar.h"
 #include "layout_pages.h"
 
 /* A rectangle in pixels of the upright page. */
@@ -49,19 +48,5 @@ extern bool dsocr_text_frame(const DsocrLayoutPage *page, const DsocrBlock *bloc
 
 /* A rectangle of the upright page on the page as it is stored. */
 extern DsocrRect dsocr_text_stored(const DsocrLayoutPage *page, DsocrRect upright);
-
-/*
- * Text as it is read aloud: no tags, no marks of markdown, entities decoded,
- * one line for each line or <br>, cells of a table's row side by side.
- */
-extern char *dsocr_text_plain(const DsocrBlock *block);
-
-/*
- * Typical width of a character in thousandths of an em, one of a few classes:
- * dsocr_text_widths[dsocr_text_width_class(c)].
- */
-#define DSOCR_N_WIDTHS 7
-extern const int dsocr_text_widths[DSOCR_N_WIDTHS];
-extern int dsocr_text_width_class(pg_wchar c);
 
 #endif /* DSOCR_TEXT_RUNS_H */

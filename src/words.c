@@ -20,6 +20,7 @@
 #include "utils/geo_decls.h"
 #include "encoding.h"
 #include "layout_pages.h"
+#include "text_width.h"
 
 PG_FUNCTION_INFO_V1(dsocr_words);
 PG_FUNCTION_INFO_V1(dsocr_elements);
