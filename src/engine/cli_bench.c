@@ -15,40 +15,19 @@
  *-------------------------------------------------------------------------
  */
 #include "cli.h"
+#include "cli_bench.h"
 
 #include <getopt.h>
-#include <math.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/resource.h>
 
 #include "device.h"
 #include "sequence.h"
 
-#define MAX_RUNS 101
-#define PROMPT 800		  /* positions prefilled */
-#define STEPS 24		  /* tokens decoded in a run */
-#define TOGETHER 8		  /* sequences of the second decoding figure */
-#define PRODUCT_ROWS 1024 /* the large product: [1024, 4096] x [4096, 4096] */
-#define PRODUCT_DIM 4096
-#define READ_BYTES ((size_t) 1 << 29)
-#define MAX_THREADS 256
-
-typedef uint64_t Wide __attribute__((vector_size(64)));
-
-typedef struct Bench
-{
-	DsocrBackend *be;
-	DsocrModel *m;
-	DsocrKvCache *kv;
-	int runs;
-	int size;	  /* pixels of the page's global view */
-	Wide *memory; /* of READ_BYTES, that reading is timed on */
-	double flops_per_s;
-	DsocrError err;
-} Bench;
+#define PROMPT 800 /* positions prefilled */
+#define STEPS 24   /* tokens decoded in a run */
+#define TOGETHER 8 /* sequences of the second decoding figure */
 
 static const char usage[] = "usage: dsocr-engine bench [options]\n"
 							"  --model DIR        model folder (the embedded one)\n"
@@ -67,209 +46,30 @@ compare_doubles(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-static double
-median(double *values, int n)
+double
+dsocr_bench_median(double *values, int n)
 {
 	qsort(values, (size_t) n, sizeof(*values), compare_doubles);
 	return n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
 }
 
-static double
-seconds_since(int64_t start)
+double
+dsocr_bench_seconds_since(int64_t start)
 {
 	return (double) (dsocr_now_us() - start) / 1e6;
-}
-
-/* ---- limits of the machine ---- */
-
-typedef struct Reader
-{
-	pthread_t thread;
-	const Wide *from;
-	size_t n;
-	Wide sum;
-} Reader;
-
-static void *
-read_memory(void *arg)
-{
-	Reader *r = arg;
-	Wide a = {0};
-	Wide b = {0};
-	Wide c = {0};
-	Wide d = {0};
-
-	for (size_t i = 0; i + 4 <= r->n; i += 4)
-	{
-		a ^= r->from[i];
-		b ^= r->from[i + 1];
-		c ^= r->from[i + 2];
-		d ^= r->from[i + 3];
-	}
-	r->sum = a ^ b ^ c ^ d;
-	return NULL;
-}
-
-/* Bytes a second that all threads together read from memory, once. */
-static bool
-read_once(Bench *b, double *rate)
-{
-	static Reader readers[MAX_THREADS];
-	int threads = b->be->threads < MAX_THREADS ? b->be->threads : MAX_THREADS;
-	size_t part = READ_BYTES / sizeof(Wide) / (size_t) threads;
-	int64_t start;
-	int started = 0;
-
-	if (b->memory == NULL)
-	{
-		b->memory = dsocr_alloc(READ_BYTES, 1, &b->err);
-		if (b->memory == NULL)
-			return false;
-		memset(b->memory, 1, READ_BYTES);
-	}
-	start = dsocr_now_us();
-	while (started < threads)
-	{
-		readers[started].from = b->memory + (size_t) started * part;
-		readers[started].n = part;
-		if (pthread_create(&readers[started].thread, NULL, read_memory, &readers[started]) != 0)
-			break;
-		started++;
-	}
-	for (int i = 0; i < started; i++)
-		pthread_join(readers[i].thread, NULL);
-	*rate = (double) READ_BYTES / seconds_since(start);
-	return started == threads ||
-		   dsocr_fail(&b->err, DSOCR_E_MEMORY, "could not start %d threads", threads);
-}
-
-/* Floating point operations a second of one large product. */
-static bool
-measure_product(Bench *b)
-{
-	const DsocrBackendOps *ops = b->be->ops;
-	size_t n = (size_t) PRODUCT_DIM * PRODUCT_DIM;
-	size_t rows = (size_t) PRODUCT_ROWS * PRODUCT_DIM;
-	uint16_t *values = dsocr_alloc(n, sizeof(*values), &b->err);
-	DsocrTensor tensor = {.name = "product",
-						  .dtype = DSOCR_BF16,
-						  .ndim = 2,
-						  .shape = {PRODUCT_DIM, PRODUCT_DIM},
-						  .count = (int64_t) n,
-						  .data = values};
-	const DsocrTensor *part = &tensor;
-	DsocrMatrix *w = NULL;
-	void *x = NULL;
-	void *y = NULL;
-	float *host = dsocr_alloc(rows, sizeof(float), &b->err);
-	double times[MAX_RUNS];
-
-	if (values != NULL && host != NULL)
-	{
-		for (size_t i = 0; i < n; i++)
-			values[i] = dsocr_f32_to_bf16((float) (i % 251) / 251.0f - 0.5f);
-		for (size_t i = 0; i < rows; i++)
-			host[i] = (float) (i % 241) / 241.0f - 0.5f;
-		w = ops->matrix(b->be, &part, 1, false, &b->err);
-		x = w != NULL ? ops->alloc(b->be, rows, &b->err) : NULL;
-		y = x != NULL ? ops->alloc(b->be, rows, &b->err) : NULL;
-	}
-	if (y != NULL)
-	{
-		ops->write(b->be, x, host, rows);
-		for (int run = -1; run < b->runs; run++) /* the first warms up */
-		{
-			int64_t start = dsocr_now_us();
-
-			ops->linear(b->be, y, x, PRODUCT_ROWS, w, NULL, DSOCR_ACT_NONE, NULL, PRODUCT_ROWS);
-			ops->sync(b->be, &b->err);
-			if (run >= 0)
-				times[run] = seconds_since(start);
-		}
-		b->flops_per_s = 2.0 * PRODUCT_ROWS * (double) n / median(times, b->runs);
-	}
-	if (x != NULL)
-		ops->free(b->be, x);
-	if (y != NULL)
-		ops->free(b->be, y);
-	if (w != NULL)
-		ops->matrix_free(b->be, w);
-	dsocr_free(values);
-	dsocr_free(host);
-	return y != NULL;
-}
-
-/* ---- work of the model ---- */
-
-/* Operations of encoding one view of size pixels. */
-static double
-encode_flops(const DsocrConfig *c, int size)
-{
-	double side = size / c->patch;
-	double p = side * side;
-	double w = c->sam_width;
-	double windowed = pow(ceil(side / c->sam_window) * c->sam_window, 2);
-	double t = p / 16 + 1;
-	double neck = c->neck_channels;
-	double sum = 2 * p * w * 3 * c->patch * c->patch;
-
-	for (int i = 0; i < c->sam_layers; i++)
-		sum += 24 * p * w * w +
-			   4 * w * (c->sam_global[i] ? p * p : windowed * c->sam_window * c->sam_window);
-	sum += 2 * p * (w * neck + 9 * neck * neck);
-	sum += 2 * p / 4 * 9 * neck * c->net2_channels +
-		   2 * p / 16 * 9 * (double) c->net2_channels * c->net3_channels;
-	sum += c->clip_layers *
-		   (24 * t * c->clip_width * (double) c->clip_width + 4 * t * t * c->clip_width);
-	return sum + 2 * t * c->projector_in * (double) c->hidden;
-}
-
-/* Decoder weights that n rows of one step read, experts chosen at random; lm_head with them. */
-static double
-decoder_weights(const DsocrConfig *c, int n)
-{
-	double h = c->hidden;
-	double touched = c->experts > 0
-						 ? c->experts * (1 - pow(1 - (double) c->experts_per_token / c->experts, n))
-						 : 0;
-	double sum = h * c->vocab;
-
-	for (int i = 0; i < c->layers; i++)
-	{
-		sum += 4 * h * c->heads * c->head_dim;
-		if (i < c->first_dense)
-			sum += 3 * h * c->dense_inter;
-		else
-			sum += 3 * h * c->expert_inter * (touched + c->shared_experts);
-	}
-	return sum;
-}
-
-/* Bytes of them, scales and the router's weights included. */
-static double
-decoder_bytes(const Bench *b, int n)
-{
-	const DsocrConfig *c = &b->m->config;
-	DsocrDtype dtype = dsocr_quantized_dtype(b->m->weights);
-	double weight = dtype == DSOCR_INT8	  ? 1 + 2.0 / DSOCR_QUANT_GROUP_8
-					: dtype == DSOCR_INT4 ? 0.5 + 2.0 / DSOCR_QUANT_GROUP_4
-										  : 2;
-
-	return weight * decoder_weights(c, n) +
-		   2.0 * (c->layers - c->first_dense) * c->hidden * c->experts;
 }
 
 /* ---- measurements ---- */
 
 static bool
-time_encode(Bench *b, double *seconds)
+time_encode(DsocrBench *b, double *seconds)
 {
 	size_t bytes = (size_t) b->size * (size_t) b->size * 3;
 	uint8_t *rgb = dsocr_alloc(bytes, 1, &b->err);
 	const uint8_t *view = rgb;
 	size_t side = (size_t) (b->size / b->m->config.patch + 3) / 4;
 	void *tokens = b->be->ops->alloc(b->be, side * side * (size_t) b->m->config.hidden, &b->err);
-	double times[MAX_RUNS];
+	double times[DSOCR_BENCH_RUNS];
 	bool ok = rgb != NULL && tokens != NULL;
 
 	for (size_t i = 0; ok && i < bytes; i++)
@@ -280,10 +80,10 @@ time_encode(Bench *b, double *seconds)
 
 		ok = dsocr_encoder_run(b->m->encoder, &view, 1, b->size, tokens, NULL, NULL, &b->err);
 		if (run >= 0)
-			times[run] = seconds_since(start);
+			times[run] = dsocr_bench_seconds_since(start);
 	}
 	if (ok)
-		*seconds = median(times, b->runs);
+		*seconds = dsocr_bench_median(times, b->runs);
 	dsocr_free(rgb);
 	if (tokens != NULL)
 		b->be->ops->free(b->be, tokens);
@@ -291,7 +91,7 @@ time_encode(Bench *b, double *seconds)
 }
 
 static bool
-start_sequence(Bench *b, DsocrSequence *s, unsigned seed)
+start_sequence(DsocrBench *b, DsocrSequence *s, unsigned seed)
 {
 	int32_t ids[PROMPT];
 	const DsocrPlan no_image = {.views = 0};
@@ -308,7 +108,7 @@ start_sequence(Bench *b, DsocrSequence *s, unsigned seed)
 }
 
 static bool
-prefill(Bench *b, DsocrSequence *s, double *seconds)
+prefill(DsocrBench *b, DsocrSequence *s, double *seconds)
 {
 	DsocrWatch watch = {.tap = NULL};
 	int64_t start = dsocr_now_us();
@@ -316,13 +116,13 @@ prefill(Bench *b, DsocrSequence *s, double *seconds)
 	while (s->filled < s->prompt_len)
 		if (!dsocr_sequence_prefill(s, b->m, &watch, &b->err))
 			return false;
-	*seconds = seconds_since(start);
+	*seconds = dsocr_bench_seconds_since(start);
 	return true;
 }
 
 /* One greedy token for each of n sequences. */
 static bool
-decode_step(Bench *b, DsocrSequence **list, int n)
+decode_step(DsocrBench *b, DsocrSequence **list, int n)
 {
 	DsocrWatch watch = {.tap = NULL};
 	int32_t ids[TOGETHER];
@@ -346,11 +146,11 @@ typedef struct Decoding
 
 /* Runs of STEPS tokens for each of n sequences. */
 static bool
-time_steps(Bench *b, DsocrSequence **list, int n, double bytes, Decoding *d)
+time_steps(DsocrBench *b, DsocrSequence **list, int n, double bytes, Decoding *d)
 {
-	double times[MAX_RUNS];
-	double rates[MAX_RUNS];
-	double shares[MAX_RUNS];
+	double times[DSOCR_BENCH_RUNS];
+	double rates[DSOCR_BENCH_RUNS];
+	double shares[DSOCR_BENCH_RUNS];
 	double before;
 	double after;
 
@@ -359,14 +159,14 @@ time_steps(Bench *b, DsocrSequence **list, int n, double bytes, Decoding *d)
 		int64_t start;
 		double seconds;
 
-		if (!read_once(b, &before))
+		if (!dsocr_bench_read_once(b, &before))
 			return false;
 		start = dsocr_now_us();
 		for (int i = 0; i < STEPS; i++)
 			if (!decode_step(b, list, n))
 				return false;
-		seconds = seconds_since(start) / STEPS;
-		if (!read_once(b, &after))
+		seconds = dsocr_bench_seconds_since(start) / STEPS;
+		if (!dsocr_bench_read_once(b, &after))
 			return false;
 		if (run < 0) /* the first warms up */
 			continue;
@@ -374,14 +174,14 @@ time_steps(Bench *b, DsocrSequence **list, int n, double bytes, Decoding *d)
 		rates[run] = 2 / (1 / before + 1 / after);
 		shares[run] = bytes / seconds / rates[run];
 	}
-	d->step = median(times, b->runs);
-	d->rate = median(rates, b->runs);
-	d->share = median(shares, b->runs);
+	d->step = dsocr_bench_median(times, b->runs);
+	d->rate = dsocr_bench_median(rates, b->runs);
+	d->share = dsocr_bench_median(shares, b->runs);
 	return true;
 }
 
 static bool
-time_decoder(Bench *b, int n, double bytes, Decoding *d)
+time_decoder(DsocrBench *b, int n, double bytes, Decoding *d)
 {
 	DsocrSequence s[TOGETHER] = {{0}};
 	DsocrSequence *list[TOGETHER];
@@ -401,7 +201,7 @@ time_decoder(Bench *b, int n, double bytes, Decoding *d)
 		}
 	}
 	if (ok)
-		d->prefill = median(times, n);
+		d->prefill = dsocr_bench_median(times, n);
 	ok = ok && time_steps(b, list, n, bytes, d);
 	for (int i = 0; i < n; i++)
 		dsocr_sequence_end(&s[i], b->m);
@@ -423,12 +223,12 @@ decode_line(const char *what, int n, double bytes, const Decoding *d)
 }
 
 static bool
-run_bench(Bench *b)
+run_bench(DsocrBench *b)
 {
 	const DsocrConfig *c = &b->m->config;
 	double kv_bytes = (double) dsocr_kv_page_bytes(b->be, c) / DSOCR_PAGE_TOKENS * (PROMPT + STEPS);
-	double one_bytes = decoder_bytes(b, 1) + kv_bytes;
-	double many_bytes = decoder_bytes(b, TOGETHER) + TOGETHER * kv_bytes;
+	double one_bytes = dsocr_bench_decoder_bytes(b, 1) + kv_bytes;
+	double many_bytes = dsocr_bench_decoder_bytes(b, TOGETHER) + TOGETHER * kv_bytes;
 	Decoding one = {0};
 	Decoding many = {0};
 	double encode = 0;
@@ -439,25 +239,25 @@ run_bench(Bench *b)
 		!time_decoder(b, TOGETHER, many_bytes, &many))
 		return false;
 	getrusage(RUSAGE_SELF, &usage);
-	if (!measure_product(b))
+	if (!dsocr_bench_product(b))
 		return false;
 
 	printf("memory reading               %10.4g GB/s\n", one.rate / 1e9);
 	printf("matrix product               %10.4g GFLOP/s\n", b->flops_per_s / 1e9);
-	line("encode a page", encode, "s", encode_flops(c, b->size) / b->flops_per_s);
+	line("encode a page", encode, "s", dsocr_bench_encode_flops(c, b->size) / b->flops_per_s);
 	printf("first prefill                %10.4g tokens/s\n", PROMPT / one.prefill);
 	/* a prompt needs all products of one token but those of lm_head */
 	line("prefill", PROMPT / many.prefill, "tokens/s",
-		 b->flops_per_s / 2 / (decoder_weights(c, 1) - (double) c->hidden * c->vocab));
+		 b->flops_per_s / 2 / (dsocr_bench_decoder_weights(c, 1) - (double) c->hidden * c->vocab));
 	decode_line("decode, 1 sequence", 1, one_bytes, &one);
 	decode_line("decode, 8 sequences", TOGETHER, many_bytes, &many);
 	printf("peak resident memory         %10.4g GiB\n",
-		   (double) usage.ru_maxrss / (1 << 20) - (double) READ_BYTES / (1 << 30));
+		   (double) usage.ru_maxrss / (1 << 20) - (double) DSOCR_BENCH_READ_BYTES / (1 << 30));
 	return true;
 }
 
 static bool
-open_bench(Bench *b, const char *model, const DsocrBackendOptions *options)
+open_bench(DsocrBench *b, const char *model, const DsocrBackendOptions *options)
 {
 	int64_t start = dsocr_now_us();
 	int cap = PROMPT + STEPS * (b->runs + 1) + 1;
@@ -477,12 +277,12 @@ open_bench(Bench *b, const char *model, const DsocrBackendOptions *options)
 			   ? "fp32"
 			   : dsocr_quant_name(dsocr_quantized_dtype(b->m->weights)),
 		   b->runs);
-	printf("open                         %10.4g s\n", seconds_since(start));
+	printf("open                         %10.4g s\n", dsocr_bench_seconds_since(start));
 	return true;
 }
 
 static int
-read_options(int argc, char **argv, Bench *b, DsocrBackendOptions *backend, const char **model)
+read_options(int argc, char **argv, DsocrBench *b, DsocrBackendOptions *backend, const char **model)
 {
 	static const struct option options[] = {
 		{"model", required_argument, NULL, 'm'},   {"mode", required_argument, NULL, 'o'},
@@ -510,7 +310,7 @@ read_options(int argc, char **argv, Bench *b, DsocrBackendOptions *backend, cons
 			ok = dsocr_cli_precision(optarg, &backend->precision, &backend->weights);
 		else if (c == 't' && (ok = dsocr_cli_number("threads", optarg, 0, 1024, &number)))
 			backend->threads = (int) number;
-		else if (c == 'r' && (ok = dsocr_cli_number("runs", optarg, 1, MAX_RUNS, &number)))
+		else if (c == 'r' && (ok = dsocr_cli_number("runs", optarg, 1, DSOCR_BENCH_RUNS, &number)))
 			b->runs = (int) number;
 		else if (c == 'h')
 		{
@@ -538,7 +338,7 @@ int
 dsocr_cli_bench(int argc, char **argv)
 {
 	DsocrBackendOptions backend = {.device = "cpu", .log = dsocr_cli_log};
-	Bench b = {.runs = 3};
+	DsocrBench b = {.runs = 3};
 	const char *model = NULL;
 	char path[4096];
 	int status = read_options(argc, argv, &b, &backend, &model);
