@@ -9,7 +9,7 @@ MODEL_FLAGS = -std=gnu11 -D_GNU_SOURCE -O1 -g -fsanitize=thread -Wall -Wextra -W
 	$(if $(wildcard $(MODEL_INCLUDE)/storage/procnumber.h),-DMODEL_PROC_NUMBERS)
 # the module's own files, and what stands in for the server
 MODEL_OBJ = $(patsubst %,$(MODEL_DIR)/%.o,src/queue src/slots src/dispatch src/dispatch_lost src/dispatch_order \
-	src/admission src/own_slots src/roles src/stats src/payload src/engine/base test/model/process)
+	src/admission src/own_slots src/roles src/stats src/payload src/engine/base test/model/process test/model/server)
 
 $(MODEL_DIR)/%.o: %.c $(wildcard src/*.h src/engine/*.h test/model/*.h)
 	@mkdir -p $(@D)

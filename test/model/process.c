@@ -3,188 +3,20 @@
  * process.c
  *		A process of the model: a backend that asks, or a worker that answers.
  *
- * Stands in for what the server gives each process.  An ERROR ends the model:
- * nothing here is meant to raise one.
- *
  *-------------------------------------------------------------------------
  */
 #include "model.h"
+#include "server.h"
 
 #include "dispatch.h"
 #include "own_slots.h"
 #include "queue.h"
 
-#include "access/xact.h"
 #include "miscadmin.h"
-#include "storage/ipc.h"
-#include "utils/memutils.h"
+#include "storage/latch.h"
 
 #define MOST_OWN 3
 #define MOST_IN_FLIGHT 4
-
-/* ---- what the server has for a process ---- */
-
-MemoryContext CurrentMemoryContext = NULL;
-MemoryContext TopMemoryContext = NULL;
-volatile sig_atomic_t InterruptPending = false;
-Oid MyDatabaseId = 1;
-struct Latch *MyLatch;
-PGPROC *MyProc;
-int MyProcPid;
-PROC_HDR *ProcGlobal;
-sigjmp_buf *PG_exception_stack = NULL;
-ErrorContextCallback *error_context_stack = NULL;
-#ifdef MODEL_PROC_NUMBERS
-ProcNumber MyProcNumber;
-#endif
-
-bool dsocr_log_requests = false;
-int dsocr_max_requests_per_role = 0;
-int dsocr_queue_memory = 1024;
-int dsocr_queue_timeout = 0;
-int dsocr_timeout = 0;
-int dsocr_role_weight = 1;
-DsocrShared *dsocr_shared;
-DsocrSlot *dsocr_slots;
-DsocrWaiter *dsocr_waiters;
-LWLock *dsocr_queue_lock;
-LWLock *dsocr_stats_lock;
-
-static bool in_transaction;
-static Oid role;
-static XactCallback end_of_transaction;
-static pg_on_exit_callback end_of_process;
-
-void
-dsocr_require_preload(void)
-{
-}
-
-bool
-IsTransactionState(void)
-{
-	return in_transaction;
-}
-
-SubTransactionId
-GetCurrentSubTransactionId(void)
-{
-	return TopSubTransactionId;
-}
-
-Oid
-GetUserId(void)
-{
-	return role;
-}
-
-void
-RegisterXactCallback(XactCallback callback, void *arg)
-{
-	end_of_transaction = callback;
-}
-
-void
-RegisterSubXactCallback(SubXactCallback callback, void *arg)
-{
-}
-
-void
-before_shmem_exit(pg_on_exit_callback function, Datum arg)
-{
-	end_of_process = function;
-}
-
-void *
-MemoryContextAllocZero(MemoryContext context, Size size)
-{
-	return calloc(1, size);
-}
-
-void
-ProcessInterrupts(void)
-{
-	model_fail("an interrupt");
-}
-
-/* ---- errors ---- */
-
-static char message[256];
-
-bool
-errstart(int elevel, const char *domain)
-{
-	return elevel >= ERROR;
-}
-
-bool
-errstart_cold(int elevel, const char *domain)
-{
-	return errstart(elevel, domain);
-}
-
-int
-errcode(int sqlerrcode)
-{
-	return 0;
-}
-
-int
-errhidestmt(bool hide_stmt)
-{
-	return 0;
-}
-
-int
-errhint(const char *fmt, ...)
-{
-	return 0;
-}
-
-static int
-keep_message(const char *fmt, va_list ap)
-{
-	vsnprintf(message, sizeof(message), fmt, ap);
-	return 0;
-}
-
-int
-errmsg(const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	keep_message(fmt, ap);
-	va_end(ap);
-	return 0;
-}
-
-int
-errmsg_internal(const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	keep_message(fmt, ap);
-	va_end(ap);
-	return 0;
-}
-
-void
-errfinish(const char *filename, int lineno, const char *funcname)
-{
-	model_fail("%s: %s", funcname, message);
-}
-
-void
-EmitErrorReport(void)
-{
-}
-
-void
-FlushErrorState(void)
-{
-}
 
 /* ---- a backend ---- */
 
@@ -197,18 +29,6 @@ typedef struct Asked
 static Asked asked[MOST_OWN];
 static int n_asked;
 static uint64 next_token;
-static int next_pid = 1000;
-
-/* A process of another pid in the same place. */
-static void
-begin_process(int number)
-{
-	LWLockAcquire(dsocr_queue_lock, LW_EXCLUSIVE);
-	MyProcPid = next_pid++ * MODEL_PROCESSES + number;
-	MyProc->pid = MyProcPid;
-	LWLockRelease(dsocr_queue_lock);
-	role = 10 + model_random(3);
-}
 
 static void
 forget(int i)
@@ -273,7 +93,7 @@ static void
 die(int number)
 {
 	if (model_random(2))
-		end_of_process(0, (Datum) 0);
+		server_end_process();
 	else
 	{
 		memset(dsocr_own_slots, 0, sizeof(DsocrOwnSlot) * dsocr_shared->n_slots);
@@ -281,16 +101,16 @@ die(int number)
 		dsocr_own_in_line = dsocr_own_stands = false;
 	}
 	n_asked = 0;
-	in_transaction = false;
-	begin_process(number);
+	server_in_transaction = false;
+	server_begin_process(number);
 }
 
 static void
 end_transaction(void)
 {
-	if (in_transaction)
+	if (server_in_transaction)
 	{
-		end_of_transaction(model_random(2) ? XACT_EVENT_ABORT : XACT_EVENT_COMMIT, NULL);
+		server_end_transaction(model_random(2) == 0);
 		/* those from outside of it live on */
 		for (int i = n_asked - 1; i >= 0; i--)
 		{
@@ -298,13 +118,13 @@ end_transaction(void)
 				forget(i);
 		}
 	}
-	in_transaction = !in_transaction;
+	server_in_transaction = !server_in_transaction;
 }
 
 static void
 run_backend(int number)
 {
-	begin_process(number);
+	server_begin_process(number);
 	while (model_count())
 	{
 		unsigned what = model_random(100);
@@ -333,7 +153,7 @@ run_backend(int number)
 			die(number);
 	}
 	if (dsocr_own_slots != NULL)
-		end_of_process(0, (Datum) 0);
+		server_end_process();
 }
 
 /* ---- a worker ---- */
@@ -460,7 +280,7 @@ die_working(int number, int device)
 	n_in_flight = 0;
 	if (model_random(2))
 		dsocr_dispatch_detach(device, model_random(2));
-	begin_process(number);
+	server_begin_process(number);
 	dsocr_dispatch_attach(device);
 }
 
@@ -469,7 +289,7 @@ run_worker(int number)
 {
 	int device = number - MODEL_BACKENDS;
 
-	begin_process(number);
+	server_begin_process(number);
 	dsocr_dispatch_attach(device);
 	while (!model_all_done())
 	{
@@ -504,17 +324,7 @@ void model_process(const Model *model, int number);
 void
 model_process(const Model *model, int number)
 {
-	dsocr_shared = model->shared;
-	dsocr_slots = model->slots;
-	dsocr_waiters = model->waiters;
-	dsocr_queue_lock = model->queue_lock;
-	dsocr_stats_lock = model->stats_lock;
-	ProcGlobal = model->procs;
-	MyProc = GetPGProcByNumber(number);
-	MyLatch = &MyProc->procLatch;
-#ifdef MODEL_PROC_NUMBERS
-	MyProcNumber = number;
-#endif
+	server_open(model, number);
 	if (number < MODEL_BACKENDS)
 		run_backend(number);
 	else
