@@ -28,18 +28,23 @@ def choose(stage, seed, group):
     return random.Random(f"{seed}/{group}").choices(rows, [r["p"] for r in rows])[0]
 
 
-def collate(samples, prompt):
-    """samples: (page, ids, cell, sub, patch); ids get the prompt before them and the end after them"""
-    p = len(prompt)
-    length = p + 1 + max(len(s[1]) for s in samples)
+def prompt_of(page, task):
+    """What is asked about a page: to locate is to locate what its answer begins with."""
+    prompt = tokens.PROMPTS[task]
+    return prompt % page.subject() if task == "locate" else prompt
+
+
+def collate(samples, prompts):
+    """samples: (page, ids, cell, sub, patch); ids get their prompt before them and the end after them"""
+    length = 1 + max(len(p) + len(s[1]) for p, s in zip(prompts, samples))
     b = len(samples)
     ids = np.full((b, length), tokens.PAD_ID, np.int64)
     labels = np.full((b, length), pages.IGNORE, np.int64)
     cell = np.full((b, length), -1, np.int64)
     sub = np.full((b, length), -1, np.int64)
     for i, (_, t, c, s, _) in enumerate(samples):
-        n = len(t)
-        ids[i, :p] = prompt
+        n, p = len(t), len(prompts[i])
+        ids[i, :p] = prompts[i]
         ids[i, p:p + n] = labels[i, p:p + n] = t
         ids[i, p + n] = labels[i, p + n] = tokens.EOS_ID
         cell[i, p:p + n], sub[i, p:p + n] = c, s
@@ -77,9 +82,9 @@ class Source:
             page = self.renderer.take()
             samples.append((page, *self.labels.of(page)))
         samples.sort(key=lambda s: len(s[1]))
-        prompt = self.tok.encode(tokens.PROMPTS[row["task"]])
+        prompts = [self.tok.encode(prompt_of(s[0], row["task"])) for s in samples]
         order = random.Random(f"{self.seed}/{group}/order").sample(range(GROUP), GROUP)
-        return [collate(samples[i * n:(i + 1) * n], prompt) for i in order]
+        return [collate(samples[i * n:(i + 1) * n], prompts[i * n:(i + 1) * n]) for i in order]
 
 
 class Stream(torch.utils.data.IterableDataset):

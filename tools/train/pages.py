@@ -30,6 +30,10 @@ class Page:
     def text(self):
         return "".join(chr(c) if c < tokens.TAG_BASE else tokens.TAGS[c - tokens.TAG_BASE] for c in self.codes)
 
+    def subject(self):
+        """What the first reference of the target names."""
+        return self.text().split("<|ref|>", 1)[1].split("<|/ref|>", 1)[0]
+
     def rgb(self, pixels=None):
         """[h, w, 3] bytes, as a user's picture."""
         gray = (self.view if pixels is None else pixels)[:, :, None].astype(np.float32) / 255
@@ -117,8 +121,9 @@ class Labels:
         cell = np.where(placed, (py // 4) * (w // CELL + 1) + px // 4, -1)
         sub = np.where(placed, (py % 4) * 4 + px % 4, -1)
 
-        # the box of "nothing" says where a table cell begins; only characters are to be seen in a patch
-        seen = placed & (self.kind[codes] > 0)
+        # only characters are to be seen in a patch: the box of "nothing" says where a table cell begins, and one without
+        # area where to look for what is not written there
+        seen = placed & (self.kind[codes] > 0) & (boxes[:, 2] > boxes[:, 0])
         patch = np.zeros((h // PATCH, w // PATCH, PATCH_SLOTS), np.int32)
         flat = (py * (w // PATCH) + px)[seen]
         order = np.argsort(flat, kind="stable")

@@ -38,6 +38,7 @@ extern bool block_list(Column *c);
 extern bool block_pairs(Column *c);
 extern bool block_table(Column *c);
 extern bool block_picture(Column *c);
+extern bool block_equation(Column *c);
 /* One line at a place of its own: page headers and footers. */
 extern bool block_line(Column *c, const char *label, int words, Align align);
 

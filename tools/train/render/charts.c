@@ -131,7 +131,7 @@ mark_value(Chart *c, int s, int i, float x, float y)
 {
 	float size = (float) c->style.size;
 
-	c->where[s][i] = (Box){x - 2, y - 2, x + 2, y + 2};
+	c->where[s][i] = (Box){x, y, x, y};
 	if (c->printed)
 	{
 		Word w = number(c->value[s][i]);

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * kinds.c
- *		Pages of text: one column, two columns, tables; and the list of all kinds.
+ *		Pages of text: columns, tables, equations; and the list of all kinds.
  *
  *-------------------------------------------------------------------------
  */
@@ -33,7 +33,7 @@ whole_page(Page *p, const Style *s)
 	return c;
 }
 
-static Style
+Style
 kind_text(Page *p, float scale)
 {
 	Style s = style_choose(p, scale);
@@ -109,6 +109,22 @@ kind_table(Page *p, float scale)
 	return s;
 }
 
+/* Displayed equations between paragraphs. */
+Style
+kind_equations(Page *p, float scale)
+{
+	Style s = style_choose(p, scale);
+	Column c = whole_page(p, &s);
+
+	c.x0 = fminf(c.x0, .1f * (float) p->w);
+	/* one at least, however narrow the page is */
+	for (int i = 0; i < 100 && !block_equation(&c); i++)
+		continue;
+	for (int i = 0, failed = 0; i < 30 && failed < 4; i++)
+		failed += !(rng_chance(p->rng, .6f) ? block_equation(&c) : block_paragraph(&c));
+	return s;
+}
+
 KindFunction
 kind_find(const char *name)
 {
@@ -116,10 +132,10 @@ kind_find(const char *name)
 	{
 		const char *name;
 		KindFunction draw;
-	} kinds[] = {{"text", kind_text},
-				 {"columns", kind_columns},
-				 {"table", kind_table},
-				 {"chart", kind_chart}};
+	} kinds[] = {
+		{"text", kind_text},	 {"columns", kind_columns},		{"table", kind_table},
+		{"chart", kind_chart},	 {"equations", kind_equations}, {"geometry", kind_geometry},
+		{"locate", kind_locate}, {"molecule", kind_molecule},	{"scene", kind_scene}};
 
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
 		if (strcmp(name, kinds[i].name) == 0)

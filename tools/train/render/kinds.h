@@ -14,6 +14,12 @@
 typedef Style (*KindFunction)(Page *p, float scale);
 
 extern Style kind_chart(Page *p, float scale);
+extern Style kind_text(Page *p, float scale);
+extern Style kind_equations(Page *p, float scale);
+extern Style kind_geometry(Page *p, float scale);
+extern Style kind_locate(Page *p, float scale);
+extern Style kind_molecule(Page *p, float scale);
+extern Style kind_scene(Page *p, float scale);
 
 extern KindFunction kind_find(const char *name);
 

@@ -68,6 +68,13 @@ page_emit_ascii(Page *p, const char *s)
 		add_unit(p, (unsigned char) *s);
 }
 
+void
+page_emit_seen(Page *p, const char *s, float x, float y)
+{
+	for (; *s; s++)
+		page_emit_at(p, (unsigned char) *s, (Box){x, y, x, y});
+}
+
 int
 page_block_begin(Page *p, const char *label)
 {

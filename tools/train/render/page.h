@@ -46,7 +46,9 @@ typedef struct Unit
 {
 	uint32_t code;
 	Box box;
-	bool placed; /* box is where it stands; false for tags and line ends */
+	/* box is where it stands; false for tags and line ends.  A box without area
+	 * says where to look for what is not written there. */
+	bool placed;
 } Unit;
 
 /* What the request line asks for. */
@@ -107,6 +109,8 @@ extern void page_begin(Page *p, int w, int h);
 extern void page_emit(Page *p, uint32_t code);
 extern void page_emit_at(Page *p, uint32_t code, Box box);
 extern void page_emit_ascii(Page *p, const char *s);
+/* Text that is not written on the page, but told by what is to be seen at x, y. */
+extern void page_emit_seen(Page *p, const char *s, float x, float y);
 extern void page_fill(Page *p, int x0, int y0, int x1, int y1, uint8_t value);
 extern void page_line(Page *p, float x0, float y0, float x1, float y1, float width, uint8_t value);
 extern float page_advance(Page *p, const Style *s, FaceStyle face, uint32_t c);

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 
 #define MAX_LANGUAGES 64
 #define UPPER "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -30,6 +31,7 @@ typedef struct Lines
 typedef struct Split
 {
 	Lines prose;
+	Lines molecules; /* none until molecules.py has run */
 	Lines words[MAX_LANGUAGES];
 	int n_words;
 } Split;
@@ -98,6 +100,9 @@ open_split(Split *s, const char *dir, const char *name)
 
 	snprintf(path, sizeof(path), "%s/%s/prose.txt", dir, name);
 	s->prose = read_lines(path);
+	snprintf(path, sizeof(path), "%s/%s/molecules.txt", dir, name);
+	if (access(path, F_OK) == 0)
+		s->molecules = read_lines(path);
 	snprintf(path, sizeof(path), "%s/%s", dir, name);
 	d = opendir(path);
 	while (d && (e = readdir(d)))
@@ -393,6 +398,19 @@ text_name(Page *p, const Style *s)
 			return w;
 	}
 	return word_of("Total");
+}
+
+const char *
+text_molecule(Page *p)
+{
+	const Lines *l = &split_of(p)->molecules;
+
+	if (l->n == 0)
+	{
+		fprintf(stderr, "render: no molecules.txt: run tools/train/run setup\n");
+		exit(1);
+	}
+	return l->line[rng_int(p->rng, 0, l->n - 1)];
 }
 
 TextKind

@@ -28,6 +28,8 @@ extern TextKind text_kind(Page *p);
 /* Fills out[n]; every word can be drawn in this style. */
 extern void text_words(Page *p, const Style *s, TextKind kind, Word *out, int n);
 extern Word text_number(Page *p);
+/* A line of molecules.txt, see molecules.py. */
+extern const char *text_molecule(Page *p);
 extern Word text_name(Page *p, const Style *s);
 
 #endif
