@@ -1,6 +1,8 @@
-"""Measures of read pages, in the terms of OmniDocBench."""
+"""Measures of read pages, in the terms of OmniDocBench, and of figures."""
+import ast
 import re
 import unicodedata
+from collections import Counter
 
 from rapidfuzz.distance import Levenshtein
 
@@ -20,6 +22,12 @@ def errors(truth, read):
     """Edits and characters of the truth."""
     a, b = plain(truth), plain(read)
     return Levenshtein.distance(a, b), len(a)
+
+
+def words(truth, read):
+    """Words read that stand in the truth, each as often as it does; words read; words of the truth."""
+    a, b = Counter(plain(truth).split()), Counter(plain(read).split())
+    return (a & b).total(), b.total(), a.total()
 
 
 def order(truth, read):
@@ -94,3 +102,55 @@ def right_boxes(truth, read):
             left.remove(best)
             right += 1
     return right, len(want)
+
+
+def right_things(truth, read):
+    """Things of the truth that were read, each as often as it is there, and all of them."""
+    a, b = Counter(truth), Counter(read)
+    return (a & b).total(), a.total()
+
+
+def canonical(smiles):
+    """One spelling for all of a molecule, None if it is none."""
+    from rdkit import Chem, RDLogger
+    RDLogger.DisableLog("rdApp.*")
+    molecule = Chem.MolFromSmiles(smiles.strip()) if smiles.strip() else None
+    return None if molecule is None else Chem.MolToSmiles(molecule)
+
+
+def right_molecule(truth, read):
+    """(1, 1) if both are the same molecule."""
+    return int(canonical(truth) == canonical(read)), 1
+
+
+def geometry(text):
+    """Lines, points and circles of a dictionary with their exact values; nothing of what is none."""
+    point = r"\(\s*(-?[\d.]+)\s*,\s*(-?[\d.]+)\s*\)"
+    place = lambda x, y: (float(x), float(y))
+    out = []
+    try:
+        figure = ast.literal_eval(text.strip())
+        lines, circles = figure["Line"], figure.get("Circle", {"circle_center": [], "radius": []})
+        for line, kind in zip(lines["line"], lines["line_type"]):
+            found = re.fullmatch(point + r"\s*--\s*" + point, line.strip())
+            out += [("line", *sorted([place(*found.groups()[:2]), place(*found.groups()[2:])]), kind)] if found else []
+        for end in lines["line_endpoint"]:
+            found = re.fullmatch(r"(\S+)\s*:\s*" + point, end.strip())
+            out += [("point", found[1], place(found[2], found[3]))] if found else []
+        for centre, radius in zip(circles["circle_center"], circles["radius"]):
+            found = re.search(point, centre)
+            out += [("circle", place(found[1], found[2]), float(radius))] if found else []
+    except (ValueError, SyntaxError, KeyError, TypeError, AttributeError, MemoryError, RecursionError):
+        pass
+    return out
+
+
+def equations(text):
+    """What stands between \\[ and \\], without blanks that mean nothing."""
+    found = re.findall(r"(?s)\\\[(.*?)\\\]", text)
+    return [re.sub(r"(\\[A-Za-z]+) (?![A-Za-z])", r"\1", re.sub(r"\s+", " ", re.sub(r"(?<!\w) | (?!\w)", "", f.strip())))
+            for f in found]
+
+
+def sentences(text):
+    return [s for s in re.split(r"(?<=\.)\s+", text.strip()) if s]

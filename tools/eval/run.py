@@ -14,15 +14,31 @@ import tempfile
 
 import metrics
 
-MODES = {"manual": ["gundam", "small"], "letter": ["gundam", "small"]}
-TASKS = {"layout": "markdown", "charts": "figure"}
+MODES = {"manual": ["gundam", "small"], "letter": ["gundam", "small"], "office-a4": ["gundam", "small"]}
+TASKS = {"layout": "markdown", "charts": "figure", "molecules": "figure", "geometry": "figure", "scenes": "describe",
+         "locate": "locate"}
+# What else is counted on the pages of a set.
+RIGHT = {
+    "molecules": metrics.right_molecule,
+    "geometry": lambda truth, read: metrics.right_things(metrics.geometry(truth), metrics.geometry(read)),
+    "equations": lambda truth, read: metrics.right_things(metrics.equations(truth), metrics.equations(read)),
+    "scenes": lambda truth, read: metrics.right_things(metrics.sentences(truth), metrics.sentences(read)),
+}
+
+
+def subject_of(file):
+    """What is to be located on a page: what its truth begins with."""
+    with open(file[:-4] + ".json", encoding="utf-8") as f:
+        return metrics.boxes(json.load(f)["text"])[0][0]
 
 
 def read_engine(a, files, mode, task):
     out = {}
-    for i in range(0, len(files), 50):
-        command = [a.engine, "ocr", "--model", a.model, "--mode", mode, "--task", task, "--threads", str(a.threads),
-                   "--json", *files[i:i + 50]]
+    together = 1 if task == "locate" else 50
+    for i in range(0, len(files), together):
+        command = [a.engine, "ocr", "--model", a.model, "--mode", mode, "--task", task, "--threads", str(a.threads)]
+        command += ["--prompt", subject_of(files[i])] if task == "locate" else []
+        command += ["--json", *files[i:i + together]]
         done = subprocess.run(command, capture_output=True)
         if not done.stdout:
             sys.exit("dsocr-engine: " + done.stderr.decode(errors="replace"))
@@ -46,7 +62,7 @@ def read_tesseract(files):
     return out
 
 
-def measure(files, read):
+def measure(files, read, name=""):
     pages = []
     for f in files:
         with open(f[:-4] + ".json", encoding="utf-8") as t:
@@ -60,6 +76,8 @@ def measure(files, read):
             page["table"] = metrics.table_distance(truth["text"], text)
         if "<|det|>" in truth["text"]:
             page["boxes"] = metrics.right_boxes(truth["text"], text)
+        if name in RIGHT:
+            page["right"] = RIGHT[name](truth["text"], text)
         pages.append(page)
     return pages
 
@@ -78,7 +96,7 @@ def row(name, reader, pages):
             f"{100 * statistics.median(each):.1f} %",
             f"{statistics.mean(order):.2f}" if order else "",
             share([p.get("cells") for p in pages]), f"{statistics.mean(tables):.2f}" if tables else "",
-            share([p.get("boxes") for p in pages]),
+            share([p.get("boxes") for p in pages]), share([p.get("right") for p in pages]),
             str(sum(not p["ended"] or p["wrong"] > p["chars"] for p in pages))]
 
 
@@ -111,12 +129,12 @@ def main():
     p.add_argument("--again", help="measures what --json has kept")
     a = p.parse_args()
     names = a.sets or sorted(os.listdir(a.folder))
-    head = ["pages", "reader", "n", "chars", "CER", "median", "order", "cells", "table", "boxes", "lost"]
+    head = ["pages", "reader", "n", "chars", "CER", "median", "order", "cells", "table", "boxes", "right", "lost"]
     print("| " + " | ".join(head) + " |\n|" + " --- |" * len(head), flush=True)
     kept = []
     for s in json.load(open(a.again, encoding="utf-8")) if a.again else []:
         files = [p["file"] for p in s["pages"]]
-        show(s["set"], s["reader"], measure(files, {p["file"]: (p["read"], p["ended"]) for p in s["pages"]}))
+        show(s["set"], s["reader"], measure(files, {p["file"]: (p["read"], p["ended"]) for p in s["pages"]}, s["set"]))
     for name in [] if a.again else names:
         files = sorted(glob.glob(f"{a.folder}/{name}/*.png"))[:a.limit]
         modes = [] if a.no_engine else MODES.get(name, ["small"])
@@ -124,7 +142,7 @@ def main():
         if not a.no_tesseract:
             readers.append(("Tesseract", lambda: read_tesseract(files)))
         for reader, read in readers:
-            pages = measure(files, read())
+            pages = measure(files, read(), name)
             show(name, reader, pages)
             kept.append(dict(set=name, reader=reader, pages=pages))
     if a.json:

@@ -3,7 +3,7 @@
 
 Text is held out of training in all sets.  The sets of the generator show single
 properties (size, typeface, scan); the others come from toolchains that training
-never uses: PDF manuals through poppler, groff, pango, weasyprint.
+never uses: PDF manuals through poppler, groff, pango, weasyprint, LibreOffice.
 Each page is NNN.png and NNN.json: {"text": ..., "size": ..., "boxes": ...}.
 """
 import argparse
@@ -36,6 +36,11 @@ GENERATED = {
     "tables": "table held_text=1 held_fonts=1 size=18,28 chars=100,450",
     "unseen": f"text {PLAIN} held_fonts=1",
     "charts": "chart held_text=1 held_fonts=1 size=16,26",
+    "molecules": "molecule held_text=1 held_fonts=1 size=16,26",
+    "geometry": "geometry held_text=1 held_fonts=1 size=16,26",
+    "equations": "equations held_text=1 held_fonts=1 size=18,28 chars=60,350",
+    "scenes": "scene held_text=1 held_fonts=1 size=18,28",
+    "locate": "locate held_text=1 held_fonts=1 size=18,28 chars=60,350",
 }
 UNSEEN = ["Caladea", "Open Sans", "Gentium Plus", "Vollkorn", "Clear Sans", "Courier Prime", "Cabin", "PT Serif", "B612"]
 MANUALS = ["/usr/share/developers-reference/developers-reference.pdf", "/usr/share/doc/gnuplot/gnuplot.pdf",
@@ -160,7 +165,92 @@ def html_tables(out, count):
         write(out, i, image, text=text, size=size)
 
 
-OTHERS = {"pango": pango, "manual": manual, "letter": letter, "html-tables": html_tables}
+STYLE = """<style:style style:name="{name}" style:family="paragraph">
+<style:paragraph-properties fo:margin-bottom="{below}pt" fo:text-align="{align}" fo:hyphenate="false"/>
+<style:text-properties style:font-name="{font}" fo:font-size="{size}pt" fo:font-weight="{weight}"/></style:style>"""
+OFFICE = """<?xml version="1.0" encoding="UTF-8"?>
+<office:document xmlns:office="urn:oasis:names:tc:opendocument:xmlns:office:1.0" office:version="1.2"
+ xmlns:style="urn:oasis:names:tc:opendocument:xmlns:style:1.0" xmlns:text="urn:oasis:names:tc:opendocument:xmlns:text:1.0"
+ xmlns:table="urn:oasis:names:tc:opendocument:xmlns:table:1.0" xmlns:fo="urn:oasis:names:tc:opendocument:xmlns:xsl-fo-compatible:1.0"
+ xmlns:svg="urn:oasis:names:tc:opendocument:xmlns:svg-compatible:1.0"
+ office:mimetype="application/vnd.oasis.opendocument.text">
+<office:font-face-decls><style:font-face style:name="{font}" svg:font-family="'{font}'"/></office:font-face-decls>
+<office:automatic-styles>{styles}
+<style:style style:name="cell" style:family="table-cell"><style:table-cell-properties fo:padding="3pt" fo:border="{border}"/></style:style>
+<style:page-layout style:name="p"><style:page-layout-properties fo:page-width="{width}" fo:page-height="{height}" fo:margin="{margin}"/>
+</style:page-layout></office:automatic-styles>
+<office:master-styles><style:master-page style:name="Standard" style:page-layout-name="p"/></office:master-styles>
+<office:body><office:text>{body}</office:text></office:body></office:document>
+"""
+
+
+def office_body(rng, words, most):
+    """Paragraphs, headings, lists and tables as OpenDocument and as the model writes them."""
+    xml, text = [], []
+    paragraph = lambda style, s: f'<text:p text:style-name="{style}">{html.escape(s)}</text:p>'
+    while sum(map(len, text)) < most:
+        room = most - sum(map(len, text))
+        kind = rng.random()
+        if kind < 0.2:
+            s = " ".join(rng.choice(words) for _ in range(rng.randint(1, 4)))
+            xml.append(paragraph("large", s))
+            text.append("# " + s)
+        elif kind < 0.35:
+            items = [" ".join(rng.choice(words) for _ in range(rng.randint(1, 5))) for _ in range(rng.randint(2, 4))]
+            xml.append("".join(paragraph("body", "• " + s) for s in items))
+            text.append("\n".join("- " + s for s in items))
+        elif kind < 0.5:
+            columns = rng.randint(2, 3)
+            rows = [[rng.choice(words) if r == 0 or c == 0 else str(rng.randint(0, 9999)) for c in range(columns)]
+                    for r in range(rng.randint(2, 5))]
+            cell = lambda s: f'<table:table-cell table:style-name="cell">{paragraph("cells", s)}</table:table-cell>'
+            xml.append(f'<table:table><table:table-column table:number-columns-repeated="{columns}"/>' +
+                       "".join("<table:table-row>" + "".join(map(cell, r)) + "</table:table-row>" for r in rows) +
+                       "</table:table>" + paragraph("body", ""))
+            text.append("<table>" + "".join("<tr>" + "".join(f"<td>{c}</td>" for c in r) + "</tr>" for r in rows) + "</table>")
+        else:
+            s = held_prose(rng, 40)[0][:min(room, 400)].rsplit(" ", 1)[0].strip()
+            xml.append(paragraph("body", s))
+            text.append(s)
+    return "".join(xml), "\n\n".join(text)
+
+
+def office(out, count, a4=False):
+    """LibreOffice Writer: 640 x 640 pixels in letters of 18 to 32 pixels, or A4 at 150 dpi."""
+    rng = random.Random(23 if a4 else 19)
+    words = open(f"{STATE}/pack/held/words.00-en.txt", encoding="utf-8").read().split()
+    made = 0
+    while made < count:
+        with tempfile.TemporaryDirectory() as tmp:
+            truth = []
+            for i in range(min(25, 2 * (count - made) + 2)):
+                size = rng.choice([10, 11, 12]) * 150 / 72 if a4 else rng.randint(18, 32)
+                point = size * 72 / (150 if a4 else 96)
+                font = rng.choice(UNSEEN + ["Liberation Serif"])
+                style = lambda name, factor, below, weight="normal": STYLE.format(
+                    name=name, font=font, size=round(point * factor, 1), below=round(point * below, 1), weight=weight,
+                    align=rng.choice(["start", "start", "justify"]) if name == "body" else "start")
+                styles = style("body", 1, .6) + style("large", 1.6, .5, "bold") + style("cells", 1, 0)
+                most = rng.randint(700, 1800) if a4 else min(rng.randint(120, 400), int(560 * 560 / (size * size)))
+                xml, text = office_body(rng, words, most)
+                width, height, margin = ("21cm", "29.7cm", "2cm") if a4 else ("480pt", "480pt", "18pt")
+                with open(f"{tmp}/{i}.fodt", "w", encoding="utf-8") as f:
+                    f.write(OFFICE.format(font=font, styles=styles, border=rng.choice(["none", "0.5pt solid #000000"]),
+                                          width=width, height=height, margin=margin, body=xml))
+                truth.append((f"{tmp}/{i}", text, size))
+            subprocess.run(["soffice", "--headless", f"-env:UserInstallation=file://{tmp}/profile", "--convert-to", "pdf",
+                            "--outdir", tmp] + [t[0] + ".fodt" for t in truth], check=True, stdout=subprocess.DEVNULL,
+                           stderr=subprocess.DEVNULL)
+            for path, text, size in truth:
+                info = subprocess.run(["pdfinfo", path + ".pdf"], capture_output=True, check=True).stdout.decode()
+                # a page that runs over is not all on the picture
+                if made < count and re.search(r"Pages:\s+1\n", info):
+                    write(out, made, pdf_page(path + ".pdf", 1, 150 if a4 else 96)[0], text=text, size=size)
+                    made += 1
+
+
+OTHERS = {"pango": pango, "manual": manual, "letter": letter, "html-tables": html_tables, "office": office,
+          "office-a4": lambda out, count: office(out, count, a4=True)}
 
 
 def main():
