@@ -91,13 +91,14 @@ def row(name, reader, pages):
     each = [p["wrong"] / max(1, p["chars"]) for p in pages]
     order = [p["order"] for p in pages if p["order"] is not None]
     tables = [p["table"] for p in pages if "table" in p]
-    return [name, reader, str(len(pages)), f"{statistics.mean(p['chars'] for p in pages):.0f}",
-            f"{100 * sum(p['wrong'] for p in pages) / max(1, sum(p['chars'] for p in pages)):.1f} %",
-            f"{100 * statistics.median(each):.1f} %",
+    chars = sum(p["chars"] for p in pages)
+    # a box alone has no characters
+    rates = [f"{100 * sum(p['wrong'] for p in pages) / chars:.1f} %", f"{100 * statistics.median(each):.1f} %"] if chars else ["", ""]
+    return [name, reader, str(len(pages)), f"{chars / len(pages):.0f}", *rates,
             f"{statistics.mean(order):.2f}" if order else "",
             share([p.get("cells") for p in pages]), f"{statistics.mean(tables):.2f}" if tables else "",
             share([p.get("boxes") for p in pages]), share([p.get("right") for p in pages]),
-            str(sum(not p["ended"] or p["wrong"] > p["chars"] for p in pages))]
+            str(sum(not p["ended"] or p["wrong"] > p["chars"] > 0 for p in pages))]
 
 
 def by_size(name, reader, pages):
