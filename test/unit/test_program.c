@@ -99,6 +99,59 @@ test_reads(void **state)
 	read_pictures(all);
 }
 
+/* Pages alone, then together: the same tokens with the same probabilities, in all weights. */
+static void
+test_company(void **state)
+{
+	static const char *const names[] = {"test/samples/letter.png", "test/samples/notice.png",
+										"test/samples/recipe.jpg"};
+	static const char *const precisions[] = {"bf16", "int8", "int4"};
+	enum
+	{
+		N = 3,
+		TOGETHER = 2 * N,
+		TOKENS = 12
+	};
+	DsocrBuffer page[N];
+
+	need_program();
+	for (int i = 0; i < N; i++)
+		assert_true(dsocr_read_file(names[i], (size_t) 1 << 24, &page[i], NULL));
+	for (int k = 0; k < 3; k++)
+	{
+		const char *options[MAX_OPTIONS] = {"--precision", precisions[k], NULL};
+		Peer p = dsocr_peer_start(run_program, options, 600);
+		Frame alone[N];
+
+		assert_int_equal(dsocr_peer_next(&p, false).header.type, DSOCR_FRAME_READY);
+		for (int i = 0; i < N; i++)
+		{
+			dsocr_peer_ask(&p, (uint64_t) i + 1, page[i].data, page[i].len, TOKENS);
+			alone[i] = dsocr_peer_next(&p, true);
+			assert_int_equal(alone[i].status.code, DSOCR_OK);
+			assert_int_equal(alone[i].result.text_tokens, TOKENS);
+		}
+		assert_string_not_equal(alone[0].result.raw, alone[1].result.raw);
+		for (int i = 0; i < TOGETHER; i++)
+			dsocr_peer_ask(&p, (uint64_t) i + 10, page[i % N].data, page[i % N].len, TOKENS);
+		for (int i = 0; i < TOGETHER; i++)
+		{
+			Frame f = dsocr_peer_next(&p, true);
+			const DsocrResult *same = &alone[(f.header.id - 10) % N].result;
+
+			assert_int_equal(f.status.code, DSOCR_OK);
+			assert_string_equal(f.result.raw, same->raw);
+			assert_memory_equal(&f.result.mean_logprob, &same->mean_logprob, sizeof(double));
+			dsocr_result_free(&f.result);
+		}
+		for (int i = 0; i < N; i++)
+			dsocr_result_free(&alone[i].result);
+		dsocr_peer_finish(&p);
+	}
+	for (int i = 0; i < N; i++)
+		dsocr_buffer_free(&page[i]);
+}
+
 /* The worker goes away while the engine loads, and while it works. */
 static void
 test_worker_gone(void **state)
@@ -241,6 +294,7 @@ main(void)
 		cmocka_unit_test(test_reads),		cmocka_unit_test(test_worker_gone),
 		cmocka_unit_test(test_cannot_load), cmocka_unit_test(test_usage),
 		cmocka_unit_test(test_full_disk),	cmocka_unit_test(test_synth_folder),
+		cmocka_unit_test(test_company),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
