@@ -5,7 +5,7 @@
  *
  * Each thread stands for a process.  It has a copy of the module's own code
  * for itself (a shared library, loaded once for each thread), with all its
- * variables; locks, latches and shared memory are those of queue_model.c.  So
+ * variables; locks, latches and shared memory are those of primitives.c.  So
  * the thread sanitizer sees what processes do to each other.
  *
  *-------------------------------------------------------------------------
@@ -51,15 +51,17 @@ extern bool model_all_done(void); /* of the backends */
 /* A number of 0 to n - 1, of the calling thread. */
 extern unsigned model_random(unsigned n);
 
+/* A worker takes, and lets go of, a use of a slot: nobody else may have it. */
+extern void model_take(int slot, uint64 generation, int worker);
+extern void model_let_go(int slot, uint64 generation, int worker);
+
+/* ---- primitives.c ---- */
+
 /* What it waited for has come: by a wake-up, or only because the wait ran out? */
 extern void model_came(Latch *latch, const char *what);
 
 /* A wait that ran out was no wait for a call. */
 extern void model_heard(Latch *latch);
-
-/* A worker takes, and lets go of, a use of a slot: nobody else may have it. */
-extern void model_take(int slot, uint64 generation, int worker);
-extern void model_let_go(int slot, uint64 generation, int worker);
 
 /* ---- process.c, of each copy ---- */
 

@@ -18,9 +18,9 @@ $(MODEL_DIR)/%.o: %.c $(wildcard src/*.h src/engine/*.h test/model/*.h)
 $(MODEL_DIR)/libqueue.so: $(MODEL_OBJ)
 	$(CC) $(MODEL_FLAGS) -shared -Wl,-Bsymbolic -o $@ $^ -lm
 
-$(MODEL_DIR)/queue_model: test/model/queue_model.c $(wildcard src/*.h test/model/*.h)
+$(MODEL_DIR)/queue_model: test/model/queue_model.c test/model/primitives.c $(wildcard src/*.h test/model/*.h)
 	@mkdir -p $(@D)
-	$(CC) $(MODEL_FLAGS) -rdynamic -o $@ $< -lpthread -ldl
+	$(CC) $(MODEL_FLAGS) -rdynamic -o $@ $(filter %.c,$^) -lpthread -ldl
 
 # MODEL_OPERATIONS=100000000 for a night.
 check-queue-model: $(MODEL_DIR)/queue_model $(MODEL_DIR)/libqueue.so
