@@ -15,6 +15,7 @@
 #include "sequence.h"
 
 #include <jansson.h>
+#include <string.h>
 
 typedef struct CheckStage
 {
@@ -71,6 +72,12 @@ typedef struct CheckRun
 	bool rerouted[DSOCR_MAX_LAYERS]; /* layers where some position of the prompt chose others */
 } CheckRun;
 
+static inline bool
+dsocr_stage_starts(const char *name, const char *with)
+{
+	return strncmp(name, with, strlen(with)) == 0;
+}
+
 extern bool dsocr_stages_open(CheckRun *r, DsocrError *err);
 extern void dsocr_stages_close(CheckRun *r);
 extern DsocrTap dsocr_stages_tap(CheckRun *r);
@@ -79,11 +86,18 @@ extern DsocrRouterTap dsocr_stages_router_tap(CheckRun *r);
 /* Collect a stage that no tap shows: rows x dim values. */
 extern void dsocr_stages_put(CheckRun *r, const char *name, const float *values, int rows, int dim);
 
+/* Distance between the k-th and the next logit. */
+extern double dsocr_router_gap(const float *logits, const int32_t *ids, int experts, int k);
+
+/* ---- check_compare.c ---- */
+
 /* Compare everything collected: one check a stage. */
 extern void dsocr_stages_compare(CheckRun *r);
 
 /* Limits for max|d|/rms and rms(d)/rms of a stage; the second is 0 when only the first counts. */
 extern void dsocr_stage_limits(const CheckRun *r, const char *name, double *most, double *spread);
+
+/* ---- check_generate.c ---- */
 
 /*
  * Greedy decoding in all stored variants.  s has just been prefilled and the
