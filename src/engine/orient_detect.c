@@ -12,6 +12,7 @@
  *-------------------------------------------------------------------------
  */
 #include "orient.h"
+#include "orient_pieces.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -37,13 +38,6 @@
 
 /* A pixel is ink when it is this much darker than its surroundings, percent. */
 #define INK_PERCENT 85
-
-/* More pieces of ink than a page of text has: noise, or a photograph. */
-#define MAX_PIECES 60000
-
-/* Sides of pieces that can be letters, pixels. */
-#define MIN_PIECE 4
-#define MAX_PIECE 160
 
 /* Angles that are tried, degrees: beyond the largest skew, because the ends do not count. */
 #define SWEEP_RANGE 9.0F
@@ -215,228 +209,6 @@ straighten(Gray *g, float skew, DsocrError *err)
 	return true;
 }
 
-/* ---- pieces of ink ---- */
-
-typedef struct Piece
-{
-	int x1; /* along the line */
-	int x2;
-	int y1; /* across it */
-	int y2;
-} Piece;
-
-typedef struct Pieces
-{
-	Piece *p; /* letters first, then dots; each sorted by x1 */
-	int letters;
-	int dots; /* too small for letters: full stops, commas, accents */
-	int size; /* of letters, pixels */
-} Pieces;
-
-/* What neighbours along a direction say. */
-typedef struct Votes
-{
-	int aligned; /* pairs with the same top or the same bottom */
-	int above;	 /* the same bottom, but one of them reaches higher */
-	int below;	 /* the same top, but one of them reaches lower */
-	int low;	 /* dots at the bottom of the letter before or behind them */
-	int high;	 /* the same at the top */
-} Votes;
-
-static int
-longer_side(const Piece *p)
-{
-	int w = p->x2 - p->x1;
-	int h = p->y2 - p->y1;
-
-	return w > h ? w : h;
-}
-
-static int
-compare_pieces(const void *a, const void *b)
-{
-	const Piece *p = a;
-	const Piece *q = b;
-
-	return p->x1 != q->x1 ? (p->x1 > q->x1) - (p->x1 < q->x1) : (p->y1 > q->y1) - (p->y1 < q->y1);
-}
-
-/* The size of a letter: half of all ink that can be letters is in smaller ones. */
-static int
-letter_size(const Piece *p, int n)
-{
-	int64_t weight[MAX_PIECE + 1] = {0};
-	int64_t sum = 0;
-	int64_t half = 0;
-
-	for (int i = 0; i < n; i++)
-	{
-		int s = longer_side(&p[i]);
-
-		if (s >= MIN_PIECE && s <= MAX_PIECE)
-		{
-			weight[s] += s;
-			sum += s;
-		}
-	}
-	for (int s = MIN_PIECE; s <= MAX_PIECE; s++)
-	{
-		half += weight[s];
-		if (2 * half >= sum && sum > 0)
-			return s;
-	}
-	return 0;
-}
-
-/* False when memory is short; no pieces at all are fine. */
-static bool
-find_pieces(PIX *pix, Pieces *out)
-{
-	BOXA *boxes = pixConnCompBB(pix, 8);
-	int n = boxes != NULL ? boxaGetCount(boxes) : 0;
-	Piece *all;
-	Piece *dot;
-
-	memset(out, 0, sizeof(*out));
-	if (n == 0 || n > MAX_PIECES)
-	{
-		boxaDestroy(&boxes);
-		return true;
-	}
-	all = dsocr_alloc((size_t) n, sizeof(*all), NULL);
-	out->p = dsocr_alloc((size_t) n, sizeof(*out->p), NULL);
-	if (all == NULL || out->p == NULL)
-	{
-		dsocr_free(all);
-		dsocr_free(out->p);
-		boxaDestroy(&boxes);
-		return false;
-	}
-	for (int i = 0; i < n; i++)
-	{
-		l_int32 x = 0;
-		l_int32 y = 0;
-		l_int32 w = 0;
-		l_int32 h = 0;
-
-		boxaGetBoxGeometry(boxes, i, &x, &y, &w, &h);
-		all[i] = (Piece){x, x + w, y, y + h};
-	}
-	boxaDestroy(&boxes);
-	out->size = letter_size(all, n);
-	dot = out->p + n;
-	for (int i = 0; i < n; i++)
-	{
-		int s = longer_side(&all[i]);
-
-		if (5 * s >= 2 * out->size && s <= 2 * out->size)
-			out->p[out->letters++] = all[i];
-		else if (5 * s < 2 * out->size && 10 * s >= out->size && s > 1)
-		{
-			*--dot = all[i];
-			out->dots++;
-		}
-	}
-	memmove(out->p + out->letters, dot, (size_t) out->dots * sizeof(*dot));
-	dsocr_free(all);
-	return true;
-}
-
-/* Look at the pieces as if the page were turned by 90 degrees and mirrored. */
-static void
-swap_axes(Pieces *s)
-{
-	for (int i = 0; i < s->letters + s->dots; i++)
-	{
-		Piece p = s->p[i];
-
-		s->p[i] = (Piece){p.y1, p.y2, p.x1, p.x2};
-	}
-	qsort(s->p, (size_t) s->letters, sizeof(*s->p), compare_pieces);
-	qsort(s->p + s->letters, (size_t) s->dots, sizeof(*s->p), compare_pieces);
-}
-
-static void
-vote_pair(const Piece *a, const Piece *b, Votes *v)
-{
-	int h = a->y2 - a->y1 > b->y2 - b->y1 ? a->y2 - a->y1 : b->y2 - b->y1;
-	int top = abs(a->y1 - b->y1);
-	int bottom = abs(a->y2 - b->y2);
-	int same = h / 10 > 1 ? h / 10 : 1;
-	int least = h * 18 / 100 > same + 1 ? h * 18 / 100 : same + 1;
-	int most = h * 60 / 100;
-
-	if (top <= same || bottom <= same)
-		v->aligned++;
-	if (bottom <= same && top >= least && top <= most)
-		v->above++;
-	if (top <= same && bottom >= least && bottom <= most)
-		v->below++;
-}
-
-/* Each letter and the nearest one behind it in its line. */
-static void
-count_pairs(const Pieces *s, Votes *v)
-{
-	const Piece *end = s->p + s->letters;
-
-	for (const Piece *a = s->p; a < end; a++)
-		for (const Piece *b = a + 1; b < end && b->x1 <= a->x2 + s->size * 3 / 4; b++)
-		{
-			int top = a->y1 > b->y1 ? a->y1 : b->y1;
-			int bottom = a->y2 < b->y2 ? a->y2 : b->y2;
-			int low = a->y2 - a->y1 < b->y2 - b->y1 ? a->y2 - a->y1 : b->y2 - b->y1;
-
-			if (b->x1 < a->x2 - s->size / 4 || 2 * (bottom - top) < low)
-				continue;
-			vote_pair(a, b, v);
-			break;
-		}
-}
-
-/* A full stop stands beside a letter; what is above or below one is a part of it. */
-static void
-count_dots(const Pieces *s, Votes *v)
-{
-	const Piece *end = s->p + s->letters;
-	const Piece *first = s->p;
-
-	for (const Piece *dot = end; dot < end + s->dots; dot++)
-	{
-		const Piece *beside = NULL;
-		bool part = false;
-		int middle = dot->y1 + dot->y2;
-
-		while (first < end && first->x1 < dot->x1 - 3 * s->size)
-			first++;
-		for (const Piece *p = first; p < end && p->x1 <= dot->x2 + s->size / 2; p++)
-		{
-			if (dot->y2 < p->y1 - s->size * 2 / 3 || dot->y1 > p->y2 + s->size * 2 / 3)
-				continue;
-			if (p->x1 < dot->x2 && dot->x1 < p->x2)
-				part = true;
-			else if (dot->x1 - p->x2 <= s->size / 2 && middle > 2 * p->y1 - s->size / 2 &&
-					 middle < 2 * p->y2 + s->size / 2)
-				beside = p;
-		}
-		if (part || beside == NULL)
-			continue;
-		middle -= beside->y1 + beside->y2;
-		if (10 * middle > 3 * (beside->y2 - beside->y1))
-			v->low++;
-		else if (10 * middle < -3 * (beside->y2 - beside->y1))
-			v->high++;
-	}
-}
-
-static void
-count_votes(const Pieces *s, Votes *v)
-{
-	memset(v, 0, sizeof(*v));
-	count_pairs(s, v);
-	count_dots(s, v);
-}
-
 /* ---- the decision ---- */
 
 static double
@@ -462,20 +234,20 @@ is_up(int aligned, int above, int below, int low, int high)
 
 /* The quarter turn.  False when this is no page of text; *rotation is 0 when unsure. */
 static bool
-decide(Pieces *s, int *rotation)
+decide(DsocrPieces *s, int *rotation)
 {
-	Votes across;
-	Votes down;
-	const Votes *v = &across;
+	DsocrVotes across;
+	DsocrVotes down;
+	const DsocrVotes *v = &across;
 	bool vertical = false;
 
 	*rotation = 0;
 	if (s->letters == 0)
 		return false;
-	swap_axes(s);
-	count_votes(s, &down);
-	swap_axes(s);
-	count_votes(s, &across);
+	dsocr_pieces_swap_axes(s);
+	dsocr_pieces_vote(s, &down);
+	dsocr_pieces_swap_axes(s);
+	dsocr_pieces_vote(s, &across);
 	if (down.aligned > across.aligned)
 	{
 		v = &down;
@@ -522,7 +294,7 @@ static bool
 look(Gray *g, const DsocrPoll *poll, DsocrOrientation *o, DsocrError *err)
 {
 	PIX *ink = find_ink(g);
-	Pieces pieces;
+	DsocrPieces pieces;
 	float skew = ink != NULL ? find_skew(ink) : 0;
 	bool ok = ink != NULL;
 
@@ -534,7 +306,7 @@ look(Gray *g, const DsocrPoll *poll, DsocrOrientation *o, DsocrError *err)
 		ink = find_ink(g);
 		ok = ink != NULL;
 	}
-	ok = ok && find_pieces(ink, &pieces);
+	ok = ok && dsocr_pieces_find(ink, &pieces);
 	pixDestroy(&ink);
 	if (!ok)
 		return dsocr_fail(err, DSOCR_E_MEMORY, "out of memory");
