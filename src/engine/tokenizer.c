@@ -13,6 +13,7 @@
 #include "added_tokens.h"
 #include "pretokenize.h"
 #include "tokenizer_bpe.h"
+#include "tokenizer_bytes.h"
 
 #include <jansson.h>
 #include <string.h>

@@ -74,10 +74,7 @@ extern bool dsocr_bpe_encode(const DsocrBpe *b, const char *word, size_t len, Ds
 /* Id of a token as the file writes it, -1 if there is none. */
 extern int32_t dsocr_bpe_find(const DsocrBpe *b, const char *token, size_t len);
 
-/*
- * Bytes that a token, as the file writes it, stands for: a character for a
- * byte, or the token itself when one of its characters stands for no byte.
- */
-extern bool dsocr_bpe_spell_bytes(const char *token, size_t len, DsocrBuffer *out, DsocrError *err);
+/* NULL when the two ids do not merge. */
+extern const DsocrMerge *dsocr_bpe_find_merge(const DsocrBpe *b, int32_t left, int32_t right);
 
 #endif /* DSOCR_TOKENIZER_BPE_H */
