@@ -9,7 +9,8 @@ DATA = $(wildcard sql/dsocr--*--*.sql)
 # The module: what runs in PostgreSQL processes, and the plain data formats it
 # shares with the engine.
 OBJS = $(patsubst %.c,%.o,$(wildcard src/*.c bgworker/*.c)) \
-       $(addprefix src/engine/,base.o request.o utf8.o protocol.o protocol_read.o image_sniff.o geometry.o smiles.o)
+       $(addprefix src/engine/,base.o request.o utf8.o protocol.o protocol_read.o protocol_wire.o \
+       image_sniff.o geometry.o smiles.o)
 PG_CPPFLAGS = -I$(CURDIR)/src -I$(CURDIR)/bgworker
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers \
             -Wno-declaration-after-statement -Wno-cast-function-type
