@@ -53,7 +53,7 @@ FUZZ_CC ?= clang-14
 FUZZ_FLAGS = -std=gnu11 -D_GNU_SOURCE -O1 -g -fsanitize=fuzzer,address,undefined \
 	-fno-sanitize-recover=undefined -Isrc/engine $(IMAGE_PARTS:%=-DDSOCR_WITH_%)
 # Each target links only what it tests; no device code.
-FUZZ_LIB = $(filter-out $(patsubst %,src/engine/%.c,engine engine_step engine_decode scheduler job job_result sequence model load encoder \
+FUZZ_LIB = $(filter-out $(patsubst %,src/engine/%.c,engine engine_step engine_decode scheduler job job_check job_result sequence model load encoder \
 	encoder_weights decoder decoder_weights device serve sandbox sandbox_calls kv_cache),$(ENGINE_LIB))
 
 build/fuzz/%: test/fuzz/%.c $(FUZZ_LIB)

@@ -67,7 +67,10 @@ struct DsocrJob
 	int64_t arrived; /* dsocr_now_us */
 };
 
-/* Copy a request.  Errors: DSOCR_E_ARGUMENT, DSOCR_E_MEMORY. */
+/* Are the arguments of a request such that it can be served? */
+extern bool dsocr_job_check(const DsocrRequest *r, const DsocrModel *m, DsocrError *err);
+
+/* Check and copy a request.  Errors: DSOCR_E_ARGUMENT, DSOCR_E_MEMORY. */
 extern DsocrJob *dsocr_job_new(const DsocrRequest *request, DsocrModel *m, DsocrError *err);
 
 /* Frees everything; pages go back to their cache. */
