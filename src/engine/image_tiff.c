@@ -10,20 +10,17 @@
  * Its allocations are bounded by what the size of the picture explains.
  *
  * Pixels are decoded row by row, or tile by tile, and become RGB in
- * tiff_pixels.c.  What libtiff cannot decode is an error, not a grey area;
- * where its fax decoder goes on after a bad line, so does Pillow.
+ * image_tiff_pixels.c.  What libtiff cannot decode is an error, not a grey
+ * area; where its fax decoder goes on after a bad line, so does Pillow.
  *
  *-------------------------------------------------------------------------
  */
 #ifdef DSOCR_WITH_TIFF
 
 #include "image_tiff.h"
+#include "image_tiff_file.h"
 
-#include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
-
-#include <tiffio.h>
 
 #define TIFF_MAX_SIDE 1000000
 
@@ -36,148 +33,6 @@
 
 /* Pixels between two polls. */
 #define POLL_PIXELS ((size_t) 1 << 18)
-
-/* The file in memory, and what libtiff had to say first. */
-typedef struct TiffFile
-{
-	const uint8_t *bytes;
-	size_t len;
-	uint64_t at;
-	char message[100];
-} TiffFile;
-
-/* ---- the file, for libtiff ---- */
-
-static tmsize_t
-file_read(thandle_t handle, void *buffer, tmsize_t size)
-{
-	TiffFile *f = (TiffFile *) handle;
-	size_t left = f->at < f->len ? f->len - (size_t) f->at : 0;
-	size_t n = size > 0 ? (size_t) size : 0;
-
-	if (n > left)
-		n = left;
-	memcpy(buffer, f->bytes + (n > 0 ? f->at : 0), n);
-	f->at += n;
-	return (tmsize_t) n;
-}
-
-static tmsize_t
-file_write(thandle_t handle, void *buffer, tmsize_t size)
-{
-	return -1;
-}
-
-static toff_t
-file_seek(thandle_t handle, toff_t offset, int whence)
-{
-	TiffFile *f = (TiffFile *) handle;
-
-	/* a negative step wraps around to what it means */
-	f->at = whence == SEEK_SET ? offset : (whence == SEEK_CUR ? f->at : f->len) + offset;
-	return f->at;
-}
-
-static int
-file_close(thandle_t handle)
-{
-	return 0;
-}
-
-static toff_t
-file_size(thandle_t handle)
-{
-	return ((TiffFile *) handle)->len;
-}
-
-static int
-file_map(thandle_t handle, void **base, toff_t *size)
-{
-	TiffFile *f = (TiffFile *) handle;
-
-	*base = (void *) f->bytes;
-	*size = f->len;
-	return 1;
-}
-
-static void
-file_unmap(thandle_t handle, void *base, toff_t size)
-{
-}
-
-#ifdef TIFFLIB_AT_LEAST
-#define HAVE_OPEN_OPTIONS TIFFLIB_AT_LEAST(4, 5, 0)
-#else
-#define HAVE_OPEN_OPTIONS (TIFFLIB_VERSION >= 20221213)
-#endif
-
-static void
-note_message(TiffFile *f, const char *fmt, va_list ap)
-{
-	char *wrapped;
-
-	if (f->message[0] != '\0')
-		return;
-	vsnprintf(f->message, sizeof(f->message), fmt, ap);
-	/* behind the end of the file libtiff counts bytes below zero */
-	wrapped = strstr(f->message, "; got 18446744");
-	if (wrapped != NULL)
-		*wrapped = '\0';
-}
-
-#if HAVE_OPEN_OPTIONS
-
-static int
-on_error(TIFF *tif, void *user, const char *module, const char *fmt, va_list ap)
-{
-	note_message(user, fmt, ap);
-	return 1;
-}
-
-static int
-on_warning(TIFF *tif, void *user, const char *module, const char *fmt, va_list ap)
-{
-	return 1;
-}
-
-/* Header only; the directory comes when it has been looked at. */
-static TIFF *
-open_handle(TiffFile *f, uint64_t memory)
-{
-	TIFFOpenOptions *options = TIFFOpenOptionsAlloc();
-	TIFF *tif;
-
-	if (options == NULL)
-		return NULL;
-	TIFFOpenOptionsSetMaxSingleMemAlloc(options, (tmsize_t) memory);
-	TIFFOpenOptionsSetErrorHandlerExtR(options, on_error, f);
-	TIFFOpenOptionsSetWarningHandlerExtR(options, on_warning, f);
-	tif = TIFFClientOpenExt("TIFF", "rhD", f, file_read, file_write, file_seek, file_close,
-							file_size, file_map, file_unmap, options);
-	TIFFOpenOptionsFree(options);
-	return tif;
-}
-
-#else
-
-static void
-on_error(thandle_t handle, const char *module, const char *fmt, va_list ap)
-{
-	note_message((TiffFile *) handle, fmt, ap);
-}
-
-/* Handlers are global in older versions; all threads set the same ones. */
-static TIFF *
-open_handle(TiffFile *f, uint64_t memory)
-{
-	TIFFSetErrorHandler(NULL);
-	TIFFSetWarningHandler(NULL);
-	TIFFSetErrorHandlerExt(on_error);
-	return TIFFClientOpen("TIFF", "rhD", f, file_read, file_write, file_seek, file_close, file_size,
-						  file_map, file_unmap);
-}
-
-#endif
 
 /* ---- what is looked at before libtiff does ---- */
 
@@ -192,7 +47,7 @@ typedef struct Shape
 } Shape;
 
 static uint64_t
-tag_value(const TiffFile *f, uint64_t offset, int tag, uint64_t otherwise)
+tag_value(const DsocrTiffFile *f, uint64_t offset, int tag, uint64_t otherwise)
 {
 	uint64_t value;
 
@@ -206,7 +61,7 @@ pieces(uint64_t whole, uint64_t part)
 }
 
 static bool
-damaged(const TiffFile *f, DsocrError *err)
+damaged(const DsocrTiffFile *f, DsocrError *err)
 {
 	if (f->message[0] == '\0')
 		return dsocr_fail(err, DSOCR_E_IMAGE, "TIFF image is damaged");
@@ -215,8 +70,8 @@ damaged(const TiffFile *f, DsocrError *err)
 
 /* Size and parts against the limits; the bytes of the largest sensible allocation in *memory. */
 static bool
-check_shape(const TiffFile *f, uint64_t offset, uint64_t max_pixels, Shape *s, uint64_t *memory,
-			DsocrError *err)
+check_shape(const DsocrTiffFile *f, uint64_t offset, uint64_t max_pixels, Shape *s,
+			uint64_t *memory, DsocrError *err)
 {
 	uint64_t samples = tag_value(f, offset, TIFFTAG_SAMPLESPERPIXEL, 1);
 	uint64_t parts;
@@ -314,7 +169,7 @@ read_layout(TIFF *tif, DsocrTiffLayout *l, DsocrError *err)
 /* An open page: its layout is known and within the limits. */
 typedef struct TiffPage
 {
-	TiffFile file;
+	DsocrTiffFile file;
 	TIFF *tif;
 	Shape shape;
 	DsocrTiffLayout layout;
@@ -360,7 +215,7 @@ open_page(TiffPage *p, const uint8_t *bytes, size_t len, uint64_t max_pixels,
 	if (!dsocr_tiff_directory_fits(bytes, len, offset))
 		return dsocr_fail(err, DSOCR_E_IMAGE,
 						  "TIFF image is damaged: values beyond the end of the file");
-	p->tif = open_handle(&p->file, memory);
+	p->tif = dsocr_tiff_open(&p->file, memory);
 	if (p->tif == NULL || !TIFFSetSubDirectory(p->tif, offset))
 		return damaged(&p->file, err);
 	if (!TIFFGetField(p->tif, TIFFTAG_IMAGEWIDTH, &width) ||
