@@ -111,7 +111,7 @@ def by_size(name, reader, pages):
 
 
 def show(name, reader, pages):
-    sized = name in ("seen", "unseen", "scanned", "pango")
+    sized = name in ("seen", "unseen", "scanned", "pango", "office")
     for r in [row(name, reader, pages)] + (by_size(name, reader, pages) if sized else []):
         print("| " + " | ".join(r) + " |", flush=True)
 

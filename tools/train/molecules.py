@@ -10,6 +10,7 @@ from-to a double bond has its second line, 0 on both.
 """
 import argparse
 import math
+import os
 import random
 
 from rdkit import Chem, RDLogger
@@ -113,9 +114,12 @@ def main():
         smiles = Chem.MolToSmiles(mol)
         if smiles not in found and (line := line_of(mol)):
             found[smiles] = line
-    for split in ("train", "held"):
-        with open(f"{a.pack}/{split}/molecules.txt", "w", encoding="utf-8") as f:
+    # the file that says that all is there comes last
+    for split in ("held", "train"):
+        path = f"{a.pack}/{split}/molecules.txt"
+        with open(path + ".new", "w", encoding="utf-8") as f:
             f.writelines(line + "\n" for s, line in found.items() if held_out(s) == (split == "held"))
+        os.replace(path + ".new", path)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,11 @@ They need what `tools/train/run setup` makes.  DEVICE=cuda runs the model's test
 there; ENGINE names a dsocr-engine, with which the model is compared.
 """
 import ast
+import contextlib
 import importlib.util
+import io
 import json
+import math
 import os
 import re
 import shutil
@@ -24,6 +27,7 @@ import model
 import pages
 import state
 import tokens
+import train
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 NANO = os.path.join(HERE, "../../models/nano")
@@ -146,10 +150,10 @@ class Figures(unittest.TestCase):
     def test_molecules_are_what_the_files_say(self):
         from rdkit import Chem
         with open(f"{STATE}/pack/train/molecules.txt", encoding="utf-8") as f:
-            train = {line.split("\t")[0] for line in f}
+            trained = {line.split("\t")[0] for line in f}
         with open(f"{STATE}/pack/held/molecules.txt", encoding="utf-8") as f:
             held = [line.rstrip("\n").split("\t") for line in f]
-        self.assertFalse(train & {h[0] for h in held})
+        self.assertFalse(trained & {h[0] for h in held})
         for smiles, atoms, bonds in held[:300]:
             mol = Chem.RWMol()
             for atom in atoms.split(" "):
@@ -217,6 +221,27 @@ class Figures(unittest.TestCase):
             patch = pages.Labels(self.tok).of(page)[3]
             labels = sum(map(len, re.findall(r"labelled (\w+)", page.text())))
             self.assertLessEqual(np.count_nonzero(patch), labels)
+
+    def test_charts(self):
+        """What is told of a chart is what its data says."""
+        kinds = set()
+        for data_page, told in zip(self.pages("chart"), self.pages("chart describe=1")):
+            np.testing.assert_array_equal(data_page.view, told.view)
+            rows = [re.findall(r"<td>(.*?)</td>", r) for r in re.findall(r"<tr>(.*?)</tr>", data_page.text())]
+            series = rows.pop(0)[1:] if rows[0][0] == "" else [""]
+            values = {}
+            for i, name in enumerate(series):
+                for row in rows:
+                    values.setdefault(int(row[i + 1]), row[0] + (f" of {name}" if name else ""))
+            count = sum(len(r) - 1 for r in rows)
+            self.assertTrue(told.text().endswith(
+                (f" Its series are {', '.join(series[:-1])} and {series[-1]}." if len(series) > 1 else "") +
+                f" The largest value is {max(values)} at {values[max(values)]}."
+                f" The smallest value is {min(values)} at {values[min(values)]}."), told.text())
+            found = re.match(r"The image shows a (bar|line|pie) chart of (\d+) values\.", told.text())
+            self.assertEqual(int(found[2]), count)
+            kinds.add(found[1])
+        self.assertEqual(kinds, {"bar", "line", "pie"})
 
     def test_locating(self):
         shapes = 0
@@ -302,7 +327,15 @@ class Fused(unittest.TestCase):
             # the same paths, but small
             rows = [dict(view=[192, 192], task="free", request="text size=20,30 chars=20,40"),
                     dict(view=[320, 320], task="markdown", request="columns grounded=1 size=16,20 chars=50,100"),
+                    dict(view=[320, 320], task="figure", request="molecule size=14,18"),
+                    dict(view=[320, 320], task="figure", request="geometry size=14,18"),
+                    dict(view=[320, 320], task="free", request="equations size=16,20 chars=40,80"),
+                    dict(view=[320, 320], task="describe", request="scene size=14,18"),
+                    dict(view=[320, 320], task="locate", request="locate size=16,20 chars=40,80"),
                     dict(view=[1280, 640], overview=448, task="free", request="text size=30,36 chars=50,100")]
+        if not os.path.exists(f"{STATE}/pack/train/molecules.txt"):
+            # made without RDKit, for stages that have no molecules
+            rows = [r for r in rows if not r["request"].startswith("molecule")]
         for row in rows:
             source.ask(dict(row, batch=1), 0)
             batch = source.take(dict(row, batch=1), 0)[0]
@@ -328,6 +361,18 @@ class Parcels(unittest.TestCase):
             content, named = state.read_parcel(tmp)
             for k, v in average.items():
                 self.assertLess(float((named["average"][k] - v).abs().max()), float(v.abs().max()) / 250)
+
+
+class Curve(unittest.TestCase):
+    def test_figures_that_a_batch_does_not_have(self):
+        with tempfile.TemporaryDirectory() as tmp, contextlib.redirect_stdout(io.StringIO()):
+            log = train.Log(tmp + "/log.jsonl")
+            for lm, acc in ((1.0, 0.5), (2.0, math.nan)):
+                log.add("v", dict(lm=torch.tensor(lm), acc=torch.tensor(acc), none=torch.tensor(math.nan)))
+            log.write({})
+            log.file.close()
+            with open(tmp + "/log.jsonl") as f:
+                self.assertEqual(json.loads(f.read()), {"v": {"lm": 1.5, "acc": 0.5}})
 
 
 class Resuming(unittest.TestCase):

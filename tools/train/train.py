@@ -168,14 +168,15 @@ class Log:
         self.file, self.sums = open(path, "a"), {}
 
     def add(self, view, figures):
-        s = self.sums.setdefault(view, {"n": 0})
-        s["n"] += 1
+        """A figure that a batch does not have, such as the letters named where there are none, is NaN and not counted."""
+        s = self.sums.setdefault(view, {})
         for k, v in figures.items():
-            s[k] = s.get(k, 0) + v
+            total, n = s.get(k, (0, 0))
+            s[k] = total + torch.nan_to_num(v), n + ~torch.isnan(v)
 
     def write(self, record):
         for view, s in sorted(self.sums.items()):
-            record[view] = {k: round(float(v) / s["n"], 4) for k, v in s.items() if k != "n"}
+            record[view] = {k: round(float(total) / int(n), 4) for k, (total, n) in s.items() if int(n)}
         self.sums = {}
         print(json.dumps(record), flush=True)
         self.file.write(json.dumps(record) + "\n")

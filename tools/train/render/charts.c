@@ -239,9 +239,8 @@ draw_legend(Chart *c, float y)
 }
 
 static void
-emit_cell(Page *p, const Word *w, Box box)
+emit_word(Page *p, const Word *w, Box box)
 {
-	page_emit_at(p, UNIT_TD, box);
 	for (int i = 0; i < w->n; i++)
 	{
 		float step = (box.x1 - box.x0) / (float) w->n;
@@ -250,7 +249,63 @@ emit_cell(Page *p, const Word *w, Box box)
 			p, w->c[i],
 			(Box){box.x0 + step * (float) i, box.y0, box.x0 + step * (float) (i + 1), box.y1});
 	}
+}
+
+static void
+emit_cell(Page *p, const Word *w, Box box)
+{
+	page_emit_at(p, UNIT_TD, box);
+	emit_word(p, w, box);
 	page_emit(p, UNIT_TD_END);
+}
+
+/* One extreme value and where it stands: the first of those that are equal. */
+static void
+tell_extreme(Chart *c, const char *which, int sign)
+{
+	Page *p = c->page;
+	int series = 0;
+	int point = 0;
+	Word value;
+
+	for (int s = 0; s < c->series; s++)
+		for (int i = 0; i < c->points; i++)
+			if (c->value[s][i] * sign > c->value[series][point] * sign)
+				series = s, point = i;
+	page_emit_ascii(p, " The ");
+	page_emit_ascii(p, which);
+	page_emit_ascii(p, " value is ");
+	value = number(c->value[series][point]);
+	emit_word(p, &value, c->where[series][point]);
+	page_emit_ascii(p, " at ");
+	emit_word(p, &c->point[point], c->label[point]);
+	if (c->series > 1)
+	{
+		page_emit_ascii(p, " of ");
+		emit_word(p, &c->name[series], c->legend[series]);
+	}
+	page_emit(p, '.');
+}
+
+static void
+describe(Chart *c, int kind)
+{
+	static const char *const kinds[] = {"bar", "line", "pie"};
+	Page *p = c->page;
+	char s[64];
+
+	snprintf(s, sizeof(s), "The image shows a %s chart of %d values.", kinds[kind],
+			 c->points * c->series);
+	page_emit_ascii(p, s);
+	for (int i = 0; i < c->series && c->series > 1; i++)
+	{
+		page_emit_ascii(p, i == 0 ? " Its series are " : i < c->series - 1 ? ", " : " and ");
+		emit_word(p, &c->name[i], c->legend[i]);
+	}
+	if (c->series > 1)
+		page_emit(p, '.');
+	tell_extreme(c, "largest", 1);
+	tell_extreme(c, "smallest", -1);
 }
 
 static void
@@ -321,6 +376,9 @@ kind_chart(Page *p, float scale)
 		draw_lines(&c);
 	else
 		draw_pie(&c);
-	emit_table(&c);
+	if (p->request->describe)
+		describe(&c, kind);
+	else
+		emit_table(&c);
 	return c.style;
 }

@@ -88,6 +88,8 @@ take_option(Request *q, const char *key, const char *value, int *n)
 		q->held_text = a != 0;
 	else if (!strcmp(key, "grounded"))
 		q->grounded = a != 0;
+	else if (!strcmp(key, "describe"))
+		q->describe = a != 0;
 	else
 	{
 		fprintf(stderr, "render: unknown option %s\n", key);

@@ -69,6 +69,7 @@ typedef struct Request
 	bool held_fonts;
 	bool held_text;
 	bool grounded; /* boxes are asked for */
+	bool describe; /* of a chart: sentences instead of its data */
 } Request;
 
 typedef struct Style
