@@ -257,13 +257,14 @@ attend_page(const DsocrPaged *p, int i, size_t offset)
 }
 
 /*
- * Where to prefetch while page i is read: the page after it, or page i itself
- * at the end.  Pages lie anywhere, so the hardware cannot know.
+ * Where to prefetch while page i is read: the page after it, or at the end
+ * what is read next.  Pages lie anywhere, so the hardware cannot know.
  */
 VEC_INLINE const char *
-attend_next_page(const DsocrPaged *p, int i, size_t offset)
+attend_next_page(const DsocrPaged *p, int i, size_t offset, size_t then)
 {
-	return attend_page(p, (i + 1) * p->page_tokens < p->n ? i + 1 : i, offset);
+	return (i + 1) * p->page_tokens < p->n ? attend_page(p, i + 1, offset)
+										   : attend_page(p, 0, then);
 }
 
 VEC_INLINE void
@@ -272,6 +273,64 @@ attend_prefetch(const char *next, size_t bytes)
 	for (size_t b = 0; b < bytes; b += 64)
 		__builtin_prefetch(next + b);
 }
+
+#if DSOCR_VW == 16
+/* Sums of 16 vectors, each in the order of vec_sum. */
+VEC_INLINE Vec
+attend_sums(const Vec *v)
+{
+	__m512 two[8];
+	__m512 four[4];
+	__m512 eight[2];
+
+	/* halves of vectors 4 apart, then quarters of 8 apart: a quarter of each of 4 */
+#pragma GCC unroll 8
+	for (int i = 0; i < 8; i++)
+	{
+		__m512 a = (__m512) v[i % 4 + i / 4 * 8];
+		__m512 b = (__m512) v[i % 4 + i / 4 * 8 + 4];
+
+		two[i] = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
+	}
+#pragma GCC unroll 4
+	for (int i = 0; i < 4; i++)
+		four[i] = _mm512_add_ps(_mm512_shuffle_f32x4(two[i], two[i + 4], 0x88),
+								_mm512_shuffle_f32x4(two[i], two[i + 4], 0xdd));
+#pragma GCC unroll 2
+	for (int i = 0; i < 2; i++)
+	{
+		__m512d a = _mm512_castps_pd(four[2 * i]);
+		__m512d b = _mm512_castps_pd(four[2 * i + 1]);
+
+		eight[i] = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(a, b)),
+								 _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
+	}
+	return (Vec) _mm512_add_ps(_mm512_shuffle_ps(eight[0], eight[1], 0x88),
+							   _mm512_shuffle_ps(eight[0], eight[1], 0xdd));
+}
+
+/* Scores of up to 16 keys; those behind the last repeat it. */
+VEC_INLINE void
+attend_group_scores(float *s, const float *q, const char *k, int count, int head_dim, float scale,
+					int fp32)
+{
+	size_t bytes = (size_t) head_dim * (fp32 ? 4 : 2);
+	Vec sum[16] = {0};
+	const char *at[16];
+
+	for (int t = 0; t < 16; t++)
+		at[t] = k + (size_t) (t < count ? t : count - 1) * bytes;
+	for (int i = 0; i < head_dim; i += DSOCR_VW)
+	{
+		Vec part = vec_load(q + i);
+
+#pragma GCC unroll 16
+		for (int t = 0; t < 16; t++)
+			sum[t] += part * attend_load(at[t], i, DSOCR_VW, fp32, 1);
+	}
+	_mm512_mask_storeu_ps(s, (__mmask16) ((1u << count) - 1), (__m512) (attend_sums(sum) * scale));
+}
+#endif
 
 VEC_INLINE void
 attend_paged_scores(float *s, const float *q, const DsocrPaged *p, float scale, int fp32, int whole)
@@ -282,17 +341,26 @@ attend_paged_scores(float *s, const float *q, const DsocrPaged *p, float scale, 
 	{
 		int page = from / p->page_tokens;
 		const char *k = attend_page(p, page, 0);
-		const char *next = attend_next_page(p, page, 0);
+		const char *next = attend_next_page(p, page, 0, p->value_offset);
 		int count = p->n - from < p->page_tokens ? p->n - from : p->page_tokens;
+		int t = 0;
 
-		for (int t = 0; t < count; t++, k += bytes, next += bytes)
+#if DSOCR_VW == 16
+		for (; whole && t < count; t += 16, next += 16 * bytes)
+		{
+			attend_prefetch(next, 16 * bytes);
+			attend_group_scores(s + from + t, q, k + (size_t) t * bytes,
+								count - t < 16 ? count - t : 16, p->head_dim, scale, fp32);
+		}
+#endif
+		for (; t < count; t++, next += bytes)
 		{
 			Vec sum = {0};
 
 			attend_prefetch(next, bytes);
 			for (int i = 0; i < p->head_dim; i += DSOCR_VW)
 				sum += attend_load((const char *) q, i, p->head_dim - i, 1, whole) *
-					   attend_load(k, i, p->head_dim - i, fp32, whole);
+					   attend_load(k + (size_t) t * bytes, i, p->head_dim - i, fp32, whole);
 			s[from + t] = vec_sum(sum) * scale;
 		}
 	}
@@ -310,7 +378,7 @@ attend_paged_values(float *out, const float *s, const DsocrPaged *p, float scale
 	{
 		int page = from / p->page_tokens;
 		const char *v = attend_page(p, page, p->value_offset);
-		const char *next = attend_next_page(p, page, p->value_offset);
+		const char *next = attend_next_page(p, page, p->value_offset, p->value_offset);
 		int count = p->n - from < p->page_tokens ? p->n - from : p->page_tokens;
 
 		for (int t = 0; t < count; t++, v += bytes, next += bytes)
@@ -346,14 +414,21 @@ attend_paged_exp(float *s, int n)
 	max = vec_top(top);
 	for (; i < n; i++)
 		max = s[i] > max ? s[i] : max;
-	for (i = 0; i < n; i += DSOCR_VW)
+	for (i = 0; i + DSOCR_VW <= n; i += DSOCR_VW)
 	{
-		int left = n - i < DSOCR_VW ? n - i : DSOCR_VW;
-		Vec kept = {0};
-		Vec e = vec_exp(attend_load((const char *) s, i, left, 1, 0) - max);
+		Vec e = vec_exp(vec_load(s + i) - max);
 
-		memcpy(&kept, &e, (size_t) left * sizeof(float));
-		memcpy(s + i, &e, (size_t) left * sizeof(float));
+		vec_store(s + i, e);
+		sum += e;
+	}
+	if (i < n)
+	{
+		size_t left = (size_t) (n - i);
+		Vec kept = {0};
+		Vec e = vec_exp(vec_load_some(s + i, left) - max);
+
+		memcpy(&kept, &e, left * sizeof(float));
+		vec_store_some(s + i, e, left);
 		sum += kept;
 	}
 	return vec_sum(sum);
@@ -369,6 +444,8 @@ attend_paged_any(float *out, const float *q, const DsocrPaged *p, float *s, int 
 	scale = 1.0f / attend_paged_exp(s, p->n);
 	for (; d + 8 * DSOCR_VW <= p->head_dim; d += 8 * DSOCR_VW)
 		attend_paged_values(out, s, p, scale, d, 8, fp32, 1);
+	for (; d + 4 * DSOCR_VW <= p->head_dim; d += 4 * DSOCR_VW)
+		attend_paged_values(out, s, p, scale, d, 4, fp32, 1);
 	for (; d + 2 * DSOCR_VW <= p->head_dim; d += 2 * DSOCR_VW)
 		attend_paged_values(out, s, p, scale, d, 2, fp32, 1);
 	for (; d < p->head_dim; d += DSOCR_VW)

@@ -59,7 +59,12 @@ vec_set(float f)
 VEC_INLINE Vec
 vec_bf16(VecHalf h)
 {
+#if DSOCR_VW == 16
+	/* gcc 12 widens a vector of this size in halves */
+	return (Vec) _mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i) h), 16);
+#else
 	return (Vec) (__builtin_convertvector(h, VecBits) << 16);
+#endif
 }
 
 VEC_INLINE Vec
