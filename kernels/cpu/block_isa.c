@@ -63,29 +63,6 @@ block_place(const DsocrBlockRows *x, size_t g, size_t from, size_t steps)
 	return (char *) x->data + ((x->rows + 15) / 16 * from + g * steps) * BLOCK_TILE;
 }
 
-/* Elements at of a row, 32 of them or what is left of k. */
-VEC_INLINE __m512i
-block_round(const float *x, size_t at, size_t k)
-{
-	size_t left = k - at < 32 ? k - at : 32;
-	size_t low = left < 16 ? left : 16;
-	VecHalf h[2];
-	__m512i both;
-
-	if (left == 32)
-	{
-		h[0] = vec_to_bf16(vec_load(x + at));
-		h[1] = vec_to_bf16(vec_load(x + at + 16));
-	}
-	else
-	{
-		h[0] = vec_to_bf16(vec_load_some(x + at, low));
-		h[1] = vec_to_bf16(vec_load_some(x + at + low, left - low));
-	}
-	memcpy(&both, h, sizeof(both));
-	return both;
-}
-
 static void
 block_pack(const DsocrBlockRows *dst, size_t first, const float *const *xs, size_t m, bool far)
 {
@@ -98,7 +75,8 @@ block_pack(const DsocrBlockRows *dst, size_t first, const float *const *xs, size
 			size_t some = steps - from < DSOCR_BLOCK_STEPS ? steps - from : DSOCR_BLOCK_STEPS;
 			char *to = block_place(dst, (first + r) / 16, from, some) + (s - from) * BLOCK_TILE +
 					   r % 16 * 64;
-			__m512i v = r < m ? block_round(xs[r], s * 32, dst->k) : _mm512_setzero_si512();
+			__m512i v =
+				r < m ? tile_round(xs[r] + s * 32, dst->k - s * 32) : _mm512_setzero_si512();
 
 			if (far)
 				_mm512_stream_si512((__m512i *) to, v);

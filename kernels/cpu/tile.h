@@ -83,39 +83,43 @@ tile_transpose(__m512i r[16])
 	}
 }
 
+/*
+ * 32 elements of a row, or fewer and zeros, to bf16.  The processor's own
+ * rounding makes zeros of denormal numbers, as which the unit reads them.
+ */
+__attribute__((target("avx512bf16"))) static inline __m512i
+tile_round(const float *x, size_t left)
+{
+	__mmask16 low = left >= 16 ? 0xffff : (__mmask16) ((1u << left) - 1);
+	__mmask16 high = left >= 32 ? 0xffff : left <= 16 ? 0 : (__mmask16) ((1u << (left - 16)) - 1);
+
+	return (__m512i) _mm512_cvtne2ps_pbh(_mm512_maskz_loadu_ps(high, x + 16),
+										 _mm512_maskz_loadu_ps(low, x));
+}
+
 /* One group of cols <= 16 rows; k is padded with zeros to a multiple of 32. */
 static inline void
 tile_pack_group(uint16_t *dst, const float *const *xs, int cols, size_t k, size_t padded)
 {
-	for (size_t i = 0; i < padded; i += 32)
+	__mmask16 mask = (__mmask16) ((1u << cols) - 1);
+
+	for (size_t i = 0; i < padded; i += 32, dst += 32 * cols)
 	{
-		uint32_t pairs[16][16];
 		size_t left = k > i ? k - i : 0;
+		__m512i r[16];
 
-		for (int c = 0; c < cols; c++)
+		if (cols == 1)
 		{
-			size_t low = left < 16 ? left : 16;
-			size_t high = left < 32 ? left - low : 16;
-			VecHalf h[2];
-
-			h[0] = vec_to_bf16(low == 16 ? vec_load(xs[c] + i) : vec_load_some(xs[c] + i, low));
-			h[1] = vec_to_bf16(high == 16 ? vec_load(xs[c] + i + 16)
-										  : vec_load_some(xs[c] + i + low, high));
-			memcpy(pairs[c], h, sizeof(h));
+			_mm512_storeu_si512(dst, tile_round(xs[0] + i, left));
+			continue;
 		}
-		if (cols == 16)
-		{
-			__m512i r[16];
-
-			memcpy(r, pairs, sizeof(r));
-			tile_transpose(r);
-			memcpy(dst, r, sizeof(r));
-		}
-		else
-			for (int p = 0; p < 16; p++)
-				for (int c = 0; c < cols; c++)
-					memcpy(dst + (p * cols + c) * 2, &pairs[c][p], sizeof(uint32_t));
-		dst += 32 * cols;
+#pragma GCC unroll 16
+		for (int c = 0; c < 16; c++)
+			r[c] = c < cols ? tile_round(xs[c] + i, left) : _mm512_setzero_si512();
+		tile_transpose(r);
+#pragma GCC unroll 16
+		for (int p = 0; p < 16; p++)
+			_mm512_mask_storeu_epi32(dst + p * cols * 2, mask, r[p]);
 	}
 }
 

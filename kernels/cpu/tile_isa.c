@@ -21,6 +21,7 @@
 #include "tile.h"
 
 #define TILE_MANY 128 /* right rows that hide the reading of the left */
+#define TILE_TURN 4	  /* columns from which to transpose takes less than to copy each element */
 
 typedef struct TileProduct
 {
@@ -128,14 +129,15 @@ tile_block_21(float c[4][256], const TileProduct *p, size_t row, const uint16_t 
 VEC_INLINE void
 tile_put_columns(float *const *ys, size_t at, size_t rows, const float c[256], int cols)
 {
-	if (cols == 16 && rows == 16)
+	if (cols >= TILE_TURN)
 	{
+		__mmask16 mask = (__mmask16) ((1u << rows) - 1);
 		__m512i r[16];
 
 		memcpy(r, c, sizeof(r));
 		tile_transpose(r);
-		for (int i = 0; i < 16; i++)
-			_mm512_storeu_si512(ys[i] + at, r[i]);
+		for (int i = 0; i < cols; i++)
+			_mm512_mask_storeu_epi32(ys[i] + at, mask, r[i]);
 	}
 	else
 		for (int i = 0; i < cols; i++)
