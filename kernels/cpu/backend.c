@@ -19,11 +19,11 @@
 /* ---- memory ---- */
 
 /*
- * Memory for activations: large ones in huge pages, where rows far apart cost
- * fewer page walks.  Freed by dsocr_free.
+ * Memory for activations, keys and values: rows far apart cost fewer page walks
+ * in huge pages.
  */
-static void *
-cpu_memory(size_t count, size_t size, DsocrError *err)
+void *
+dsocr_cpu_memory(size_t count, size_t size, DsocrError *err)
 {
 	size_t bytes;
 	size_t whole;
@@ -34,7 +34,7 @@ cpu_memory(size_t count, size_t size, DsocrError *err)
 		return dsocr_alloc(count, size, err);
 	p = aligned_alloc(CPU_HUGE_PAGE, whole & ~(CPU_HUGE_PAGE - 1));
 	if (p == NULL)
-		dsocr_fail(err, DSOCR_E_MEMORY, "out of memory for %zu bytes of activations", bytes);
+		dsocr_fail(err, DSOCR_E_MEMORY, "out of memory for %zu bytes", bytes);
 	else
 		madvise(p, bytes, MADV_HUGEPAGE); /* a wish; it may be refused */
 	return p;
@@ -43,7 +43,7 @@ cpu_memory(size_t count, size_t size, DsocrError *err)
 static void *
 cpu_alloc(DsocrBackend *be, size_t n, DsocrError *err)
 {
-	return cpu_memory(n, sizeof(float), err);
+	return dsocr_cpu_memory(n, sizeof(float), err);
 }
 
 static void
@@ -74,7 +74,7 @@ cpu_limit(DsocrBackend *be)
 static void *
 cpu_raw_alloc(DsocrBackend *be, size_t bytes, DsocrError *err)
 {
-	return cpu_memory(bytes, 1, err);
+	return dsocr_cpu_memory(bytes, 1, err);
 }
 
 static void
@@ -103,7 +103,7 @@ dsocr_cpu_scratch(DsocrCpu *cpu, int worker, DsocrCpuSlot slot, size_t count, si
 	if (bytes > s->size[slot] || s->data[slot] == NULL)
 	{
 		dsocr_free(s->data[slot]);
-		s->data[slot] = cpu_memory(bytes, 1, NULL);
+		s->data[slot] = dsocr_cpu_memory(bytes, 1, NULL);
 		s->size[slot] = s->data[slot] == NULL ? 0 : bytes;
 		if (s->data[slot] == NULL)
 			__atomic_store_n(&cpu->broken, 1, __ATOMIC_RELAXED);

@@ -63,7 +63,7 @@ block_place(const DsocrBlockRows *x, size_t g, size_t from, size_t steps)
 	return (char *) x->data + ((x->rows + 15) / 16 * from + g * steps) * BLOCK_TILE;
 }
 
-static void
+TILE_BF16 static void
 block_pack(const DsocrBlockRows *dst, size_t first, const float *const *xs, size_t m, bool far)
 {
 	size_t steps = dsocr_tile_k(dst->k) / 32;

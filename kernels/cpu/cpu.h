@@ -124,6 +124,9 @@ struct DsocrExperts
 	const DsocrMatrix **down;
 };
 
+/* Large memory lies in huge pages, where the system has them; freed by dsocr_free. */
+extern void *dsocr_cpu_memory(size_t count, size_t size, DsocrError *err);
+
 /*
  * bytes of scratch, 64-byte aligned, contents undefined; the former contents
  * of the slot are lost.  worker is -1 for the shared slots.  NULL marks the

@@ -56,7 +56,7 @@ dsocr_cpu_kv_open(DsocrBackend *be, const DsocrKvShape *shape, DsocrError *err)
 	if (!kv_size(be, shape, &kv->page_bytes, &all))
 		dsocr_fail(err, DSOCR_E_MEMORY, "the key/value memory has an impossible size");
 	else
-		kv->data = dsocr_alloc(all, 1, err);
+		kv->data = dsocr_cpu_memory(all, 1, err);
 	if (kv->data == NULL)
 	{
 		dsocr_free(kv);

@@ -17,7 +17,8 @@
 #include <immintrin.h>
 
 #define TILE_TARGET __attribute__((target("amx-tile,amx-bf16")))
-#define TILE_K 32 /* bf16 elements of a tile row */
+#define TILE_BF16 __attribute__((target("avx512bf16"))) /* which the unit comes with */
+#define TILE_K 32										/* bf16 elements of a tile row */
 
 /* The unit's configuration, 64 bytes. */
 typedef struct TileConfig
@@ -87,7 +88,7 @@ tile_transpose(__m512i r[16])
  * 32 elements of a row, or fewer and zeros, to bf16.  The processor's own
  * rounding makes zeros of denormal numbers, as which the unit reads them.
  */
-__attribute__((target("avx512bf16"))) static inline __m512i
+TILE_BF16 VEC_INLINE __m512i
 tile_round(const float *x, size_t left)
 {
 	__mmask16 low = left >= 16 ? 0xffff : (__mmask16) ((1u << left) - 1);
@@ -98,7 +99,7 @@ tile_round(const float *x, size_t left)
 }
 
 /* One group of cols <= 16 rows; k is padded with zeros to a multiple of 32. */
-static inline void
+TILE_BF16 static inline void
 tile_pack_group(uint16_t *dst, const float *const *xs, int cols, size_t k, size_t padded)
 {
 	__mmask16 mask = (__mmask16) ((1u << cols) - 1);
@@ -115,7 +116,7 @@ tile_pack_group(uint16_t *dst, const float *const *xs, int cols, size_t k, size_
 		}
 #pragma GCC unroll 16
 		for (int c = 0; c < 16; c++)
-			r[c] = c < cols ? tile_round(xs[c] + i, left) : _mm512_setzero_si512();
+			r[c] = tile_round(xs[c < cols ? c : 0] + i, left);
 		tile_transpose(r);
 #pragma GCC unroll 16
 		for (int p = 0; p < 16; p++)
@@ -123,7 +124,7 @@ tile_pack_group(uint16_t *dst, const float *const *xs, int cols, size_t k, size_
 	}
 }
 
-static inline void
+TILE_BF16 static inline void
 tile_pack(uint16_t *dst, const float *const *xs, int m, size_t k)
 {
 	size_t padded = dsocr_tile_k(k);

@@ -24,7 +24,6 @@
 
 #define UNIT_KEYS 256
 #define LOG2E 1.44269504088896341f
-#define UNIT_BF16 __attribute__((target("avx512bf16")))
 
 /* Rows of scores lie a little apart from powers of two, where caches collide. */
 static size_t
@@ -68,7 +67,7 @@ unit_scratch(size_t n, size_t head_dim, size_t side)
 }
 
 /* Keys behind the last repeat it: their scores are never looked at. */
-static void
+TILE_BF16 static void
 unit_pack_keys(void *dst, const float *const *rows, size_t n, size_t head_dim)
 {
 	size_t k = dsocr_tile_k(head_dim);
@@ -234,7 +233,7 @@ unit_exp2(__m512 t)
  * Scores to probabilities in bf16, in place: 2^(s * scale - top) over n
  * scores, zeros up to padded, a multiple of 32; returns their sum.
  */
-UNIT_BF16 static float
+TILE_BF16 static float
 unit_softmax(float *s, size_t n, size_t padded, float scale, float top)
 {
 	uint16_t *out = (uint16_t *) s; /* behind the scores still to be read */
