@@ -20,8 +20,9 @@
 
 #include "tile.h"
 
-#define TILE_MANY 128 /* right rows that hide the reading of the left */
-#define TILE_TURN 4	  /* columns from which to transpose takes less than to copy each element */
+#define TILE_MANY 128  /* right rows that hide the reading of the left */
+#define TILE_AHEAD 128 /* columns between fetching and use, for few right rows */
+#define TILE_TURN 4	   /* columns from which to transpose takes less than to copy each element */
 
 typedef struct TileProduct
 {
@@ -60,6 +61,14 @@ tile_edge(uint16_t edge[16][TILE_K], const TileProduct *p, size_t row, size_t kb
 	memset(edge, 0, 16 * sizeof(edge[0]));
 	for (size_t r = 0; r < 16 && row + r < p->rows; r++)
 		memcpy(edge[r], p->left + (row + r) * p->stride + kb * 2, count * 2);
+}
+
+VEC_INLINE void
+tile_prefetch_16(const char *next, size_t stride)
+{
+#pragma GCC unroll 16
+	for (int i = 0; i < 16; i++)
+		_mm_prefetch(next + (size_t) i * stride, _MM_HINT_T0);
 }
 
 VEC_INLINE void
@@ -125,6 +134,47 @@ tile_block_21(float c[4][256], const TileProduct *p, size_t row, const uint16_t 
 	_tile_stored(2, c[2], 64);
 }
 
+/*
+ * c[0..3] = 64 left rows x one group of cols: four sums hide how long the unit
+ * takes for one.  Left rows are fetched TILE_AHEAD columns before their use.
+ */
+TILE_TARGET static void
+tile_block_41(float c[4][256], const TileProduct *p, size_t row, const uint16_t *right, int cols)
+{
+	size_t stride = 4 * (size_t) cols;
+	const char *left = p->left + row * p->stride;
+
+	_tile_zero(0);
+	_tile_zero(1);
+	_tile_zero(2);
+	_tile_zero(3);
+	for (size_t kb = 0; kb < p->k; kb += TILE_K)
+	{
+		const char *next = left + (kb + TILE_AHEAD) * 2;
+
+		/* a row's end is the next one's beginning: on with the 64 rows that follow */
+		if (kb + TILE_AHEAD >= p->k)
+			next += 63 * p->stride;
+		_tile_loadd(6, right + kb * (size_t) cols, stride);
+		TILE_LOAD_LEFT(4, p, row, kb);
+		_tile_dpbf16ps(0, 4, 6);
+		tile_prefetch_16(next, p->stride);
+		TILE_LOAD_LEFT(5, p, row + 16, kb);
+		_tile_dpbf16ps(1, 5, 6);
+		tile_prefetch_16(next + 16 * p->stride, p->stride);
+		TILE_LOAD_LEFT(4, p, row + 32, kb);
+		_tile_dpbf16ps(2, 4, 6);
+		tile_prefetch_16(next + 32 * p->stride, p->stride);
+		TILE_LOAD_LEFT(5, p, row + 48, kb);
+		_tile_dpbf16ps(3, 5, 6);
+		tile_prefetch_16(next + 48 * p->stride, p->stride);
+	}
+	_tile_stored(0, c[0], 64);
+	_tile_stored(1, c[1], 64);
+	_tile_stored(2, c[2], 64);
+	_tile_stored(3, c[3], 64);
+}
+
 /* Rows of the left operand become columns of ys. */
 VEC_INLINE void
 tile_put_columns(float *const *ys, size_t at, size_t rows, const float c[256], int cols)
@@ -160,8 +210,17 @@ tile_product(float *const *ys, const uint16_t *packed, int m, const void *w, siz
 	size_t group = dsocr_tile_k(k) * 16;
 	_Alignas(64) float c[4][256];
 	int configured = 0;
+	size_t row = 0;
 
-	for (size_t row = 0; row < n; row += 32)
+	for (; m <= 16 && row + 64 <= n; row += 64)
+	{
+		if (configured != m)
+			tile_configure(configured = m);
+		tile_block_41(c, &p, row, packed, m);
+		for (int i = 0; i < 4; i++)
+			tile_put_columns(ys, row + 16 * (size_t) i, 16, c[i], m);
+	}
+	for (; row < n; row += 32)
 	{
 		size_t first = tile_rows_left(&p, row);
 		size_t second = tile_rows_left(&p, row + 16);
