@@ -5,7 +5,8 @@
  *
  * A page of a layer holds, for each head, page_tokens keys and then
  * page_tokens values: [heads][2][page_tokens][head_dim], bf16 or (precision
- * fp32) fp32.
+ * fp32) fp32.  The layers of a page lie together, so that a text fills huge
+ * pages one after the other and leaves those of its later pages untouched.
  *
  *-------------------------------------------------------------------------
  */
@@ -18,8 +19,9 @@ struct DsocrKv
 {
 	DsocrKvShape shape;
 	size_t page_bytes; /* of one layer */
+	size_t step;	   /* from page to page: all layers */
 	size_t element;
-	char *data; /* [layers][pages][page_bytes] */
+	char *data; /* [pages][layers][page_bytes] */
 };
 
 static bool
@@ -62,6 +64,7 @@ dsocr_cpu_kv_open(DsocrBackend *be, const DsocrKvShape *shape, DsocrError *err)
 		dsocr_free(kv);
 		return NULL;
 	}
+	kv->step = (size_t) shape->layers * kv->page_bytes;
 	return kv;
 }
 
@@ -76,7 +79,7 @@ dsocr_cpu_kv_close(DsocrBackend *be, DsocrKv *kv)
 static char *
 kv_layer(const DsocrKv *kv, int layer)
 {
-	return kv->data + (size_t) layer * (size_t) kv->shape.pages * kv->page_bytes;
+	return kv->data + (size_t) layer * kv->page_bytes;
 }
 
 static size_t
@@ -173,7 +176,7 @@ kv_rope_rows(DsocrCpu *cpu, void *arg, size_t from, size_t to)
 
 		if (text == NULL)
 			continue;
-		slot = o->layer + (size_t) text->pages[position / s->page_tokens] * o->kv->page_bytes +
+		slot = o->layer + (size_t) text->pages[position / s->page_tokens] * o->kv->step +
 			   (size_t) (position % s->page_tokens) * head_dim * o->kv->element;
 
 		for (size_t h = 0; h < (size_t) s->heads; h++)
@@ -241,7 +244,7 @@ kv_row_task(void *arg, int task, int worker)
 		n == 0 ? NULL
 			   : dsocr_cpu_scratch(c->cpu, worker, DSOCR_SLOT_SCORES, (size_t) n, sizeof(float));
 	DsocrPaged p = {.layer = c->layer,
-					.page_bytes = c->kv->page_bytes,
+					.page_bytes = c->kv->step,
 					.value_offset = kv_head_bytes(c->kv),
 					.head_offset = 2 * head * kv_head_bytes(c->kv),
 					.pages = text == NULL ? NULL : text->pages,
@@ -270,7 +273,7 @@ kv_gather(const Causal *c, int head, int part, const float **rows, float *wide)
 
 	for (size_t from = 0; from < (size_t) c->n; from += tokens)
 	{
-		const char *page = c->layer + (size_t) pages[from / tokens] * c->kv->page_bytes +
+		const char *page = c->layer + (size_t) pages[from / tokens] * c->kv->step +
 						   (2 * (size_t) head + (size_t) part) * kv_head_bytes(c->kv);
 		size_t count = (size_t) c->n - from < tokens ? (size_t) c->n - from : tokens;
 		const float *first = (const float *) page;
