@@ -109,22 +109,38 @@ vec_to_bf16(Vec v)
 	return __builtin_convertvector((rounded & ~nan) | (quiet & nan), VecHalf);
 }
 
+/* a < b ? yes : no; in vectors of 16, compilers make a mask of the comparison and bits of the mask */
 VEC_INLINE Vec
-vec_select(VecInt mask, Vec yes, Vec no)
+vec_if_less(Vec a, Vec b, Vec yes, Vec no)
 {
+#if DSOCR_VW == 16
+	return (Vec) _mm512_mask_blend_ps(_mm512_cmp_ps_mask((__m512) a, (__m512) b, _CMP_LT_OS),
+									  (__m512) no, (__m512) yes);
+#else
+	VecInt mask = a < b;
+
 	return (Vec) (((VecInt) yes & mask) | ((VecInt) no & ~mask));
+#endif
 }
 
 VEC_INLINE Vec
 vec_max(Vec a, Vec b)
 {
-	return vec_select(a > b, a, b);
+#if DSOCR_VW == 16
+	return (Vec) _mm512_max_ps((__m512) a, (__m512) b);
+#else
+	return vec_if_less(b, a, a, b);
+#endif
 }
 
 VEC_INLINE Vec
 vec_min(Vec a, Vec b)
 {
-	return vec_select(a < b, a, b);
+#if DSOCR_VW == 16
+	return (Vec) _mm512_min_ps((__m512) a, (__m512) b);
+#else
+	return vec_if_less(a, b, a, b);
+#endif
 }
 
 /* Halves added until four lanes are left. */
@@ -179,7 +195,7 @@ vec_exp(Vec x)
 	p = p * r + 5.0000001201e-1f;
 	p = p * (r * r) + r + 1.0f;
 	e = (Vec) ((VecInt) p + (n << 23));
-	return vec_select(x < -87.0f, vec_set(0.0f), e);
+	return vec_if_less(x, vec_set(-87.0f), vec_set(0.0f), e);
 }
 
 /* 1 / x to about 1 ulp for x from 2^-126 to 2^126, without a division, which takes as long as the rest of its callers */
@@ -220,7 +236,7 @@ vec_gelu(Vec x)
 	p = p * t - 0.284496736f;
 	p = p * t + 0.254829592f;
 	half = 0.5f * p * t * vec_exp(-(z * z));
-	return x * vec_select(x < 0.0f, half, 1.0f - half);
+	return x * vec_if_less(x, vec_set(0.0f), half, 1.0f - half);
 }
 
 #endif /* DSOCR_CPU_VEC_H */
