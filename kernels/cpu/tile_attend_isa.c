@@ -174,13 +174,16 @@ unit_bias_columns(float *s, int side, int rows, float scale, float bias, const f
 	{
 		__mmask16 mask = whole ? 0xffff : unit_mask((size_t) (side - j));
 		__m512 w = _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, by_w + j), bias_factor);
+		__m512 next = _mm512_maskz_loadu_ps(mask, s + j);
 
 		for (int i = 0; i < rows; i++)
 		{
 			float *at = s + i * side + j;
 			__m512 v = _mm512_fmadd_ps(_mm512_set1_ps(by_h[i]), bias_factor, w);
 
-			v = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(mask, at), factor, v);
+			v = _mm512_fmadd_ps(next, factor, v);
+			/* a load behind a masked store that it touches would wait for it */
+			next = _mm512_maskz_loadu_ps(i + 1 < rows ? mask : 0, at + side);
 			top = _mm512_mask_max_ps(top, mask, top, v);
 			_mm512_mask_storeu_ps(at, mask, v);
 		}
