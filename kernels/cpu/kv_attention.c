@@ -135,10 +135,27 @@ typedef struct Rope
 	char *layer;
 } Rope;
 
+/* four floats, anywhere */
+typedef float KvFour __attribute__((vector_size(16), aligned(4), may_alias));
+
 static void
 kv_rotate(float *x, const float *table, int half)
 {
-	for (int i = 0; i < half; i++)
+	int i = 0;
+
+	for (; i + 4 <= half; i += 4)
+	{
+		KvFour *low = (KvFour *) (x + i);
+		KvFour *high = (KvFour *) (x + i + half);
+		KvFour a = *low;
+		KvFour b = *high;
+		KvFour cosine = *(const KvFour *) (table + i);
+		KvFour sine = *(const KvFour *) (table + half + i);
+
+		*low = a * cosine - b * sine;
+		*high = b * cosine + a * sine;
+	}
+	for (; i < half; i++)
 	{
 		float a = x[i];
 		float b = x[i + half];
