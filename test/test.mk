@@ -83,7 +83,7 @@ check-synth: golden $(BUILD)/dsocr-engine
 	$(BUILD)/dsocr-engine check --model $(SYNTH)/model build/golden/synth
 
 # Stands in for the engine in tests of the PostgreSQL side.
-STUB_OBJ = $(patsubst %,$(BUILD)/src/engine/%.o,base request utf8 protocol protocol_read protocol_wire channel output output_lines)
+STUB_OBJ = $(patsubst %,$(BUILD)/src/engine/%.o,base request utf8 protocol protocol_read protocol_wire channel output output_boxes output_lines)
 $(BUILD)/stub_engine: test/stub/stub_engine.c $(STUB_OBJ)
 	@mkdir -p $(@D)
 	$(ENGINE_CC) $(ENGINE_CFLAGS) -o $@ $(filter %.c %.o,$^) -lm
