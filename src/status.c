@@ -16,6 +16,7 @@
 #include "shmem.h"
 #include "slots.h"
 #include "stats.h"
+#include "view_row.h"
 
 #include <stdio.h>
 
@@ -47,81 +48,6 @@ static const char *const device_states[] = {"stopped", "starting", "ready", "deg
 static const char *const slot_states[] = {"free", "filling", "queued",	  "running",
 										  "done", "failed",	 "cancelled", "freeing"};
 
-/* A row in the making. */
-typedef struct Row
-{
-	Datum values[WORKERS_COLUMNS + STATS_COLUMNS];
-	bool nulls[WORKERS_COLUMNS + STATS_COLUMNS];
-	int n;
-} Row;
-
-static void
-put(Row *row, Datum value)
-{
-	row->nulls[row->n] = false;
-	row->values[row->n++] = value;
-}
-
-static void
-put_null(Row *row)
-{
-	row->values[row->n] = (Datum) 0;
-	row->nulls[row->n++] = true;
-}
-
-/* Empty is NULL. */
-static void
-put_text(Row *row, const char *text)
-{
-	if (text[0] == '\0')
-		put_null(row);
-	else
-		put(row, CStringGetTextDatum(text));
-}
-
-/* 0 is NULL. */
-static void
-put_number(Row *row, int number)
-{
-	if (number == 0)
-		put_null(row);
-	else
-		put(row, Int32GetDatum(number));
-}
-
-/* Negative is NULL. */
-static void
-put_float(Row *row, double value)
-{
-	if (value < 0)
-		put_null(row);
-	else
-		put(row, Float8GetDatum(value));
-}
-
-/* Prepare to return rows of so many columns; the SQL side may be of another version. */
-static ReturnSetInfo *
-begin_rows(FunctionCallInfo fcinfo, int columns)
-{
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-
-	dsocr_require_preload();
-	InitMaterializedSRF(fcinfo, 0);
-	if (rsinfo->setDesc->natts != columns)
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("extension dsocr does not fit to its library"),
-						errhint("Run \"ALTER EXTENSION dsocr UPDATE\".")));
-	return rsinfo;
-}
-
-static void
-end_row(ReturnSetInfo *rsinfo, Row *row)
-{
-	Assert(row->n == rsinfo->setDesc->natts);
-	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, row->values, row->nulls);
-	row->n = 0;
-}
-
 /*
  * Resident memory of a process in bytes, by a line of its status ("VmRSS:",
  * all; "RssAnon:", without mapped files); -1 when it cannot be told.
@@ -149,14 +75,14 @@ resident_bytes(int pid, const char *what)
 
 /* Resident memory of an engine, which may have none; null when it cannot be told. */
 static void
-put_resident(Row *row, int engine_pid, const char *what)
+put_resident(DsocrViewRow *row, int engine_pid, const char *what)
 {
 	int64 bytes = engine_pid != 0 ? resident_bytes(engine_pid, what) : -1;
 
 	if (bytes < 0)
-		put_null(row);
+		dsocr_view_null(row);
 	else
-		put(row, Int64GetDatum(bytes));
+		dsocr_view_put(row, Int64GetDatum(bytes));
 }
 
 /* Requests that wait for a device of this kind. */
@@ -181,11 +107,11 @@ count_queued(bool of_pages)
 Datum
 dsocr_workers(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *rsinfo = begin_rows(fcinfo, WORKERS_COLUMNS);
+	ReturnSetInfo *rsinfo = dsocr_view_begin(fcinfo, WORKERS_COLUMNS);
 
 	for (int i = 0; i < dsocr_shared->n_devices; i++)
 	{
-		Row row = {.n = 0};
+		DsocrViewRow row = {.n = 0};
 		DsocrDevice d;
 		int queued;
 
@@ -195,28 +121,28 @@ dsocr_workers(PG_FUNCTION_ARGS)
 		LWLockRelease(dsocr_queue_lock);
 
 		dsocr_error_redact(&d.error);
-		put_text(&row, d.name);
-		put_text(&row, device_states[d.state]);
-		put_number(&row, d.worker_pid);
-		put_number(&row, d.engine_pid);
-		put_text(&row, d.of_pages ? "" : d.info.name);
-		put_text(&row, d.info.fingerprint);
-		put_text(&row, d.info.weights);
-		put_text(&row, d.info.sandbox);
+		dsocr_view_text(&row, d.name);
+		dsocr_view_text(&row, device_states[d.state]);
+		dsocr_view_number(&row, d.worker_pid);
+		dsocr_view_number(&row, d.engine_pid);
+		dsocr_view_text(&row, d.of_pages ? "" : d.info.name);
+		dsocr_view_text(&row, d.info.fingerprint);
+		dsocr_view_text(&row, d.info.weights);
+		dsocr_view_text(&row, d.info.sandbox);
 		put_resident(&row, d.engine_pid, "VmRSS:");
 		put_resident(&row, d.engine_pid, "RssAnon:");
-		put(&row, Int32GetDatum(queued));
-		put(&row, Int32GetDatum(d.running));
-		put(&row, Float8GetDatum(d.tokens_per_second));
-		put(&row, Int64GetDatum(d.restarts));
+		dsocr_view_put(&row, Int32GetDatum(queued));
+		dsocr_view_put(&row, Int32GetDatum(d.running));
+		dsocr_view_put(&row, Float8GetDatum(d.tokens_per_second));
+		dsocr_view_put(&row, Int64GetDatum(d.restarts));
 		if (d.started_at == 0)
-			put_null(&row);
+			dsocr_view_null(&row);
 		else
-			put(&row, TimestampTzGetDatum(d.started_at));
-		put_text(&row, d.error.message);
-		put_text(&row, d.error.hint);
-		put_text(&row, d.info.device);
-		end_row(rsinfo, &row);
+			dsocr_view_put(&row, TimestampTzGetDatum(d.started_at));
+		dsocr_view_text(&row, d.error.message);
+		dsocr_view_text(&row, d.error.hint);
+		dsocr_view_text(&row, d.info.device);
+		dsocr_view_end_row(rsinfo, &row);
 	}
 	return (Datum) 0;
 }
@@ -257,51 +183,51 @@ mode_name(const DsocrRequest *r)
 
 /* Number of the page, and how many the document has; NULL for images by themselves. */
 static void
-put_pages(Row *row, const DsocrSlot *slot)
+put_pages(DsocrViewRow *row, const DsocrSlot *slot)
 {
 	const DsocrRequest *r = &slot->request;
 
-	put_number(row, r->kind == DSOCR_DOCUMENT ? 0 : r->page);
-	put_number(row, r->kind == DSOCR_DOCUMENT ? slot->progress.pages : r->max_pages);
+	dsocr_view_number(row, r->kind == DSOCR_DOCUMENT ? 0 : r->page);
+	dsocr_view_number(row, r->kind == DSOCR_DOCUMENT ? slot->progress.pages : r->max_pages);
 }
 
 static void
-put_request(Row *row, int index, const DsocrSlot *slot, bool visible)
+put_request(DsocrViewRow *row, int index, const DsocrSlot *slot, bool visible)
 {
 	Interval *age = palloc0(sizeof(Interval));
 
 	age->time = Max(GetCurrentTimestamp() - slot->submitted, 0);
-	put(row, Int32GetDatum(index));
-	put_number(row, visible ? slot->owner_pid : 0);
+	dsocr_view_put(row, Int32GetDatum(index));
+	dsocr_view_number(row, visible ? slot->owner_pid : 0);
 	if (visible)
 	{
-		put(row, ObjectIdGetDatum(slot->role));
-		put(row, ObjectIdGetDatum(slot->database));
+		dsocr_view_put(row, ObjectIdGetDatum(slot->role));
+		dsocr_view_put(row, ObjectIdGetDatum(slot->database));
 	}
 	else
 	{
-		put_null(row);
-		put_null(row);
+		dsocr_view_null(row);
+		dsocr_view_null(row);
 	}
-	put_text(row, state_name(slot));
+	dsocr_view_text(row, state_name(slot));
 	if (visible && slot->state != DSOCR_SLOT_FILLING)
 	{
-		put_text(row, task_name(&slot->request));
-		put_text(row, mode_name(&slot->request));
+		dsocr_view_text(row, task_name(&slot->request));
+		dsocr_view_text(row, mode_name(&slot->request));
 		put_pages(row, slot);
 	}
 	else
 	{
 		for (int i = 0; i < 4; i++)
-			put_null(row);
+			dsocr_view_null(row);
 	}
-	put_text(row, slot->device >= 0 ? dsocr_shared->devices[slot->device].name : "");
-	put(row, Int32GetDatum(slot->progress.views_done));
-	put(row, Int32GetDatum(slot->progress.views));
-	put(row, Int32GetDatum(slot->progress.image_tokens));
-	put(row, Int32GetDatum(slot->progress.text_tokens));
-	put(row, IntervalPGetDatum(age));
-	put(row, Int32GetDatum(slot->attempts));
+	dsocr_view_text(row, slot->device >= 0 ? dsocr_shared->devices[slot->device].name : "");
+	dsocr_view_put(row, Int32GetDatum(slot->progress.views_done));
+	dsocr_view_put(row, Int32GetDatum(slot->progress.views));
+	dsocr_view_put(row, Int32GetDatum(slot->progress.image_tokens));
+	dsocr_view_put(row, Int32GetDatum(slot->progress.text_tokens));
+	dsocr_view_put(row, IntervalPGetDatum(age));
+	dsocr_view_put(row, Int32GetDatum(slot->attempts));
 }
 
 /*
@@ -312,7 +238,7 @@ put_request(Row *row, int index, const DsocrSlot *slot, bool visible)
 Datum
 dsocr_requests(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *rsinfo = begin_rows(fcinfo, REQUESTS_COLUMNS);
+	ReturnSetInfo *rsinfo = dsocr_view_begin(fcinfo, REQUESTS_COLUMNS);
 	bool sees_all = has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS);
 	Size size = sizeof(DsocrSlot) * dsocr_shared->n_slots;
 	DsocrSlot *copy = palloc(size);
@@ -323,12 +249,12 @@ dsocr_requests(PG_FUNCTION_ARGS)
 
 	for (int i = 0; i < dsocr_shared->n_slots; i++)
 	{
-		Row row = {.n = 0};
+		DsocrViewRow row = {.n = 0};
 
 		if (copy[i].state == DSOCR_SLOT_FREE)
 			continue;
 		put_request(&row, i, &copy[i], sees_all || has_privs_of_role(GetUserId(), copy[i].role));
-		end_row(rsinfo, &row);
+		dsocr_view_end_row(rsinfo, &row);
 	}
 	return (Datum) 0;
 }
@@ -345,35 +271,35 @@ dsocr_requests(PG_FUNCTION_ARGS)
 Datum
 dsocr_stats(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *rsinfo = begin_rows(fcinfo, STATS_COLUMNS);
+	ReturnSetInfo *rsinfo = dsocr_view_begin(fcinfo, STATS_COLUMNS);
 
 	for (int i = 0; i <= dsocr_shared->n_devices; i++)
 	{
 		bool nowhere = i == dsocr_shared->n_devices;
-		Row row = {.n = 0};
+		DsocrViewRow row = {.n = 0};
 		DsocrStats s;
 		TimestampTz since;
 
 		dsocr_stats_read(nowhere ? DSOCR_STATS_NOWHERE : i, &s, &since);
-		put_text(&row, nowhere ? "" : dsocr_shared->devices[i].name);
-		put(&row, Int64GetDatum(s.completed));
-		put(&row, Int64GetDatum(s.failed));
-		put(&row, Int64GetDatum(s.cancelled));
-		put(&row, Int64GetDatum(s.retried));
-		put(&row, Int64GetDatum(s.cache_hits));
-		put(&row, Int64GetDatum(s.image_tokens));
-		put(&row, Int64GetDatum(s.text_tokens));
-		put(&row, Float8GetDatum(s.waited_us / 1000.0));
-		put(&row, Float8GetDatum(s.preprocess_us / 1000.0));
-		put(&row, Float8GetDatum(s.encode_us / 1000.0));
-		put(&row, Float8GetDatum(s.prefill_us / 1000.0));
-		put(&row, Float8GetDatum(s.decode_us / 1000.0));
-		put_float(&row, dsocr_stats_percentile(&s, 0.50));
-		put_float(&row, dsocr_stats_percentile(&s, 0.95));
-		put_float(&row, dsocr_stats_percentile(&s, 0.99));
-		put_float(&row, s.completed > 0 ? s.longest_us / 1000.0 : -1);
-		put(&row, TimestampTzGetDatum(since));
-		end_row(rsinfo, &row);
+		dsocr_view_text(&row, nowhere ? "" : dsocr_shared->devices[i].name);
+		dsocr_view_put(&row, Int64GetDatum(s.completed));
+		dsocr_view_put(&row, Int64GetDatum(s.failed));
+		dsocr_view_put(&row, Int64GetDatum(s.cancelled));
+		dsocr_view_put(&row, Int64GetDatum(s.retried));
+		dsocr_view_put(&row, Int64GetDatum(s.cache_hits));
+		dsocr_view_put(&row, Int64GetDatum(s.image_tokens));
+		dsocr_view_put(&row, Int64GetDatum(s.text_tokens));
+		dsocr_view_put(&row, Float8GetDatum(s.waited_us / 1000.0));
+		dsocr_view_put(&row, Float8GetDatum(s.preprocess_us / 1000.0));
+		dsocr_view_put(&row, Float8GetDatum(s.encode_us / 1000.0));
+		dsocr_view_put(&row, Float8GetDatum(s.prefill_us / 1000.0));
+		dsocr_view_put(&row, Float8GetDatum(s.decode_us / 1000.0));
+		dsocr_view_float(&row, dsocr_stats_percentile(&s, 0.50));
+		dsocr_view_float(&row, dsocr_stats_percentile(&s, 0.95));
+		dsocr_view_float(&row, dsocr_stats_percentile(&s, 0.99));
+		dsocr_view_float(&row, s.completed > 0 ? s.longest_us / 1000.0 : -1);
+		dsocr_view_put(&row, TimestampTzGetDatum(since));
+		dsocr_view_end_row(rsinfo, &row);
 	}
 	return (Datum) 0;
 }
@@ -397,10 +323,10 @@ dsocr_stats_reset_all(PG_FUNCTION_ARGS)
 Datum
 dsocr_status(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *rsinfo = begin_rows(fcinfo, STATUS_COLUMNS);
+	ReturnSetInfo *rsinfo = dsocr_view_begin(fcinfo, STATUS_COLUMNS);
 	char *model = dsocr_model_path();
 	DsocrCacheStatus cache;
-	Row row = {.n = 0};
+	DsocrViewRow row = {.n = 0};
 	int ready = 0;
 	int workers = 0;
 	int used;
@@ -419,20 +345,20 @@ dsocr_status(PG_FUNCTION_ARGS)
 	LWLockRelease(dsocr_queue_lock);
 	dsocr_cache_status(&cache);
 
-	put_text(&row, DSOCR_VERSION);
-	put(&row, Int32GetDatum(workers));
-	put(&row, Int32GetDatum(ready));
-	put(&row, Int32GetDatum(dsocr_shared->n_slots));
-	put(&row, Int32GetDatum(used));
-	put(&row, Int32GetDatum(waiting));
-	put(&row, Int64GetDatum((int64) dsocr_shared->memory_limit));
-	put(&row, Int64GetDatum((int64) memory_used));
-	put_text(&row, last_dir_separator(model) ? last_dir_separator(model) + 1 : model);
-	put(&row, Int64GetDatum(cache.bytes));
-	put(&row, Int64GetDatum(cache.used));
-	put(&row, Int64GetDatum(cache.entries));
-	put(&row, Int64GetDatum(cache.evicted));
-	end_row(rsinfo, &row);
+	dsocr_view_text(&row, DSOCR_VERSION);
+	dsocr_view_put(&row, Int32GetDatum(workers));
+	dsocr_view_put(&row, Int32GetDatum(ready));
+	dsocr_view_put(&row, Int32GetDatum(dsocr_shared->n_slots));
+	dsocr_view_put(&row, Int32GetDatum(used));
+	dsocr_view_put(&row, Int32GetDatum(waiting));
+	dsocr_view_put(&row, Int64GetDatum((int64) dsocr_shared->memory_limit));
+	dsocr_view_put(&row, Int64GetDatum((int64) memory_used));
+	dsocr_view_text(&row, last_dir_separator(model) ? last_dir_separator(model) + 1 : model);
+	dsocr_view_put(&row, Int64GetDatum(cache.bytes));
+	dsocr_view_put(&row, Int64GetDatum(cache.used));
+	dsocr_view_put(&row, Int64GetDatum(cache.entries));
+	dsocr_view_put(&row, Int64GetDatum(cache.evicted));
+	dsocr_view_end_row(rsinfo, &row);
 	return (Datum) 0;
 }
 
@@ -474,7 +400,7 @@ dsocr_clear_cache(PG_FUNCTION_ARGS)
 Datum
 dsocr_usage(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *rsinfo = begin_rows(fcinfo, USAGE_COLUMNS);
+	ReturnSetInfo *rsinfo = dsocr_view_begin(fcinfo, USAGE_COLUMNS);
 	DsocrRole *roles = palloc(sizeof(DsocrRole) * DSOCR_MAX_ROLES);
 	int n = dsocr_roles_read(roles);
 	bool all = has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS);
@@ -484,21 +410,21 @@ dsocr_usage(PG_FUNCTION_ARGS)
 	dsocr_stats_read(DSOCR_STATS_NOWHERE, &s, &since);
 	for (int i = 0; i < n; i++)
 	{
-		Row row = {.n = 0};
+		DsocrViewRow row = {.n = 0};
 
 		if (!all && (!OidIsValid(roles[i].role) || !has_privs_of_role(GetUserId(), roles[i].role)))
 			continue;
 		if (OidIsValid(roles[i].role))
-			put(&row, ObjectIdGetDatum(roles[i].role));
+			dsocr_view_put(&row, ObjectIdGetDatum(roles[i].role));
 		else
-			put_null(&row);
-		put(&row, Int64GetDatum(roles[i].pages));
-		put(&row, Int64GetDatum(roles[i].cache_hits));
-		put(&row, Int64GetDatum(roles[i].image_tokens));
-		put(&row, Int64GetDatum(roles[i].text_tokens));
-		put(&row, Float8GetDatum(roles[i].device_us / 1e6));
-		put(&row, TimestampTzGetDatum(since));
-		end_row(rsinfo, &row);
+			dsocr_view_null(&row);
+		dsocr_view_put(&row, Int64GetDatum(roles[i].pages));
+		dsocr_view_put(&row, Int64GetDatum(roles[i].cache_hits));
+		dsocr_view_put(&row, Int64GetDatum(roles[i].image_tokens));
+		dsocr_view_put(&row, Int64GetDatum(roles[i].text_tokens));
+		dsocr_view_put(&row, Float8GetDatum(roles[i].device_us / 1e6));
+		dsocr_view_put(&row, TimestampTzGetDatum(since));
+		dsocr_view_end_row(rsinfo, &row);
 	}
 	return (Datum) 0;
 }
