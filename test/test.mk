@@ -14,7 +14,7 @@ $(BUILD)/unit/%: test/unit/%.c $(REFERENCE_OBJ) $(BUILD)/libengine.a
 $(BUILD)/unit/test_engine $(BUILD)/unit/test_engine_gap $(BUILD)/unit/test_engine_images $(BUILD)/unit/test_engine_rotate $(BUILD)/unit/test_ladder: $(BUILD)/test/reference/engine_driver.o
 
 # Reference cases on the reference backend: the code of `dsocr-engine check`.
-$(BUILD)/unit/test_model: $(patsubst %,$(BUILD)/src/engine/check_%.o,case stages routes generate)
+$(BUILD)/unit/test_model: $(patsubst %,$(BUILD)/src/engine/check_%.o,case stages compare routes generate)
 
 $(BUILD)/unit/test_memory: ENGINE_LIBS += -Wl,--wrap=dsocr_alloc,--wrap=dsocr_zalloc,--wrap=dsocr_strdup
 
