@@ -477,6 +477,8 @@ dsocr_worker_finish(PG_FUNCTION_ARGS)
 	if (device_us < 0)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("time of the device must not be negative")));
+	/* it cannot have worked for longer than it has been here */
+	device_us = Min(device_us, GetCurrentTimestamp() - MyStartTimestamp);
 	clear_answer(job);
 	read_answer(s, job, answer);
 	written = dsocr_runner_write_one(&s->runner, job);

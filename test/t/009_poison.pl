@@ -73,4 +73,29 @@ for my $i (1 .. 6)
 server_is_same($node, $started, 'server was not restarted');
 is_at_baseline($node, 'nothing is left in the queue');
 $node->stop;
+
+# The blank page that an engine reads after the death of another one: one that hangs on it is
+# given up, one that dies on it says nothing about the request behind it.
+my $go = $node->basedir . '/go';
+my $dead = $node->basedir . '/dead';
+stub_environment("until=$go");
+$node->start;
+wait_for_ready($node);
+is($node->safe_psql('postgres', reading('text=before')), 'before', 'the first engine has none to read');
+my $log = -s $node->logfile;
+kill 'KILL', engine_pid($node);
+my $patient = begin_sql($node, 'SET dsocr.timeout = 0; ' . reading('text=patient'));
+ok(wait_until(sub { substr(slurp_file($node->logfile), $log) =~ /did not answer within dsocr.engine_timeout/ }, 60), 'an engine hangs on it');
+append_to_file($go, '');
+my ($rc, $out) = end_sql($patient);
+is("$rc $out", '0 patient', 'and the request is read by another one');
+$node->stop;
+
+stub_environment("crash-once=$dead");
+$node->start;
+wait_for_ready($node);
+kill 'KILL', engine_pid($node);
+is($node->safe_psql('postgres', reading('text=innocent')), 'innocent', 'an engine that dies on it has no other to blame');
+ok(-e $dead, 'it died');
+$node->stop;
 done_testing();
