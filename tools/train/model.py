@@ -10,6 +10,8 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+import fast
+
 BOS_ID, EOS_ID = 0, 1
 
 
@@ -72,6 +74,8 @@ class SamAttention(nn.Module):
         if fused(x):
             q, k = F.pad(q, (0, pad)), F.pad(k, (0, pad))
             o = F.scaled_dot_product_attention(q[None], k[None], v[None], scale=1.0)[0]
+        elif fast.usable(q):
+            o = fast.attention(q[None], k[None], v[None], scale=1.0)
         else:
             o = (q @ k.transpose(1, 2)).softmax(-1, dtype=q.dtype) @ v
         return self.proj(o.view(B, self.heads, H * W, d).transpose(1, 2).reshape(B, H, W, C))
@@ -156,7 +160,8 @@ class ClipAttention(nn.Module):
     def forward(self, x):
         B, T, C = x.shape
         q, k, v = self.qkv_proj(x).view(B, T, 3, self.heads, C // self.heads).permute(2, 0, 3, 1, 4)
-        return self.out_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(B, T, C))
+        attend = fast.attention if fast.usable(q) else F.scaled_dot_product_attention
+        return self.out_proj(attend(q, k, v).transpose(1, 2).reshape(B, T, C))
 
 
 class ClipMLP(nn.Module):
@@ -304,7 +309,10 @@ class Attention(nn.Module):
                 k, v = torch.cat([cache["k"], k], 2), torch.cat([cache["v"], v], 2)
                 causal = False
             cache["k"], cache["v"] = k, v
-        o = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+        if causal and fast.usable(q):
+            o = fast.attention(q, k, v, True)
+        else:
+            o = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
         return self.o_proj(o.transpose(1, 2).reshape(B, T, C))
 
 

@@ -50,16 +50,16 @@ class Flat:
 
 @torch.no_grad()
 def orthogonal(g):
-    """[n, r, c] to matrices with all singular values near 1 (Newton and Schulz)"""
+    """[n, r, c] to matrices with all singular values near 1 (Newton and Schulz), in bf16"""
     x = g.bfloat16()
     x = x / (x.float().norm(dim=(1, 2), keepdim=True) + 1e-7).bfloat16()
     turned = x.shape[1] > x.shape[2]
     if turned:
-        x = x.transpose(1, 2)
+        x = x.transpose(1, 2).contiguous()
     for _ in range(5):
         a = x @ x.transpose(1, 2)
-        x = 3.4445 * x + (-4.7750 * a + 2.0315 * (a @ a)) @ x
-    return (x.transpose(1, 2) if turned else x).float()
+        x = torch.baddbmm(x, torch.baddbmm(a, a, a, beta=-4.7750, alpha=2.0315), x, beta=3.4445)
+    return x.transpose(1, 2) if turned else x
 
 
 class Optimizer:
@@ -82,7 +82,7 @@ class Optimizer:
             view = lambda v: v[at:at + n * r * c].view(n, r, c)
             m = view(momentum).mul_(0.95).add_(view(gradient))
             u = orthogonal(view(gradient) + 0.95 * m)
-            view(values).mul_(1 - rate * decay).sub_(u, alpha=0.2 * math.sqrt(max(r, c)) * rate)
+            view(values).mul_(1 - rate * decay).sub_(u.float(), alpha=0.2 * math.sqrt(max(r, c)) * rate)
         a, b = self.part
         g, m, v = gradient[a:b], momentum[a:b], second[a - self.flat.rest:b - self.flat.rest]
         m.mul_(beta1).add_(g, alpha=1 - beta1)
@@ -90,4 +90,5 @@ class Optimizer:
         values[a:b].addcdiv_(m / (1 - beta1 ** t), (v / (1 - beta2 ** t)).sqrt_().add_(1e-8), value=-rate)
 
     def parts(self):
+        """Ranges of flat memory that are this rank's."""
         return [(at, at + n * r * c) for at, n, (r, c) in self.mine] + [self.part]

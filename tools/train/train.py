@@ -19,6 +19,7 @@ import torch
 import torch.multiprocessing as mp
 
 import data
+import fast
 import state
 import tokens
 from losses import Helpers, compute
@@ -191,6 +192,22 @@ def rate_of(a, base, warm, step, began):
     return rate
 
 
+def mean_gradient(gradients, parts, squares, rank, meet):
+    """The mean of all ranks' gradients into those of the first, each rank in its parts; returns its norm."""
+    world = gradients.shape[0]
+    total = 0.0
+    for i, k in parts:
+        mean = gradients[0][i:k]
+        for other in gradients[1:]:
+            mean.add_(other[i:k])
+        if world > 1:
+            mean.div_(world)
+        total += float(mean.square().sum(dtype=torch.float32) if mean.is_cuda else mean.dot(mean))
+    squares[rank] = total
+    meet()
+    return math.sqrt(float(squares.sum()))
+
+
 def wait_while_paused(folder):
     while os.path.exists(folder + "/PAUSE") and not os.path.exists(folder + "/STOP"):
         time.sleep(1)
@@ -199,6 +216,8 @@ def wait_while_paused(folder):
 def work(rank, world, a, memory, counters, barrier):
     torch.set_num_threads(1 if a.device == "cpu" else 8)
     torch.set_flush_denormal(True)
+    if a.device == "cpu":
+        fast.load(a.state + "/fast")
     tok = tokens.Tokens(f"{a.state}/tokenizer.json")
     run = Run(a, tok)
     values, gradients = memory["values"], memory["gradients"]
@@ -244,14 +263,13 @@ def work(rank, world, a, memory, counters, barrier):
             torch.cuda.empty_cache()
             continue
         meet()
-        mean = gradients.mean(0) if world > 1 else gradients[0]
-        norm = mean.norm()
-        meet()  # everybody has read the gradients of everybody
+        norm = mean_gradient(gradients, optimizer.parts(), memory["squares"], rank, meet)
         rate = rate_of(a, a.rate or stage["rate"], counters["t"], counters["step"] - first_step, began)
         counters["t"] += 1
-        if math.isfinite(float(norm)):
-            mean.mul_(min(1.0, plan["clip"] / (float(norm) + 1e-6)))
-            optimizer.step(values, mean, memory["momentum"], memory["second"], counters["t"], rate)
+        if math.isfinite(norm):
+            for i, k in optimizer.parts():
+                gradients[0][i:k].mul_(min(1.0, plan["clip"] / (norm + 1e-6)))
+            optimizer.step(values, gradients[0], memory["momentum"], memory["second"], counters["t"], rate)
             keep = min(plan["ema"], 1 - 1 / (counters["t"] / 4 + 2))
             for i, k in optimizer.parts():
                 memory["average"][i:k].lerp_(values[i:k], 1 - keep)
@@ -266,7 +284,7 @@ def work(rank, world, a, memory, counters, barrier):
             if counters["step"] % a.log_steps == 0:
                 log.write(dict(step=counters["step"], pages=counters["pages"], chars=counters["chars"],
                                minutes=round(counters["seconds"] / 60, 2), rate=round(rate, 6),
-                               norm=round(float(norm), 3)))
+                               norm=round(norm, 3)))
             if now - last_save > a.save_seconds:
                 write_state(a, memory, counters, a.device)
                 last_save = time.time()
@@ -296,7 +314,10 @@ def main():
     counters = begin(a, run, memory)
     memory["gradients"] = torch.zeros(world, size)
     del run
+    if a.device == "cpu":
+        fast.load(a.state + "/fast")  # compiled once, before the ranks want it
     memory["stop"] = torch.zeros(1, dtype=torch.int32)
+    memory["squares"] = torch.zeros(world, dtype=torch.float64)
     for s in (signal.SIGTERM, signal.SIGINT):
         signal.signal(s, lambda *_: open(a.state + "/STOP", "w").close())
     if world > 1:
@@ -305,7 +326,7 @@ def main():
         barrier = mp.get_context("spawn").Barrier(world)
         mp.spawn(work, (world, a, memory, counters, barrier), nprocs=world)
     else:
-        memory = {k: v if k == "stop" else v.to(a.device) for k, v in memory.items()}
+        memory = {k: v if k in ("stop", "squares") else v.to(a.device) for k, v in memory.items()}
         work(0, 1, a, memory, counters, None)
 
 

@@ -1,0 +1,413 @@
+/*-------------------------------------------------------------------------
+ *
+ * attention.cpp
+ *		softmax(q k' scale) v and its gradients, a block of rows at a time, so
+ *		that scores never leave the cache (FlashAttention, arXiv 2205.14135).
+ *
+ * q and k [B, H, T, d], v [B, H, T, e] in bf16 with any strides but the last,
+ * scores and sums in fp32.  T, d and e are padded with zeros to multiples of
+ * 32 in our own copies.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include <torch/extension.h>
+
+#include <cmath>
+#include <vector>
+
+#include "gemm.h"
+
+namespace
+{
+
+const int ROWS = 64; /* of queries, or of keys in the gradients, at a time */
+
+int
+padded(long n)
+{
+	return (int) ((n + 31) / 32 * 32);
+}
+
+/* Aligned scratch memory that a thread keeps. */
+template <typename T> struct Scratch
+{
+	T *p = nullptr;
+	size_t cap = 0;
+
+	T *
+	get(size_t n)
+	{
+		if (n > cap)
+		{
+			free(p);
+			p = (T *) aligned_alloc(64, (n * sizeof(T) + 63) / 64 * 64);
+			TORCH_CHECK(p, "out of memory");
+			cap = n;
+		}
+		return p;
+	}
+	~Scratch() { free(p); }
+};
+
+/* One head of a tensor [B, H, T, d]. */
+struct Head
+{
+	bf16 *p;
+	long step; /* between rows */
+	int n, d;
+};
+
+Head
+head(const at::Tensor &t, long i)
+{
+	long h = t.size(1);
+
+	return {(bf16 *) t.data_ptr<at::BFloat16>() + i / h * t.stride(0) + i % h * t.stride(1), t.stride(2), (int) t.size(2),
+			(int) t.size(3)};
+}
+
+/* Rows, padded: [N][D] */
+void
+copy_rows(const Head &x, bf16 *out, int N, int D)
+{
+	for (int i = 0; i < N; i++)
+	{
+		int n = i < x.n ? x.d : 0;
+
+		if (n)
+			memcpy(out + (long) i * D, x.p + i * x.step, n * 2);
+		memset(out + (long) i * D + n, 0, (D - n) * 2);
+	}
+}
+
+/* Padded rows in pairs: [N / 2][D][2] */
+void
+pair_rows(const bf16 *rows, bf16 *out, int N, int D)
+{
+	for (int i = 0; i < N; i += 2)
+		for (int j = 0; j < D; j += 16)
+		{
+			__m512i a = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *) (rows + (long) i * D + j)));
+			__m512i b = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *) (rows + (long) (i + 1) * D + j)));
+
+			_mm512_storeu_si512(out + (long) i * D + 2 * j, _mm512_or_si512(a, _mm512_slli_epi32(b, 16)));
+		}
+}
+
+/* 16 x 16 words of 32 bits, transposed */
+void
+turn_16(const uint32_t *in, long lin, uint32_t *out, long lout)
+{
+	__m512i r[16], t[16];
+
+	for (int i = 0; i < 16; i++)
+		r[i] = _mm512_loadu_si512(in + i * lin);
+	for (int i = 0; i < 16; i += 2)
+	{
+		t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
+		t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+	}
+	for (int i = 0; i < 16; i += 4)
+	{
+		r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+		r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+		r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+		r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+	}
+	for (int i = 0; i < 4; i++)
+	{
+		t[i] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0x88);
+		t[i + 4] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0xdd);
+		t[i + 8] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0x88);
+		t[i + 12] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0xdd);
+	}
+	for (int i = 0; i < 8; i++)
+	{
+		_mm512_storeu_si512(out + i * lout, _mm512_shuffle_i32x4(t[i], t[i + 8], 0x88));
+		_mm512_storeu_si512(out + (i + 8) * lout, _mm512_shuffle_i32x4(t[i], t[i + 8], 0xdd));
+	}
+}
+
+/* Padded rows transposed, in pairs: [D / 2][N][2]; a pair of channels is a word */
+void
+pair_columns(const bf16 *rows, bf16 *out, int N, int D)
+{
+	for (int i = 0; i < N; i += 16)
+		for (int j = 0; j < D / 2; j += 16)
+			turn_16((const uint32_t *) rows + (long) i * (D / 2) + j, D / 2, (uint32_t *) out + (long) j * N + i, N);
+}
+
+/* Padded rows transposed: [D][N], by way of pairs of channels */
+void
+transpose(const bf16 *pairs, bf16 *out, int N, int D)
+{
+	for (int j = 0; j < D / 2; j++)
+		for (int i = 0; i < N; i += 16)
+		{
+			__m512i w = _mm512_loadu_si512(pairs + 2 * ((long) j * N + i));
+
+			_mm256_storeu_si256((__m256i *) (out + (long) 2 * j * N + i), _mm512_cvtepi32_epi16(w));
+			_mm256_storeu_si256((__m256i *) (out + (long) (2 * j + 1) * N + i), _mm512_cvtepi32_epi16(_mm512_srli_epi32(w, 16)));
+		}
+}
+
+void
+put_rows(const float *in, long lin, const Head &x, int first, int count, const float *by)
+{
+	for (int i = 0; i < count && first + i < x.n; i++)
+	{
+		bf16 *out = x.p + (first + i) * x.step;
+		__m512 f = _mm512_set1_ps(by ? by[i] : 1.0f);
+
+		for (int j = 0; j < x.d; j += 16)
+		{
+			__mmask16 m = x.d - j >= 16 ? 0xffff : (1u << (x.d - j)) - 1;
+
+			_mm256_mask_storeu_epi16(out + j, m, narrow(_mm512_mul_ps(_mm512_loadu_ps(in + i * lin + j), f)));
+		}
+	}
+}
+
+/* A row of scores to e^(s - max), of which [valid, width) is 0; returns the sum, and the maximum in *top. */
+float
+soften(const float *s, bf16 *p, int valid, int width, float scale, float *top)
+{
+	__m512 most = _mm512_set1_ps(-INFINITY), sum = _mm512_setzero_ps(), by = _mm512_set1_ps(scale);
+	__mmask16 last = valid % 16 ? (1u << valid % 16) - 1 : 0xffff;
+	int end = (valid + 15) / 16 * 16;
+
+	for (int j = 0; j < end; j += 16)
+		most = _mm512_mask_max_ps(most, j + 16 == end ? last : 0xffff, most, _mm512_loadu_ps(s + j));
+	*top = _mm512_reduce_max_ps(most) * scale;
+	most = _mm512_set1_ps(*top);
+	for (int j = 0; j < end; j += 16)
+	{
+		__m512 e = exp16(_mm512_fmsub_ps(_mm512_loadu_ps(s + j), by, most));
+
+		e = _mm512_maskz_mov_ps(j + 16 == end ? last : 0xffff, e);
+		sum = _mm512_add_ps(sum, e);
+		_mm256_storeu_si256((__m256i *) (p + j), narrow(e));
+	}
+	if (width > end)
+		memset(p + end, 0, (width - end) * 2);
+	return _mm512_reduce_add_ps(sum);
+}
+
+void
+forward_head(const Head &q, const Head &k, const Head &v, const Head &o, float *lse, bool causal, float scale)
+{
+	static thread_local Scratch<bf16> space;
+	static thread_local Scratch<float> numbers;
+	int T = padded(q.n), D = padded(q.d), E = padded(v.d);
+	bf16 *rows = space.get((size_t) T * (2 * D + 2 * E) + (size_t) ROWS * T + (size_t) T * D);
+	bf16 *keys = rows + (size_t) T * D, *values = keys + (size_t) T * D, *plain = values + (size_t) T * E;
+	bf16 *p = plain + (size_t) T * std::max(D, E);
+	float *s = numbers.get((size_t) ROWS * (T + E)), *sums = s + (size_t) ROWS * T;
+
+	copy_rows(k, plain, T, D);
+	pair_columns(plain, keys, T, D);
+	copy_rows(v, plain, T, E);
+	pair_rows(plain, values, T, E);
+	copy_rows(q, rows, T, D);
+	for (int i0 = 0; i0 < T; i0 += ROWS)
+	{
+		int n = std::min(ROWS, T - i0), width = causal ? padded(std::min(q.n, i0 + n)) : T;
+		float inverse[ROWS];
+
+		gemm(n, width, D, rows + (size_t) i0 * D, D, keys, T, s, T, 0);
+		for (int i = 0; i < n; i++)
+		{
+			float top, sum;
+			int valid = causal ? std::min(i0 + i + 1, q.n) : q.n;
+
+			sum = soften(s + (size_t) i * T, p + (size_t) i * T, valid, width, scale, &top);
+			inverse[i] = 1 / sum;
+			if (i0 + i < q.n)
+				lse[i0 + i] = top + logf(sum);
+		}
+		gemm(n, E, width, p, T, values, E, sums, E, 0);
+		put_rows(sums, E, o, i0, n, inverse);
+	}
+}
+
+/*
+ * Rows j and j + 1 of the transposed scores s and products x = v_j . do_i to
+ * p and ds = p (x - delta) scale; ds in pairs, too.
+ */
+void
+differ(const float *s, const float *x, long ls, const float *lse, const float *delta, bf16 *p, bf16 *ds, bf16 *pairs, int j,
+	   int from, int T, float scale, bool causal)
+{
+	__m512 by = _mm512_set1_ps(scale);
+
+	for (int i = from; i < T; i += 16)
+	{
+		__m256i half[2];
+
+		for (int r = 0; r < 2; r++)
+		{
+			long at = r * ls + i;
+			__m512 e = exp16(_mm512_fmsub_ps(_mm512_loadu_ps(s + at), by, _mm512_loadu_ps(lse + i))), d;
+
+			if (causal && i < j + r)
+				e = _mm512_maskz_mov_ps(j + r - i >= 16 ? 0 : 0xffff << (j + r - i), e);
+			d = _mm512_mul_ps(_mm512_mul_ps(e, by), _mm512_sub_ps(_mm512_loadu_ps(x + at), _mm512_loadu_ps(delta + i)));
+			half[r] = narrow(d);
+			_mm256_storeu_si256((__m256i *) (p + r * (long) T + i), narrow(e));
+			_mm256_storeu_si256((__m256i *) (ds + r * (long) T + i), half[r]);
+		}
+		_mm512_storeu_si512(pairs + 2 * i, _mm512_or_si512(_mm512_cvtepu16_epi32(half[0]),
+														   _mm512_slli_epi32(_mm512_cvtepu16_epi32(half[1]), 16)));
+	}
+}
+
+/* What the gradients of a head need of its inputs, padded, each as a product wants it. */
+struct Packed
+{
+	bf16 *q, *k, *v, *g;	  /* rows */
+	bf16 *q_columns, *g_columns; /* [D / 2][T][2] */
+	bf16 *q_pairs, *g_pairs;  /* [T / 2][D][2] */
+	bf16 *k_turned;			  /* [D][T] */
+	bf16 *p, *ds, *ds_pairs;  /* [ROWS][T] */
+	float *s, *x;			  /* [ROWS][T] */
+	float *dq;				  /* [D][T], of the transposed gradient */
+	float *dk, *dv;			  /* [ROWS][...] */
+	float *lse, *delta;
+};
+
+Packed
+pack(const Head &q, const Head &k, const Head &v, const Head &g, int T, int D, int E)
+{
+	static thread_local Scratch<bf16> space;
+	static thread_local Scratch<float> numbers;
+	size_t td = (size_t) T * D, te = (size_t) T * E, rt = (size_t) ROWS * T;
+	bf16 *b = space.get(6 * td + 4 * te + 3 * rt);
+	float *f = numbers.get(2 * rt + td + (size_t) ROWS * (D + E) + 2 * T);
+	Packed a;
+	bf16 **parts[] = {&a.q, &a.k, &a.q_columns, &a.q_pairs, &a.k_turned, &a.v, &a.g, &a.g_columns, &a.g_pairs, &a.p, &a.ds, &a.ds_pairs};
+	size_t sizes[] = {td, td, td, td, td, te, te, te, te, rt, rt, rt};
+
+	for (int i = 0; i < 12; i++)
+	{
+		*parts[i] = b;
+		b += sizes[i];
+	}
+	a.s = f;
+	a.x = f + rt;
+	a.dq = a.x + rt;
+	a.dk = a.dq + td;
+	a.dv = a.dk + (size_t) ROWS * D;
+	a.lse = a.dv + (size_t) ROWS * E;
+	a.delta = a.lse + T;
+	copy_rows(q, a.q, T, D);
+	copy_rows(k, a.k, T, D);
+	copy_rows(v, a.v, T, E);
+	copy_rows(g, a.g, T, E);
+	pair_columns(a.k, b, T, D); /* the last td of the space */
+	transpose(b, a.k_turned, T, D);
+	pair_columns(a.q, a.q_columns, T, D);
+	pair_columns(a.g, a.g_columns, T, E);
+	pair_rows(a.q, a.q_pairs, T, D);
+	pair_rows(a.g, a.g_pairs, T, E);
+	memset(a.dq, 0, td * sizeof(float));
+	return a;
+}
+
+void
+backward_head(const Head &q, const Head &k, const Head &v, const Head &o, const Head &g, const float *lse, const Head &dq,
+			  const Head &dk, const Head &dv, bool causal, float scale)
+{
+	int T = padded(q.n), D = padded(q.d), E = padded(v.d);
+	Packed a = pack(q, k, v, g, T, D, E);
+
+	for (int i = 0; i < T; i++)
+	{
+		float sum = 0;
+
+		for (int j = 0; i < q.n && j < v.d; j += 16)
+		{
+			__mmask16 m = v.d - j >= 16 ? 0xffff : (1u << (v.d - j)) - 1;
+
+			sum += _mm512_reduce_add_ps(_mm512_mul_ps(load16_masked(o.p + i * o.step + j, m), load16_masked(g.p + i * g.step + j, m)));
+		}
+		a.lse[i] = i < q.n ? lse[i] : 1e30f;
+		a.delta[i] = sum;
+	}
+	for (int j0 = 0; j0 < T; j0 += ROWS)
+	{
+		int n = std::min(ROWS, T - j0), from = causal ? j0 : 0, width = T - from;
+
+		gemm(n, width, D, a.k + (size_t) j0 * D, D, a.q_columns + 2 * from, T, a.s + from, T, 0);
+		gemm(n, width, E, a.v + (size_t) j0 * E, E, a.g_columns + 2 * from, T, a.x + from, T, 0);
+		for (int j = 0; j < n; j += 2)
+		{
+			size_t at = (size_t) j * T;
+
+			differ(a.s + at, a.x + at, T, a.lse, a.delta, a.p + at, a.ds + at, a.ds_pairs + at, j0 + j, from, T, scale, causal);
+		}
+		gemm(n, E, width, a.p + from, T, a.g_pairs + (size_t) from * E, E, a.dv, E, 0);
+		gemm(n, D, width, a.ds + from, T, a.q_pairs + (size_t) from * D, D, a.dk, D, 0);
+		put_rows(a.dv, E, dv, j0, n, nullptr);
+		put_rows(a.dk, D, dk, j0, n, nullptr);
+		gemm(D, width, n, a.k_turned + j0, T, a.ds_pairs + 2 * from, T, a.dq + from, T, 1);
+	}
+	for (int i = 0; i < q.n; i += 16)
+		for (int j = 0; j < D; j += 16)
+		{
+			float turned[256];
+
+			turn_16((const uint32_t *) a.dq + (size_t) j * T + i, T, (uint32_t *) turned, 16);
+			for (int r = 0; r < 16 && i + r < q.n; r++)
+				if (j < q.d)
+					_mm256_mask_storeu_epi16(dq.p + (i + r) * dq.step + j, q.d - j >= 16 ? 0xffff : (1u << (q.d - j)) - 1,
+											 narrow(_mm512_loadu_ps(turned + 16 * r)));
+		}
+}
+
+/* [B, T, H, d] in memory, seen as [B, H, T, d] */
+at::Tensor
+like(const at::Tensor &t)
+{
+	return at::empty({t.size(0), t.size(2), t.size(1), t.size(3)}, t.options()).transpose(1, 2);
+}
+
+void
+check(const at::Tensor &t, const char *name)
+{
+	TORCH_CHECK(t.dim() == 4 && t.scalar_type() == at::kBFloat16 && (t.size(3) == 1 || t.stride(3) == 1), name,
+				": [B, H, T, d] in bf16 with rows without gaps");
+}
+
+} // namespace
+
+/* Output [B, H, T, e] and the logarithms of the sums [B, H, T]. */
+std::vector<at::Tensor>
+attention_forward(const at::Tensor &q, const at::Tensor &k, const at::Tensor &v, bool causal, double scale)
+{
+	check(q, "q");
+	check(k, "k");
+	check(v, "v");
+	TORCH_CHECK(q.sizes() == k.sizes() && q.size(2) == v.size(2), "shapes differ");
+	at::Tensor o = like(v), lse = at::empty({q.size(0), q.size(1), q.size(2)}, q.options().dtype(at::kFloat));
+
+	tiles_begin();
+	for (long i = 0; i < q.size(0) * q.size(1); i++)
+		forward_head(head(q, i), head(k, i), head(v, i), head(o, i), lse.data_ptr<float>() + i * q.size(2), causal, (float) scale);
+	tiles_end();
+	return {o, lse};
+}
+
+std::vector<at::Tensor>
+attention_backward(const at::Tensor &g, const at::Tensor &q, const at::Tensor &k, const at::Tensor &v, const at::Tensor &o,
+				   const at::Tensor &lse, bool causal, double scale)
+{
+	check(g, "gradient");
+	at::Tensor dq = like(q), dk = like(k), dv = like(v);
+
+	tiles_begin();
+	for (long i = 0; i < q.size(0) * q.size(1); i++)
+		backward_head(head(q, i), head(k, i), head(v, i), head(o, i), head(g, i), lse.data_ptr<float>() + i * q.size(2),
+					  head(dq, i), head(dk, i), head(dv, i), causal, (float) scale);
+	tiles_end();
+	return {dq, dk, dv};
+}
