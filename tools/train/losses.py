@@ -8,6 +8,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+import fast
 from model import tiles_of
 from pages import IGNORE, PATCH_SLOTS
 
@@ -71,6 +72,8 @@ def guidance(model, cell, first):
 
 def pixels(gray, paper, ink):
     """[B, H, W] bytes and the colours of 255 and 0 to [B, 3, H, W] as the engine normalises"""
+    if fast.usable(gray):
+        return fast.pixels(gray, paper, ink)
     g = gray[:, None].float() / 255
     paper, ink = paper.float()[:, :, None, None], ink.float()[:, :, None, None]
     return (ink + g * (paper - ink)).round_().div_(127.5).sub_(1.0)
@@ -78,12 +81,12 @@ def pixels(gray, paper, ink):
 
 def compute(model, helpers, batch, weights):
     """Total loss and figures to log."""
-    image = pixels(batch["view"], batch["paper"], batch["ink"])
-    overview = batch.get("overview")
-    if overview is not None:
-        overview = pixels(overview, batch["paper"], batch["ink"])
     out = {}
-    with torch.autocast(image.device.type, torch.bfloat16):
+    overview = batch.get("overview")
+    with torch.autocast(batch["view"].device.type, torch.bfloat16):
+        image = pixels(batch["view"], batch["paper"], batch["ink"])
+        if overview is not None:
+            overview = pixels(overview, batch["paper"], batch["ink"])
         logits, cells, patches, hidden, first = model(image, overview, batch["ids"][:, :-1], keep=tuple(GUIDED))
         labels = batch["labels"][:, 1:]
         mask = labels != IGNORE

@@ -15,6 +15,13 @@ import fast
 BOS_ID, EOS_ID = 0, 1
 
 
+class LayerNorm(nn.LayerNorm):
+    """In bf16 where that is what comes next."""
+
+    def forward(self, x):
+        return fast.norm(x.float(), self.weight, self.bias, self.eps) if fast.usable(x) else super().forward(x)
+
+
 def fused(x):
     """Whether to compute in the form that is faster on a GPU."""
     return x.is_cuda
@@ -88,15 +95,16 @@ class SamMLP(nn.Module):
         self.lin2 = nn.Linear(4 * dim, dim)
 
     def forward(self, x):
-        return self.lin2(F.gelu(self.lin1(x)))
+        h = self.lin1(x)
+        return self.lin2(fast.gelu(h) if fast.usable(h) else F.gelu(h))
 
 
 class SamBlock(nn.Module):
     def __init__(self, dim, heads, window, side):
         super().__init__()
         self.window = window
-        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
-        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.norm1 = LayerNorm(dim, eps=1e-6)
+        self.norm2 = LayerNorm(dim, eps=1e-6)
         self.attn = SamAttention(dim, heads, window or side)
         self.mlp = SamMLP(dim)
 
@@ -180,8 +188,8 @@ class ClipBlock(nn.Module):
         super().__init__()
         self.self_attn = ClipAttention(dim, heads)
         self.mlp = ClipMLP(dim)
-        self.layer_norm1 = nn.LayerNorm(dim, eps=1e-5)
-        self.layer_norm2 = nn.LayerNorm(dim, eps=1e-5)
+        self.layer_norm1 = LayerNorm(dim, eps=1e-5)
+        self.layer_norm2 = LayerNorm(dim, eps=1e-5)
 
     def forward(self, x):
         x = x + self.self_attn(self.layer_norm1(x))
@@ -232,6 +240,8 @@ class RMSNorm(nn.Module):
 
     def forward(self, x):
         y = x.float()
+        if fast.usable(x):
+            return fast.norm(y, self.weight, None, 1e-6)
         return y * torch.rsqrt(y.pow(2).mean(-1, keepdim=True) + 1e-6) * self.weight
 
 
@@ -243,7 +253,8 @@ class SwiGLU(nn.Module):
         self.down_proj = nn.Linear(inner, dim, bias=False)
 
     def forward(self, x):
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        gate, up = self.gate_proj(x), self.up_proj(x)
+        return self.down_proj(fast.swiglu(gate, up) if fast.usable(gate) else F.silu(gate) * up)
 
 
 class Gate(nn.Module):
@@ -277,6 +288,8 @@ class MoE(nn.Module):
             chosen = torch.zeros_like(scores).scatter(1, index, weight)
             for e, expert in enumerate(self.experts):
                 out = out + expert(x).float() * chosen[:, e, None]
+        elif fast.usable(x):
+            out = out + fast.mixture(x, index, weight, self.experts)
         else:
             for e, expert in enumerate(self.experts):
                 token, slot = (index == e).nonzero(as_tuple=True)
@@ -300,8 +313,13 @@ class Attention(nn.Module):
 
     def forward(self, x, cos, sin, cache=None, keep=False):
         B, T, C = x.shape
-        q, k, v = (p(x).view(B, T, self.heads, -1).transpose(1, 2) for p in (self.q_proj, self.k_proj, self.v_proj))
-        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        q, k, v = (p(x) for p in (self.q_proj, self.k_proj, self.v_proj))
+        early = fast.usable(q)
+        if early:
+            q, k = fast.rotate(q, cos, sin), fast.rotate(k, cos, sin)
+        q, k, v = (y.view(B, T, self.heads, -1).transpose(1, 2) for y in (q, k, v))
+        if not early:
+            q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         self.kept = (q, k) if keep else None
         causal = True
         if cache is not None:
@@ -428,7 +446,7 @@ class NanoOCR(nn.Module):
         i = torch.arange(0, self.head_dim, 2, device=like.device).float() / self.head_dim
         a = torch.arange(first, first + count, device=like.device).float()[:, None] * (10000.0 ** -i)[None]
         a = torch.cat([a, a], -1)
-        kind = working_type(like)
+        kind = torch.float32 if fast.usable(like) else working_type(like)
         return a.cos().to(kind), a.sin().to(kind)
 
     def forward(self, image, overview, ids, keep=()):
