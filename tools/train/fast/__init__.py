@@ -32,7 +32,7 @@ def load(folder):
         sources = sorted(os.path.join(HERE, f) for f in os.listdir(HERE) if f.endswith(".cpp"))
         try:
             m = cpp_extension.load("dsocr_fast", sources, extra_cflags=FLAGS, build_directory=folder)
-        except (RuntimeError, OSError) as e:
+        except (RuntimeError, OSError, ImportError) as e:
             print(f"no fused operations: {e}", file=sys.stderr)
             return False
         if m.allowed():

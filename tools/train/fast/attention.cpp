@@ -20,7 +20,8 @@
 namespace
 {
 
-const int ROWS = 64; /* of queries, or of keys in the gradients, at a time */
+const int ROWS = 64;	/* of queries, or of keys in the gradients, at a time */
+const int COLUMNS = 384; /* of queries in the gradients: scores and products of such a block stay in the second cache */
 
 int
 padded(long n)
@@ -231,30 +232,30 @@ forward_head(const Head &q, const Head &k, const Head &v, const Head &o, float *
 }
 
 /*
- * Rows j and j + 1 of the transposed scores s and products x = v_j . do_i to
- * p and ds = p (x - delta) scale; ds in pairs, too.
+ * Rows j and j + 1 of the transposed scores s and products x = v_j . do_i, of
+ * queries from on, to p and ds = p (x - delta) scale; ds in pairs, too.
  */
 void
-differ(const float *s, const float *x, long ls, const float *lse, const float *delta, bf16 *p, bf16 *ds, bf16 *pairs, int j,
-	   int from, int T, float scale, bool causal)
+differ(const float *s, const float *x, const float *lse, const float *delta, bf16 *p, bf16 *ds, bf16 *pairs, int j, int from,
+	   int width, float scale, bool causal)
 {
 	__m512 by = _mm512_set1_ps(scale);
 
-	for (int i = from; i < T; i += 16)
+	for (int i = 0; i < width; i += 16)
 	{
 		__m256i half[2];
 
 		for (int r = 0; r < 2; r++)
 		{
-			long at = r * ls + i;
+			int at = r * COLUMNS + i, early = causal ? j + r - from - i : 0;
 			__m512 e = exp16(_mm512_fmsub_ps(_mm512_loadu_ps(s + at), by, _mm512_loadu_ps(lse + i))), d;
 
-			if (causal && i < j + r)
-				e = _mm512_maskz_mov_ps(j + r - i >= 16 ? 0 : 0xffff << (j + r - i), e);
+			if (early > 0)
+				e = _mm512_maskz_mov_ps(early >= 16 ? 0 : 0xffff << early, e);
 			d = _mm512_mul_ps(_mm512_mul_ps(e, by), _mm512_sub_ps(_mm512_loadu_ps(x + at), _mm512_loadu_ps(delta + i)));
 			half[r] = narrow(d);
-			_mm256_storeu_si256((__m256i *) (p + r * (long) T + i), narrow(e));
-			_mm256_storeu_si256((__m256i *) (ds + r * (long) T + i), half[r]);
+			_mm256_storeu_si256((__m256i *) (p + at), narrow(e));
+			_mm256_storeu_si256((__m256i *) (ds + at), half[r]);
 		}
 		_mm512_storeu_si512(pairs + 2 * i, _mm512_or_si512(_mm512_cvtepu16_epi32(half[0]),
 														   _mm512_slli_epi32(_mm512_cvtepu16_epi32(half[1]), 16)));
@@ -268,8 +269,8 @@ struct Packed
 	bf16 *q_columns, *g_columns; /* [D / 2][T][2] */
 	bf16 *q_pairs, *g_pairs;  /* [T / 2][D][2] */
 	bf16 *k_turned;			  /* [D][T] */
-	bf16 *p, *ds, *ds_pairs;  /* [ROWS][T] */
-	float *s, *x;			  /* [ROWS][T] */
+	bf16 *p, *ds, *ds_pairs;  /* [ROWS][COLUMNS] */
+	float *s, *x;			  /* [ROWS][COLUMNS] */
 	float *dq;				  /* [D][T], of the transposed gradient */
 	float *dk, *dv;			  /* [ROWS][...] */
 	float *lse, *delta;
@@ -280,7 +281,7 @@ pack(const Head &q, const Head &k, const Head &v, const Head &g, int T, int D, i
 {
 	static thread_local Scratch<bf16> space;
 	static thread_local Scratch<float> numbers;
-	size_t td = (size_t) T * D, te = (size_t) T * E, rt = (size_t) ROWS * T;
+	size_t td = (size_t) T * D, te = (size_t) T * E, rt = (size_t) ROWS * COLUMNS;
 	bf16 *b = space.get(6 * td + 4 * te + 3 * rt);
 	float *f = numbers.get(2 * rt + td + (size_t) ROWS * (D + E) + 2 * T);
 	Packed a;
@@ -335,21 +336,27 @@ backward_head(const Head &q, const Head &k, const Head &v, const Head &o, const 
 	}
 	for (int j0 = 0; j0 < T; j0 += ROWS)
 	{
-		int n = std::min(ROWS, T - j0), from = causal ? j0 : 0, width = T - from;
+		int n = std::min(ROWS, T - j0), first = causal ? j0 : 0;
 
-		gemm(n, width, D, a.k + (size_t) j0 * D, D, a.q_columns + 2 * from, T, a.s + from, T, 0);
-		gemm(n, width, E, a.v + (size_t) j0 * E, E, a.g_columns + 2 * from, T, a.x + from, T, 0);
-		for (int j = 0; j < n; j += 2)
+		for (int from = first; from < T; from += COLUMNS)
 		{
-			size_t at = (size_t) j * T;
+			int width = std::min(COLUMNS, T - from), add = from > first;
 
-			differ(a.s + at, a.x + at, T, a.lse, a.delta, a.p + at, a.ds + at, a.ds_pairs + at, j0 + j, from, T, scale, causal);
+			gemm(n, width, D, a.k + (size_t) j0 * D, D, a.q_columns + 2 * from, T, a.s, COLUMNS, 0);
+			gemm(n, width, E, a.v + (size_t) j0 * E, E, a.g_columns + 2 * from, T, a.x, COLUMNS, 0);
+			for (int j = 0; j < n; j += 2)
+			{
+				size_t at = (size_t) j * COLUMNS;
+
+				differ(a.s + at, a.x + at, a.lse + from, a.delta + from, a.p + at, a.ds + at, a.ds_pairs + at, j0 + j, from, width,
+					   scale, causal);
+			}
+			gemm(n, E, width, a.p, COLUMNS, a.g_pairs + (size_t) from * E, E, a.dv, E, add);
+			gemm(n, D, width, a.ds, COLUMNS, a.q_pairs + (size_t) from * D, D, a.dk, D, add);
+			gemm(D, width, n, a.k_turned + j0, T, a.ds_pairs, COLUMNS, a.dq + from, T, 1);
 		}
-		gemm(n, E, width, a.p + from, T, a.g_pairs + (size_t) from * E, E, a.dv, E, 0);
-		gemm(n, D, width, a.ds + from, T, a.q_pairs + (size_t) from * D, D, a.dk, D, 0);
 		put_rows(a.dv, E, dv, j0, n, nullptr);
 		put_rows(a.dk, D, dk, j0, n, nullptr);
-		gemm(D, width, n, a.k_turned + j0, T, a.ds_pairs + 2 * from, T, a.dq + from, T, 1);
 	}
 	for (int i = 0; i < q.n; i += 16)
 		for (int j = 0; j < D; j += 16)
