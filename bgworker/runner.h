@@ -6,7 +6,7 @@
  * runner.c is the process and its loop; runner_known.c remembers jobs,
  * runner_claim.c finds them, runner_options.c knows how they are to be read,
  * runner_reading.c lets their readings go on, runner_remote.c gives them to
- * other hosts, runner_rows.c fetches and locks rows of users' tables,
+ * other hosts as the frames of runner_frames.c, runner_rows.c fetches and locks rows of users' tables,
  * runner_targets.c writes them, runner_outcome.c ends a job, runner_write.c
  * many of them, runner_sweep.c deletes what is too old, runner_backfill.c
  * queues rows that were there before a table was attached.
@@ -66,6 +66,9 @@ typedef struct DsocrRunnerJob
 	char pointer[TOAST_POINTER_SIZE];
 	TimestampTz started;
 	DsocrReading *reading;
+	bool of_pages;	   /* for a remote worker: its pages come one after the other */
+	int first_page;	   /* of them, that is to be read */
+	int last_page;	   /* PG_INT32_MAX: to the end */
 	bool plain;		   /* raw text is what was asked for: there is a prompt */
 	DsocrError status; /* of the document */
 	DsocrPage *pages;
@@ -146,6 +149,15 @@ extern bool dsocr_runner_is_paused(const DsocrRunner *r);
 
 /* The results of its pages are freed with the job. */
 extern void dsocr_runner_watch_pages(DsocrRunnerJob *job);
+
+/* The next page; its result passes to the job. */
+extern void dsocr_runner_keep_page(DsocrRunnerJob *job, DsocrPage *page);
+
+/* Why its pages make the job fail, or NULL: one that might be read next time, or all of them. */
+extern const DsocrError *dsocr_runner_failure_of_pages(const DsocrRunnerJob *job);
+
+/* Who is to blame for that it fails, and would another attempt help? */
+extern void dsocr_runner_blame(DsocrRunnerJob *job, const DsocrError *why);
 
 /* ---- runner_known.c ---- */
 

@@ -23,9 +23,8 @@
 #define LONGEST_PAUSE_MS 60000
 #define MANY_LOST 3 /* engines lost on jobs in a row, after which there are pauses */
 
-/* The result passes from the reading to the job. */
-static void
-keep_page(DsocrRunnerJob *job, DsocrPage *page)
+void
+dsocr_runner_keep_page(DsocrRunnerJob *job, DsocrPage *page)
 {
 	if (job->n_pages == job->max_pages)
 	{
@@ -87,31 +86,35 @@ pause_reading(DsocrRunner *r)
 	r->paused_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), Min(ms, LONGEST_PAUSE_MS));
 }
 
-static void
-fail_by(DsocrRunner *r, DsocrRunnerJob *job, const DsocrError *why)
+void
+dsocr_runner_blame(DsocrRunnerJob *job, const DsocrError *why)
 {
 	job->status = *why;
 	job->blameless =
 		why->code == DSOCR_E_MODEL || why->code == DSOCR_E_DEVICE || why->code == DSOCR_E_CANCELLED;
 	job->lost_engine = why->code == DSOCR_E_ENGINE_LOST;
+	job->final = !may_pass(why->code);
+}
+
+static void
+fail_by(DsocrRunner *r, DsocrRunnerJob *job, const DsocrError *why)
+{
+	dsocr_runner_blame(job, why);
 	r->n_lost += job->lost_engine;
 	/* where engines die on all there is, a whole archive must not be given up in an hour */
 	if (job->blameless || r->n_lost >= MANY_LOST)
 		pause_reading(r);
 	dsocr_runner_fail_job(r, job, why->message, unpack_sql_state(dsocr_error_sqlstate(why->code)),
-						  !may_pass(why->code));
+						  job->final);
 }
 
-/* Why the job has failed, if it has: a page that might be read next time, or all of them. */
-static const DsocrError *
-failure_of(const DsocrRunnerJob *job)
+const DsocrError *
+dsocr_runner_failure_of_pages(const DsocrRunnerJob *job)
 {
 	const DsocrError *first = NULL;
 	const DsocrError *passing = NULL;
 	int failed = 0;
 
-	if (dsocr_reading_status(job->reading)->code != DSOCR_OK)
-		return dsocr_reading_status(job->reading);
 	for (int i = 0; i < job->n_pages; i++)
 	{
 		const DsocrError *status = &job->pages[i].status;
@@ -133,8 +136,10 @@ failure_of(const DsocrRunnerJob *job)
 static void
 end_reading(DsocrRunner *r, DsocrRunnerJob *job)
 {
-	const DsocrError *failure = failure_of(job);
+	const DsocrError *failure = dsocr_reading_status(job->reading);
 
+	if (failure->code == DSOCR_OK)
+		failure = dsocr_runner_failure_of_pages(job);
 	job->document_pages = dsocr_reading_pages(job->reading);
 	if (failure != NULL)
 	{
@@ -169,7 +174,7 @@ advance(DsocrRunner *r, DsocrRunnerJob *job)
 		SetUserIdAndSecContext(job->role, security | SECURITY_LOCAL_USERID_CHANGE);
 		dsocr_reading_advance(job->reading);
 		while ((page = dsocr_reading_next(job->reading)) != NULL)
-			keep_page(job, page);
+			dsocr_runner_keep_page(job, page);
 		SetUserIdAndSecContext(user, security);
 	}
 	PG_CATCH();

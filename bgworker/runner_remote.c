@@ -14,7 +14,7 @@
  *-------------------------------------------------------------------------
  */
 #include "dsocr.h"
-#include "runner.h"
+#include "runner_frames.h"
 
 #include "access/xact.h"
 #include "engine/protocol.h"
@@ -36,15 +36,16 @@ PG_FUNCTION_INFO_V1(dsocr_worker_begin);
 PG_FUNCTION_INFO_V1(dsocr_worker_keep);
 PG_FUNCTION_INFO_V1(dsocr_worker_claim);
 PG_FUNCTION_INFO_V1(dsocr_worker_fetch);
+PG_FUNCTION_INFO_V1(dsocr_worker_pages);
 PG_FUNCTION_INFO_V1(dsocr_worker_finish);
 PG_FUNCTION_INFO_V1(dsocr_worker_release);
 
 #define MAX_CLAIMS 1024				 /* of a session */
 #define MAX_CHUNK (16 << 20)		 /* bytes of a document at a time */
-#define MAX_ANSWER ((Size) 64 << 20) /* bytes of a frame */
 #define LOOK_AGAIN_MS 60000			 /* through the whole queue */
 #define PAGES_PAUSE_MS 60000		 /* before a document of pages is looked at again */
 #define MAX_BYTES ((Size) 256 << 20) /* of documents of a session */
+#define MAX_HELD ((Size) 1 << 30)	 /* of them and of pages that have come */
 
 /* A job that a statement of the current transaction has ended. */
 typedef struct Settled
@@ -58,6 +59,7 @@ typedef struct Session
 {
 	DsocrRunner runner; /* all jobs are in its list of ended ones: it has none to read */
 	char model[64];
+	bool opens_documents; /* of several pages */
 	TimestampTz next_look;
 	int n_settled;
 	Settled settled[MAX_CLAIMS];
@@ -104,6 +106,18 @@ my_job(Session *s, int64 id)
 	return k->job;
 }
 
+/* For its role: also pages of a job that is to be read again. */
+static void
+count_work(const Settled *d)
+{
+	dsocr_role_count_remote(d->job->role, NULL, d->device_us);
+	for (int i = 0; i < d->job->n_pages; i++)
+	{
+		if (d->job->pages[i].status.code == DSOCR_OK)
+			dsocr_role_count_remote(d->job->role, &d->job->pages[i].result, 0);
+	}
+}
+
 static void
 end_of_transaction(XactEvent event, void *arg)
 {
@@ -120,8 +134,7 @@ end_of_transaction(XactEvent event, void *arg)
 			Settled *d = &s->settled[i];
 			int64 id = d->job->id;
 
-			dsocr_role_count_remote(
-				d->job->role, d->job->n_pages > 0 ? &d->job->pages[0].result : NULL, d->device_us);
+			count_work(d);
 			dsocr_runner_forget(&s->runner, d->job, d->written == DSOCR_WRITTEN_LATER);
 			if (d->written == DSOCR_WRITTEN_ENDED)
 				dsocr_jobs_ended(id);
@@ -214,6 +227,7 @@ dsocr_worker_begin(PG_FUNCTION_ARGS)
 	if (session == NULL)
 		create_session();
 	strlcpy(session->model, model, sizeof(session->model));
+	session->opens_documents = PG_GETARG_BOOL(4);
 	set_lease();
 	PG_RETURN_INT32(dsocr_worker_lease);
 }
@@ -250,61 +264,21 @@ dsocr_worker_keep(PG_FUNCTION_ARGS)
 
 /* ---- claim ---- */
 
-/* The frame that an engine gets, up to the document. */
-static bytea *
-request_of(DsocrRunnerJob *job)
-{
-	DsocrReadOptions o;
-	DsocrRequest r;
-	DsocrBuffer out = {0};
-	DsocrError err = {0};
-	bytea *frame;
-
-	dsocr_runner_job_options(job, &o);
-	r = (DsocrRequest){.id = (uint64) job->id,
-					   .kind = DSOCR_READ,
-					   .task = o.task,
-					   .priority = o.priority,
-					   .mode = o.mode,
-					   .max_tokens = o.max_tokens,
-					   .ngram_size = dsocr_ngram_size,
-					   .ngram_window = dsocr_ngram_window,
-					   .max_pixels = dsocr_max_pixels,
-					   .auto_rotate = o.auto_rotate,
-					   .ladder = o.mode == DSOCR_MODE_AUTO && !o.max_tokens,
-					   .prompt = o.prompt,
-					   .image_len = VARSIZE_ANY_EXHDR(DatumGetPointer(job->document))};
-	if (!dsocr_frame_request_head(&out, &r, &err))
-	{
-		dsocr_buffer_free(&out);
-		dsocr_error_report(ERROR, &err);
-	}
-	/* head first, prompt behind it */
-	frame = palloc(VARHDRSZ + out.len + (o.prompt ? strlen(o.prompt) : 0));
-	memcpy(VARDATA(frame), out.data, out.len);
-	if (o.prompt != NULL)
-		memcpy(VARDATA(frame) + out.len, o.prompt, strlen(o.prompt));
-	SET_VARSIZE(frame, VARHDRSZ + out.len + (o.prompt ? strlen(o.prompt) : 0));
-	dsocr_buffer_free(&out);
-	return frame;
-}
-
-/* Is it for a worker?  Documents of several pages are left to the runner. */
+/* Is it for this worker?  Documents of several pages are not for those that cannot open them. */
 static bool
 is_for_worker(Session *s, DsocrRunnerJob *job)
 {
-	bool of_pages;
 	int64 id = job->id;
 	int priority = job->priority;
 
-	if (!dsocr_opening_identify(job->document, &of_pages, &job->status))
+	if (!dsocr_opening_kind(job->document, &job->of_pages, &job->status))
 	{
 		dsocr_runner_fail_job(&s->runner, job, job->status.message,
 							  unpack_sql_state(dsocr_error_sqlstate(job->status.code)), true);
 		settle(s, job, dsocr_runner_write_one(&s->runner, job), 0);
 		return false;
 	}
-	if (!of_pages)
+	if (!job->of_pages || s->opens_documents)
 		return true;
 	dlist_push_tail(&s->runner.ended, &job->node);
 	s->runner.n_ended++;
@@ -335,15 +309,22 @@ part_of(const DsocrRunnerJob *job, int64 first, int length)
 static void
 give_job(Session *s, DsocrRunnerJob *job, int length, ReturnSetInfo *result)
 {
-	Datum values[4];
-	bool nulls[4] = {false};
+	Datum values[7] = {0};
+	bool nulls[7] = {false};
 
 	dlist_push_tail(&s->runner.ended, &job->node);
 	s->runner.n_ended++;
 	values[0] = Int64GetDatum(job->id);
 	values[1] = Int64GetDatum((int64) VARSIZE_ANY_EXHDR(DatumGetPointer(job->document)));
-	values[2] = PointerGetDatum(request_of(job));
+	values[2] = PointerGetDatum(dsocr_job_request(job));
 	values[3] = PointerGetDatum(part_of(job, 0, length));
+	nulls[4] = nulls[5] = nulls[6] = !job->of_pages;
+	if (job->of_pages)
+	{
+		values[4] = PointerGetDatum(dsocr_job_page_request(job));
+		values[5] = Int32GetDatum(job->first_page);
+		values[6] = Int32GetDatum(job->last_page);
+	}
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
@@ -405,64 +386,20 @@ dsocr_worker_fetch(PG_FUNCTION_ARGS)
 	PG_RETURN_BYTEA_P(part_of(job, PG_GETARG_INT64(1), PG_GETARG_INT32(2)));
 }
 
-/* What an earlier try to write has left. */
-static void
-clear_answer(DsocrRunnerJob *job)
+/* Pages of a document, which are written with the end of its job. */
+Datum
+dsocr_worker_pages(PG_FUNCTION_ARGS)
 {
-	for (int i = 0; i < job->n_pages; i++)
-		dsocr_result_free(&job->pages[i].result);
-	job->n_pages = 0;
-	job->error = NULL;
-	job->status = (DsocrError){0};
-	job->dropped = job->final = job->blameless = job->lost_engine = false;
-}
+	Session *s = my_session();
+	DsocrRunnerJob *job = my_job(s, PG_GETARG_INT64(0));
+	bytea *answers = PG_GETARG_BYTEA_PP(2);
+	Size size = VARSIZE_ANY_EXHDR(answers);
 
-static void
-refuse_answer(const DsocrError *err)
-{
-	ereport(ERROR, (errcode(ERRCODE_PROTOCOL_VIOLATION), errmsg("the worker's answer is malformed"),
-					err->message[0] ? errdetail_internal("%s", err->message) : 0));
-}
-
-/* The answer as the only page of the job, or as its failure. */
-static void
-read_answer(Session *s, DsocrRunnerJob *job, bytea *answer)
-{
-	DsocrFrameHeader header;
-	DsocrError status = {0};
-	DsocrError err = {0};
-	Size size = VARSIZE_ANY_EXHDR(answer);
-	DsocrPage *page;
-
-	if (size < sizeof(header) || size > MAX_ANSWER)
-		refuse_answer(&err);
-	memcpy(&header, VARDATA_ANY(answer), sizeof(header));
-	if (!dsocr_frame_check(&header, &err) || header.type != DSOCR_FRAME_RESULT ||
-		header.length != size - sizeof(header) || header.id != (uint64) job->id)
-		refuse_answer(&err);
-	if (job->pages == NULL)
-		job->pages = MemoryContextAllocZero(job->context, sizeof(DsocrPage));
-	page = &job->pages[0];
-	memset(page, 0, sizeof(*page));
-	if (!dsocr_parse_result(VARDATA_ANY(answer) + sizeof(header), header.length, &status,
-							&page->result, &err))
-		refuse_answer(&err);
-	if (status.code == DSOCR_OK)
-	{
-		page->number = 1;
-		strlcpy(page->model, s->model, sizeof(page->model));
-		job->n_pages = job->max_pages = job->document_pages = 1;
-		return;
-	}
-	job->status = status;
-	job->blameless = status.code == DSOCR_E_MODEL || status.code == DSOCR_E_DEVICE ||
-					 status.code == DSOCR_E_CANCELLED;
-	job->lost_engine = status.code == DSOCR_E_ENGINE_LOST;
-	job->final = status.code == DSOCR_E_IMAGE || status.code == DSOCR_E_ARGUMENT ||
-				 status.code == DSOCR_E_TOO_LONG;
-	job->error = MemoryContextStrdup(job->context, status.message);
-	strlcpy(job->sqlstate, unpack_sql_state(dsocr_error_sqlstate(status.code)),
-			sizeof(job->sqlstate));
+	dsocr_job_take_pages(job, s->model, PG_GETARG_INT32(1), answers,
+						 MAX_HELD - Min(MAX_HELD, s->runner.bytes));
+	job->bytes += size;
+	s->runner.bytes += size;
+	PG_RETURN_VOID();
 }
 
 Datum
@@ -479,8 +416,7 @@ dsocr_worker_finish(PG_FUNCTION_ARGS)
 						errmsg("time of the device must not be negative")));
 	/* it cannot have worked for longer than it has been here */
 	device_us = Min(device_us, GetCurrentTimestamp() - MyStartTimestamp);
-	clear_answer(job);
-	read_answer(s, job, answer);
+	dsocr_job_take_answer(job, s->model, answer);
 	written = dsocr_runner_write_one(&s->runner, job);
 	settle(s, job, written, device_us);
 	PG_RETURN_BOOL(written != DSOCR_WRITTEN_BUSY);

@@ -43,8 +43,8 @@ document_bytes(Datum document)
 	return toast_raw_datum_size(document) - VARHDRSZ;
 }
 
-bool
-dsocr_opening_check(Datum document, DsocrError *err)
+static bool
+check_size(Datum document, DsocrError *err)
 {
 	Size size = document_bytes(document);
 
@@ -52,7 +52,13 @@ dsocr_opening_check(Datum document, DsocrError *err)
 		return dsocr_fail(err, DSOCR_E_IMAGE, "document is empty");
 	if (size > (Size) dsocr_max_document_bytes * 1024)
 		return fail_size(err, size, "dsocr.max_document_bytes", "document");
-	return dsocr_queue_opens_documents(err);
+	return true;
+}
+
+bool
+dsocr_opening_check(Datum document, DsocrError *err)
+{
+	return check_size(document, err) && dsocr_queue_opens_documents(err);
 }
 
 /* A TIFF has to be looked through: its pages are a chain. */
@@ -73,7 +79,7 @@ tiff_has_pages(Datum document)
  * beginning tells most formats: what is too large costs nothing.
  */
 bool
-dsocr_opening_identify(Datum document, bool *of_pages, DsocrError *err)
+dsocr_opening_kind(Datum document, bool *of_pages, DsocrError *err)
 {
 	Size size = document_bytes(document);
 	struct varlena *bytes;
@@ -90,10 +96,17 @@ dsocr_opening_identify(Datum document, bool *of_pages, DsocrError *err)
 	else
 		*of_pages = format == DSOCR_FORMAT_PDF;
 	if (*of_pages)
-		return dsocr_opening_check(document, err);
+		return check_size(document, err);
 	if (size > (Size) dsocr_max_image_bytes * 1024)
 		return fail_size(err, size, "dsocr.max_image_bytes", "image");
 	return true;
+}
+
+bool
+dsocr_opening_identify(Datum document, bool *of_pages, DsocrError *err)
+{
+	return dsocr_opening_kind(document, of_pages, err) &&
+		   (!*of_pages || dsocr_queue_opens_documents(err));
 }
 
 /* ---- open and closed ---- */

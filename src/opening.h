@@ -46,6 +46,9 @@ typedef struct DsocrOpening
  */
 extern bool dsocr_opening_identify(Datum document, bool *of_pages, DsocrError *err);
 
+/* The same wherever it is to be opened: a page server here is not needed. */
+extern bool dsocr_opening_kind(Datum document, bool *of_pages, DsocrError *err);
+
 /* The same for any document that is to be opened, images included. */
 extern bool dsocr_opening_check(Datum document, DsocrError *err);
 

@@ -3,17 +3,20 @@
  * cli_join.h
  *		dsocr-engine join: a worker of a database on any host.
  *
- * The process carries frames between the database and an engine of its own.
- * cli_join.c has the options and the loop, cli_join_jobs.c the jobs in flight,
- * cli_join_engine.c what is said to the engine, cli_join_child.c the engine as
- * a process, cli_join_work.c what is asked of the database and when, and
- * cli_join_db.c the session there.
+ * The process carries frames between the database and an engine of its own,
+ * and a page server where documents have several pages.  cli_join.c has the
+ * loop, cli_join_options.c the options, cli_join_jobs.c the jobs in flight,
+ * cli_join_documents.c those of several pages, cli_join_engine.c what is said
+ * to the engine, cli_join_asking.c what to the page server, cli_join_pages.c
+ * what that answers, cli_join_child.c both as processes, cli_join_work.c what is asked of the database and when,
+ * and cli_join_db.c the session there.
  *
  *-------------------------------------------------------------------------
  */
 #ifndef DSOCR_CLI_JOIN_H
 #define DSOCR_CLI_JOIN_H
 
+#include <limits.h>
 #include <signal.h>
 #include <sys/types.h>
 
@@ -53,6 +56,9 @@ typedef struct DsocrJoinGiven
 {
 	uint64_t id;
 	DsocrBuffer frame;
+	DsocrBuffer page_frame; /* to be asked of each page, where there are several */
+	int first_page;
+	int last_page;
 } DsocrJoinGiven;
 
 /*
@@ -60,7 +66,7 @@ typedef struct DsocrJoinGiven
  * there; DSOCR_E_MODEL, not without a change here (another release or model).
  */
 extern DsocrJoinDb *dsocr_join_db_open(const char *conninfo, const DsocrModelInfo *info,
-									   DsocrError *err);
+									   bool opens_documents, DsocrError *err);
 extern void dsocr_join_db_close(DsocrJoinDb *db);
 extern int dsocr_join_db_socket(const DsocrJoinDb *db);
 
@@ -96,13 +102,19 @@ typedef struct DsocrJoinAnswer
 /* In one transaction: all are REFUSED or LOST, or each is WRITTEN or BUSY. */
 extern void dsocr_join_db_finish(DsocrJoinDb *db, int n, const DsocrJoinAnswer *answers,
 								 DsocrJoinWritten *written, DsocrError *err);
+
+/* Results of pages of a job, the first of which has this number; never BUSY. */
+extern DsocrJoinWritten dsocr_join_db_pages(DsocrJoinDb *db, uint64_t id, int first,
+											const DsocrBuffer *frames, DsocrError *err);
 extern DsocrJoinWritten dsocr_join_db_release(DsocrJoinDb *db, uint64_t id, DsocrError *err);
 
 /* ---- cli_join_jobs.c ---- */
 
 /*
  * A job is WAITING for the engine, READING in it, or ANSWERED and to be
- * written.  Its claim lives as long as the session of the database; when that
+ * written.  One of several pages is OPEN instead until it is ANSWERED, and each
+ * of its pages, from when there is an image of it until it is read, is an entry
+ * of its own, WAITING or READING, with a parent.  Its claim lives as long as the session of the database; when that
  * is lost, what is READING is cancelled (an ORPHAN until the engine lets go)
  * and all else forgotten: the database gives the jobs to somebody else.
  */
@@ -111,15 +123,24 @@ typedef enum DsocrJoinState
 	DSOCR_JOB_FREE,
 	DSOCR_JOB_WAITING,
 	DSOCR_JOB_READING,
+	DSOCR_JOB_OPEN,
 	DSOCR_JOB_ANSWERED,
 	DSOCR_JOB_ORPHAN
 } DsocrJoinState;
+
+/* Numbers that are ours, for pages and open documents: those of jobs are smaller. */
+#define DSOCR_JOIN_OWN_IDS (UINT64_C(1) << 63)
+
+typedef struct DsocrJoinDocument DsocrJoinDocument; /* its pages */
 
 typedef struct DsocrJoinJob
 {
 	DsocrJoinState state;
 	uint64_t id;
-	DsocrBuffer frame;	/* of the request; kept until it is answered */
+	struct DsocrJoinJob *parent; /* whose page it is */
+	int page;
+	DsocrJoinDocument *document; /* OPEN */
+	DsocrBuffer frame;	/* of the request; kept until it is answered, a page's until it is sent */
 	DsocrBuffer answer; /* frame of the result */
 	bool suspect;		/* an engine died while it was in it */
 	bool alone;			/* the server could not write it together with others */
@@ -145,12 +166,88 @@ extern void dsocr_join_drop(DsocrJoinJobs *t, DsocrJoinJob *job);
 /* The first in this state; id 0: any. */
 extern DsocrJoinJob *dsocr_join_find(DsocrJoinJobs *t, DsocrJoinState state, uint64_t id);
 
-/* Those that the session of the database has claimed. */
+/* What the session of the database has claimed, pages that are in work counted. */
 extern int dsocr_join_open_jobs(const DsocrJoinJobs *t);
+
+/* The same without them. */
+extern int dsocr_join_claimed_jobs(const DsocrJoinJobs *t);
+
+/* Its answer is there: it is ANSWERED, and of a page the document has it. */
+extern void dsocr_join_answered(DsocrJoinJobs *t, DsocrJoinJob *job);
 
 /* The job failed here, before or after the engine. */
 extern void dsocr_join_fail_job(DsocrJoinJobs *t, DsocrJoinJob *job, DsocrCode code,
 								const char *message);
+
+/* ---- cli_join_documents.c ---- */
+
+/* A page from when its document's turn has come to when the database has it. */
+typedef enum DsocrJoinPageState
+{
+	DSOCR_PAGE_WANTED,
+	DSOCR_PAGE_ASKED,	/* of the page server */
+	DSOCR_PAGE_READING, /* there is an entry among the jobs */
+	DSOCR_PAGE_ENDED
+} DsocrJoinPageState;
+
+typedef struct DsocrJoinPage
+{
+	DsocrJoinPageState state;
+	uint64_t ask;		/* ASKED */
+	int losses;			/* page servers that died while it was ASKED */
+	bool suspect;		/* an engine died while it was in it */
+	DsocrBuffer answer; /* ENDED: frame of the result */
+} DsocrJoinPage;
+
+struct DsocrJoinDocument
+{
+	uint64_t order; /* smaller: came earlier */
+	uint64_t id;	/* at the page server; 0: it does not have it */
+	bool open;
+	int deaths;		   /* page servers that died while it was being opened */
+	DsocrError broken; /* why no more pages can be made, else DSOCR_OK */
+	DsocrRequest reading;
+	char *prompt;
+	int pages;	  /* that it has, 0: not known yet */
+	int last;	  /* that is to be read */
+	int next_out; /* the first that the database does not have */
+	int next_in;  /* the first that has no entry */
+	int window;
+	DsocrJoinPage *entries;
+};
+
+static inline DsocrJoinPage *
+dsocr_join_page(const DsocrJoinDocument *d, int page)
+{
+	return &d->entries[page % d->window];
+}
+
+/* The pages of a job that was given; false: no memory, or it is malformed. */
+extern DsocrJoinDocument *dsocr_join_document_create(const DsocrJoinGiven *given, int window,
+													 uint64_t order, DsocrError *err);
+extern void dsocr_join_document_free(DsocrJoinDocument *d);
+
+/* It has so many pages. */
+extern void dsocr_join_document_set_pages(DsocrJoinDocument *d, int pages);
+
+/* Let pages enter the window. */
+extern void dsocr_join_document_fill(DsocrJoinDocument *d);
+
+/* Are there pages that are still to be asked for? */
+extern bool dsocr_join_document_wants(const DsocrJoinDocument *d);
+
+/* How many pages are in this state. */
+extern int dsocr_join_document_count(const DsocrJoinDocument *d, DsocrJoinPageState state);
+
+/* A page could not be read. */
+extern void dsocr_join_document_fail_page(DsocrJoinJob *job, int page, const DsocrError *why);
+
+/* Does the page server have it, open or on the way? */
+static inline bool
+dsocr_join_is_open(const DsocrJoinJob *job)
+{
+	return job->state == DSOCR_JOB_OPEN && job->document->id != 0;
+}
 
 /* ---- what they share ---- */
 
@@ -169,6 +266,15 @@ typedef struct DsocrJoin
 	const char *conninfo;
 	char *argv[32]; /* of the engine */
 	char fd_text[16];
+	char *pages_argv[5]; /* of the page server; none: takes no documents of several pages */
+	char pages_fd_text[16];
+	char pages_program[PATH_MAX];
+	DsocrJoinChild pages;
+	int pages_failures; /* starts in a row that came to nothing */
+	DsocrJoinPause pages_pause;
+	int64_t pages_heard;
+	size_t largest_image; /* of a page so far, bytes */
+	uint64_t next_id;	  /* of our own */
 	DsocrJoinChild child;
 	bool child_was_ready;
 	DsocrJoinPause child_pause;
@@ -208,11 +314,51 @@ extern void dsocr_join_feed_engine(DsocrJoin *j);
 /* The engine is to forget the job, which is READING. */
 extern void dsocr_join_cancel_reading(DsocrJoin *j, DsocrJoinJob *job);
 
+/* ---- cli_join_options.c ---- */
+
+/* -1: go on; else the exit status. */
+extern int dsocr_join_take_options(DsocrJoin *j, int argc, char **argv, char *model, size_t size);
+
+/* ---- cli_join_pages.c ---- */
+
+extern void dsocr_join_start_pages(DsocrJoin *j);
+extern void dsocr_join_hear_pages(DsocrJoin *j);
+extern void dsocr_join_feed_pages(DsocrJoin *j);
+
+/* Does it owe us something?  A document that is open and idle does not. */
+extern bool dsocr_join_pages_are_busy(const DsocrJoin *j);
+
+/* ---- cli_join_asking.c ---- */
+
+/* Open documents, ask for pages of all of them, close those whose pages are all there. */
+extern void dsocr_join_ask_pages(DsocrJoin *j);
+
+/* Are there so many documents with pages to come that more should wait? */
+extern bool dsocr_join_pages_are_behind(const DsocrJoin *j);
+
+/* ---- cli_join_documents.c, documents end ---- */
+
+/* The page server need not have it any more. */
+extern void dsocr_join_close_document(DsocrJoin *j, DsocrJoinDocument *d);
+
+/* It cannot be opened (again): pages that are left will fail, or all of it does. */
+extern void dsocr_join_fail_document(DsocrJoin *j, DsocrJoinJob *job, const DsocrError *why);
+
+/* Of such a document: what cannot be made any more fails. */
+extern void dsocr_join_fail_wanted(DsocrJoinJob *job);
+
+/* It has ended, with all its pages or for this reason, or nobody wants it any more. */
+extern void dsocr_join_end_document(DsocrJoin *j, DsocrJoinJob *job, const DsocrError *why);
+extern void dsocr_join_drop_document(DsocrJoin *j, DsocrJoinJob *job);
+
 /* ---- cli_join_work.c ---- */
 
 extern void dsocr_join_connect(DsocrJoin *j);
 extern void dsocr_join_keep(DsocrJoin *j);
 extern void dsocr_join_claim(DsocrJoin *j);
+
+/* Pages that have been read, and then jobs that have ended. */
+extern void dsocr_join_write_pages(DsocrJoin *j);
 extern void dsocr_join_write(DsocrJoin *j);
 extern void dsocr_join_lose_db(DsocrJoin *j, const DsocrError *err);
 

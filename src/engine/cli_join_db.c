@@ -165,26 +165,38 @@ ignore_notice(void *arg, const char *message)
 
 /* Join, with the model that the engine has loaded. */
 static bool
-begin(DsocrJoinDb *db, const DsocrModelInfo *info, DsocrError *err)
+begin(DsocrJoinDb *db, const DsocrModelInfo *info, bool opens_documents, DsocrError *err)
 {
 	char protocol[16];
-	const char *values[] = {protocol, DSOCR_VERSION, info->fingerprint, info->name};
+	bool may_open;
+	const char *values[] = {protocol, DSOCR_VERSION, info->fingerprint, info->name,
+							opens_documents ? "true" : "false"};
 	PGresult *result;
 
 	snprintf(protocol, sizeof(protocol), "%d", DSOCR_PROTOCOL_VERSION);
 	db->lease_ms = JOIN_PATIENCE_MS;
 	db->what = "could not join";
-	result = call(db, "SELECT dsocr_worker_begin($1, $2, $3, $4)", 4, NULL, values, NULL, err);
+	result = call(
+		db,
+		"SELECT dsocr_worker_begin($1, $2, $3, $4, $5),"
+		" pg_catalog.has_function_privilege('dsocr_worker_pages(int8, int4, bytea)', 'EXECUTE')",
+		5, NULL, values, NULL, err);
 	if (result == NULL)
 		return false;
 	db->lease_ms = (int) get_int(result, 0, 0);
+	may_open = get_int(result, 0, 1) != 0;
 	db->what = "database";
 	PQclear(result);
+	/* before any page was read for nothing */
+	if (opens_documents && !may_open)
+		return dsocr_fail(err, DSOCR_E_ARGUMENT,
+						  "could not join: permission denied for function dsocr_worker_pages");
 	return db->lease_ms > 0 || dsocr_fail(err, DSOCR_E_IO, "the server has given no lease");
 }
 
 DsocrJoinDb *
-dsocr_join_db_open(const char *conninfo, const DsocrModelInfo *info, DsocrError *err)
+dsocr_join_db_open(const char *conninfo, const DsocrModelInfo *info, bool opens_documents,
+				   DsocrError *err)
 {
 	/* defaults first, what the user says wins */
 	const char *keywords[] = {
@@ -203,7 +215,7 @@ dsocr_join_db_open(const char *conninfo, const DsocrModelInfo *info, DsocrError 
 		return NULL;
 	}
 	PQsetNoticeProcessor(db->connection, ignore_notice, NULL);
-	if (PQsetnonblocking(db->connection, 1) != 0 || !begin(db, info, err))
+	if (PQsetnonblocking(db->connection, 1) != 0 || !begin(db, info, opens_documents, err))
 	{
 		dsocr_join_db_close(db);
 		return NULL;
@@ -295,7 +307,11 @@ take_job(DsocrJoinDb *db, const PGresult *result, int row, DsocrJoinGiven *job, 
 	uint64_t first = (uint64_t) PQgetlength(result, row, 3);
 
 	job->id = get_int(result, row, 0);
-	return dsocr_buffer_append(&job->frame, PQgetvalue(result, row, 2),
+	job->first_page = (int32_t) get_int(result, row, 5);
+	job->last_page = (int32_t) get_int(result, row, 6);
+	return dsocr_buffer_append(&job->page_frame, PQgetvalue(result, row, 4),
+							   (size_t) PQgetlength(result, row, 4), err) &&
+		   dsocr_buffer_append(&job->frame, PQgetvalue(result, row, 2),
 							   (size_t) PQgetlength(result, row, 2), err) &&
 		   check_frame(job, bytes, err) &&
 		   (first <= bytes ||
@@ -313,8 +329,10 @@ dsocr_join_db_claim(DsocrJoinDb *db, int n, DsocrJoinGiven *jobs, DsocrError *er
 	const char *values[] = {(char *) &wanted, (char *) &length};
 	const int lengths[] = {4, 4};
 	PGresult *result =
-		call(db, "SELECT job, bytes, request, document FROM dsocr_worker_claim($1, $2)", 2, types,
-			 values, lengths, err);
+		call(db,
+			 "SELECT job, bytes, request, document, page_request, first_page, last_page"
+			 " FROM dsocr_worker_claim($1, $2)",
+			 2, types, values, lengths, err);
 	int got;
 	bool ok = true;
 
@@ -328,7 +346,10 @@ dsocr_join_db_claim(DsocrJoinDb *db, int n, DsocrJoinGiven *jobs, DsocrError *er
 	if (ok)
 		return got;
 	for (int i = 0; i < got; i++)
+	{
 		dsocr_buffer_free(&jobs[i].frame);
+		dsocr_buffer_free(&jobs[i].page_frame);
+	}
 	return -1;
 }
 
@@ -388,6 +409,23 @@ dsocr_join_db_finish(DsocrJoinDb *db, int n, const DsocrJoinAnswer *answers,
 	for (int i = 0; i < n; i++)
 		written[i] = outcome(db, result, i);
 	PQclear(result);
+}
+
+DsocrJoinWritten
+dsocr_join_db_pages(DsocrJoinDb *db, uint64_t id, int first, const DsocrBuffer *frames,
+					DsocrError *err)
+{
+	static const Oid types[] = {INT8_OID, INT4_OID, BYTEA_OID};
+	uint64_t job = htobe64(id);
+	uint32_t number = htobe32((uint32_t) first);
+	const char *values[] = {(char *) &job, (char *) &number, (char *) frames->data};
+	const int lengths[] = {8, 4, (int) frames->len};
+	PGresult *result =
+		call(db, "SELECT dsocr_worker_pages($1, $2, $3)", 3, types, values, lengths, err);
+	DsocrJoinWritten written = outcome(db, result, 0);
+
+	PQclear(result);
+	return written;
 }
 
 DsocrJoinWritten

@@ -23,10 +23,28 @@ is_busy(const DsocrJoin *j)
 	return j->jobs.counts[DSOCR_JOB_READING] + j->jobs.counts[DSOCR_JOB_ORPHAN] > 0;
 }
 
+/* Read it again, alone; the image of a page is to be made once more. */
+static void
+suspect(DsocrJoin *j, DsocrJoinJob *job)
+{
+	DsocrJoinPage *page;
+
+	job->suspect = true;
+	if (job->parent == NULL)
+	{
+		dsocr_join_set_state(&j->jobs, job, DSOCR_JOB_WAITING);
+		return;
+	}
+	page = dsocr_join_page(job->parent->document, job->page);
+	page->suspect = true;
+	page->state = DSOCR_PAGE_WANTED;
+	dsocr_join_drop(&j->jobs, job);
+}
+
 static void
 lose_engine(DsocrJoin *j, const char *how)
 {
-	dsocr_join_say("the engine %s with %d jobs", how, j->jobs.counts[DSOCR_JOB_READING]);
+	dsocr_join_say("the engine %s with %d images", how, j->jobs.counts[DSOCR_JOB_READING]);
 	dsocr_join_child_end(&j->child, false);
 	j->child.ready = false;
 	for (int i = 0; i < DSOCR_JOIN_MAX_JOBS; i++)
@@ -37,12 +55,9 @@ lose_engine(DsocrJoin *j, const char *how)
 			dsocr_join_drop(&j->jobs, job);
 		else if (job->state == DSOCR_JOB_READING && job->suspect)
 			dsocr_join_fail_job(&j->jobs, job, DSOCR_E_ENGINE_LOST,
-								"the engine died twice on this document");
+								"the engine died twice on this request");
 		else if (job->state == DSOCR_JOB_READING)
-		{
-			job->suspect = true;
-			dsocr_join_set_state(&j->jobs, job, DSOCR_JOB_WAITING);
-		}
+			suspect(j, job);
 	}
 	dsocr_join_pause(&j->child_pause, DSOCR_JOIN_FIRST_PAUSE_MS, DSOCR_JOIN_LONGEST_PAUSE_MS);
 }
@@ -65,6 +80,7 @@ void
 dsocr_join_cancel_reading(DsocrJoin *j, DsocrJoinJob *job)
 {
 	dsocr_join_set_state(&j->jobs, job, DSOCR_JOB_ORPHAN);
+	job->parent = NULL;
 	(void) dsocr_frame_simple(&j->child.channel.out, DSOCR_FRAME_CANCEL, job->id, NULL);
 }
 
@@ -93,6 +109,8 @@ send_jobs(DsocrJoin *j)
 		if (!is_busy(j))
 			j->heard = dsocr_join_now();
 		dsocr_join_set_state(&j->jobs, job, DSOCR_JOB_READING);
+		if (job->parent != NULL)
+			dsocr_buffer_free(&job->frame);
 	}
 }
 
@@ -160,6 +178,7 @@ note_trouble(DsocrJoin *j, const DsocrFrameHeader *h, const void *body)
 static void
 take_result(DsocrJoin *j, const DsocrFrameHeader *h, const void *body)
 {
+	DsocrFrameHeader header = *h;
 	DsocrJoinJob *job = dsocr_join_find(&j->jobs, DSOCR_JOB_ORPHAN, h->id);
 
 	if (job != NULL)
@@ -170,16 +189,17 @@ take_result(DsocrJoin *j, const DsocrFrameHeader *h, const void *body)
 	job = dsocr_join_find(&j->jobs, DSOCR_JOB_READING, h->id);
 	if (job == NULL)
 		return;
-	if (body == NULL || !dsocr_buffer_append(&job->answer, h, sizeof(*h), NULL) ||
+	/* the database knows the document alone */
+	header.id = job->parent != NULL ? job->parent->id : job->id;
+	dsocr_buffer_free(&job->frame);
+	if (body == NULL || !dsocr_buffer_append(&job->answer, &header, sizeof(header), NULL) ||
 		!dsocr_buffer_append(&job->answer, body, h->length, NULL))
 		dsocr_join_fail_job(&j->jobs, job, DSOCR_E_MEMORY, "no memory for the result");
 	else
 	{
 		note_trouble(j, h, body);
-		dsocr_join_set_state(&j->jobs, job, DSOCR_JOB_ANSWERED);
+		dsocr_join_answered(&j->jobs, job);
 	}
-	dsocr_buffer_free(&job->frame);
-	job->frame = (DsocrBuffer){0};
 }
 
 static void

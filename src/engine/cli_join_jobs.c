@@ -20,6 +20,7 @@ dsocr_join_jobs_free(DsocrJoinJobs *t)
 	{
 		dsocr_buffer_free(&t->jobs[i].frame);
 		dsocr_buffer_free(&t->jobs[i].answer);
+		dsocr_join_document_free(t->jobs[i].document);
 	}
 }
 
@@ -45,6 +46,7 @@ dsocr_join_drop(DsocrJoinJobs *t, DsocrJoinJob *job)
 {
 	dsocr_buffer_free(&job->frame);
 	dsocr_buffer_free(&job->answer);
+	dsocr_join_document_free(job->document);
 	dsocr_join_set_state(t, job, DSOCR_JOB_FREE);
 	*job = (DsocrJoinJob){0};
 }
@@ -66,6 +68,32 @@ dsocr_join_open_jobs(const DsocrJoinJobs *t)
 	return DSOCR_JOIN_MAX_JOBS - t->counts[DSOCR_JOB_FREE] - t->counts[DSOCR_JOB_ORPHAN];
 }
 
+int
+dsocr_join_claimed_jobs(const DsocrJoinJobs *t)
+{
+	int n = dsocr_join_open_jobs(t);
+
+	for (int i = 0; i < DSOCR_JOIN_MAX_JOBS; i++)
+		n -= t->jobs[i].parent != NULL;
+	return n;
+}
+
+void
+dsocr_join_answered(DsocrJoinJobs *t, DsocrJoinJob *job)
+{
+	DsocrJoinPage *page;
+
+	dsocr_join_set_state(t, job, DSOCR_JOB_ANSWERED);
+	if (job->parent == NULL)
+		return;
+	page = dsocr_join_page(job->parent->document, job->page);
+	page->answer = job->answer;
+	page->state = DSOCR_PAGE_ENDED;
+	job->answer = (DsocrBuffer){0};
+	job->parent->device_us += job->device_us;
+	dsocr_join_drop(t, job);
+}
+
 void
 dsocr_join_fail_job(DsocrJoinJobs *t, DsocrJoinJob *job, DsocrCode code, const char *message)
 {
@@ -74,8 +102,13 @@ dsocr_join_fail_job(DsocrJoinJobs *t, DsocrJoinJob *job, DsocrCode code, const c
 	dsocr_fail(&status, code, "%s", message);
 	dsocr_buffer_free(&job->answer);
 	job->answer = (DsocrBuffer){0};
-	if (!dsocr_frame_result(&job->answer, job->id, &status, NULL, NULL))
-		dsocr_join_drop(t, job);
-	else
-		dsocr_join_set_state(t, job, DSOCR_JOB_ANSWERED);
+	if (dsocr_frame_result(&job->answer, job->parent != NULL ? job->parent->id : job->id, &status,
+						   NULL, NULL))
+	{
+		dsocr_join_answered(t, job);
+		return;
+	}
+	if (job->parent != NULL)
+		dsocr_join_page(job->parent->document, job->page)->state = DSOCR_PAGE_WANTED;
+	dsocr_join_drop(t, job);
 }

@@ -20,10 +20,15 @@
 void
 dsocr_join_lose_db(DsocrJoin *j, const DsocrError *err)
 {
-	dsocr_join_say("lost the database with %d jobs: %s", dsocr_join_open_jobs(&j->jobs),
+	dsocr_join_say("lost the database with %d jobs: %s", dsocr_join_claimed_jobs(&j->jobs),
 				   err->message[0] ? err->message : "the session has ended");
 	dsocr_join_db_close(j->db);
 	j->db = NULL;
+	for (int i = 0; i < DSOCR_JOIN_MAX_JOBS; i++)
+	{
+		if (j->jobs.jobs[i].state == DSOCR_JOB_OPEN)
+			dsocr_join_drop_document(j, &j->jobs.jobs[i]);
+	}
 	for (int i = 0; i < DSOCR_JOIN_MAX_JOBS; i++)
 	{
 		DsocrJoinJob *job = &j->jobs.jobs[i];
@@ -41,10 +46,12 @@ dsocr_join_connect(DsocrJoin *j)
 {
 	DsocrError err = {0};
 
-	if (j->db != NULL || !j->child.ready || dsocr_join_stops > 0 ||
-		dsocr_join_is_paused(&j->db_pause))
+	bool opens_documents = j->pages_argv[0] != NULL;
+
+	if (j->db != NULL || !j->child.ready || (opens_documents && !j->pages.ready) ||
+		dsocr_join_stops > 0 || dsocr_join_is_paused(&j->db_pause))
 		return;
-	j->db = dsocr_join_db_open(j->conninfo, &j->info, &err);
+	j->db = dsocr_join_db_open(j->conninfo, &j->info, opens_documents, &err);
 	if (j->db != NULL)
 	{
 		dsocr_join_say("joined the database with model %s (%s) on %s", j->info.name,
@@ -70,7 +77,27 @@ dsocr_join_can_claim(const DsocrJoin *j)
 	/* an orphan's number could come back while the engine still has it */
 	return j->db != NULL && dsocr_join_stops == 0 && !dsocr_join_is_paused(&j->idle) &&
 		   !dsocr_join_is_paused(&j->trouble) && j->jobs.counts[DSOCR_JOB_ORPHAN] == 0 &&
-		   dsocr_join_open_jobs(&j->jobs) < j->in_flight && (j->max == 0 || j->taken < j->max);
+		   dsocr_join_open_jobs(&j->jobs) < j->in_flight && (j->max == 0 || j->taken < j->max) &&
+		   !dsocr_join_pages_are_behind(j);
+}
+
+static void
+take_job(DsocrJoin *j, DsocrJoinGiven *given)
+{
+	DsocrJoinJob *job = dsocr_join_find(&j->jobs, DSOCR_JOB_FREE, 0);
+	DsocrError err = {0};
+
+	job->id = given->id;
+	job->frame = given->frame;
+	dsocr_join_set_state(&j->jobs, job, DSOCR_JOB_WAITING);
+	if (given->page_frame.len == 0)
+		return;
+	job->document = dsocr_join_document_create(given, j->in_flight, j->next_id++, &err);
+	dsocr_buffer_free(&given->page_frame);
+	if (job->document != NULL)
+		dsocr_join_set_state(&j->jobs, job, DSOCR_JOB_OPEN);
+	else
+		dsocr_join_fail_job(&j->jobs, job, err.code, err.message);
 }
 
 void
@@ -93,13 +120,7 @@ dsocr_join_claim(DsocrJoin *j)
 		return;
 	}
 	for (int i = 0; i < got; i++)
-	{
-		DsocrJoinJob *job = dsocr_join_find(&j->jobs, DSOCR_JOB_FREE, 0);
-
-		job->id = given[i].id;
-		job->frame = given[i].frame;
-		dsocr_join_set_state(&j->jobs, job, DSOCR_JOB_WAITING);
-	}
+		take_job(j, &given[i]);
 	j->taken += got;
 	/* with jobs in flight there may be no room for more, rather than none */
 	j->nothing_left = got == 0 && dsocr_join_open_jobs(&j->jobs) == 0;
@@ -126,7 +147,9 @@ give_up(DsocrJoin *j, uint64_t id)
 {
 	DsocrJoinJob *job;
 
-	if ((job = dsocr_join_find(&j->jobs, DSOCR_JOB_READING, id)) != NULL)
+	if ((job = dsocr_join_find(&j->jobs, DSOCR_JOB_OPEN, id)) != NULL)
+		dsocr_join_drop_document(j, job);
+	else if ((job = dsocr_join_find(&j->jobs, DSOCR_JOB_READING, id)) != NULL)
 		dsocr_join_cancel_reading(j, job);
 	else if ((job = dsocr_join_find(&j->jobs, DSOCR_JOB_WAITING, id)) != NULL ||
 			 (job = dsocr_join_find(&j->jobs, DSOCR_JOB_ANSWERED, id)) != NULL)
@@ -169,6 +192,78 @@ take_refusal(DsocrJoin *j, DsocrJoinJob *job, const DsocrError *why)
 		dsocr_join_lose_db(j, &err);
 	else
 		dsocr_join_drop(&j->jobs, job);
+}
+
+/* Those that have ended from the first on that the database does not have; how many. */
+static int
+collect_pages(const DsocrJoinDocument *d, DsocrBuffer *frames)
+{
+	int page = d->next_out;
+
+	while (page < d->next_in && dsocr_join_page(d, page)->state == DSOCR_PAGE_ENDED &&
+		   (frames->len == 0 || frames->len + dsocr_join_page(d, page)->answer.len < WRITE_BYTES))
+	{
+		const DsocrBuffer *answer = &dsocr_join_page(d, page)->answer;
+
+		if (!dsocr_buffer_append(frames, answer->data, answer->len, NULL))
+			break;
+		page++;
+	}
+	return page - d->next_out;
+}
+
+/* false: there are none for now, or the document has ended. */
+static bool
+write_some_pages(DsocrJoin *j, DsocrJoinJob *job)
+{
+	DsocrJoinDocument *d = job->document;
+	DsocrBuffer frames = {0};
+	DsocrError err = {0};
+	int n = collect_pages(d, &frames);
+	DsocrJoinWritten written = DSOCR_JOIN_WRITTEN;
+
+	if (n > 0)
+		written = dsocr_join_db_pages(j->db, job->id, d->next_out, &frames, &err);
+	dsocr_buffer_free(&frames);
+	if (written == DSOCR_JOIN_LOST)
+		dsocr_join_lose_db(j, &err);
+	else if (written == DSOCR_JOIN_REFUSED)
+	{
+		dsocr_join_say("job %llu: %s", (unsigned long long) job->id, err.message);
+		job->refused = true;
+		err.code = DSOCR_E_INTERNAL;
+		dsocr_join_end_document(j, job, &err);
+	}
+	if (n == 0 || written != DSOCR_JOIN_WRITTEN)
+		return false;
+	for (; n > 0; n--)
+		dsocr_buffer_free(&dsocr_join_page(d, d->next_out++)->answer);
+	return true;
+}
+
+/* All pages are with the database, or there are none to be read. */
+static bool
+is_complete(const DsocrJoinJob *job)
+{
+	return job->state == DSOCR_JOB_OPEN && job->document->pages > 0 &&
+		   job->document->next_out > job->document->last;
+}
+
+void
+dsocr_join_write_pages(DsocrJoin *j)
+{
+	for (int i = 0; i < DSOCR_JOIN_MAX_JOBS && j->jobs.counts[DSOCR_JOB_OPEN] > 0; i++)
+	{
+		DsocrJoinJob *job = &j->jobs.jobs[i];
+
+		do
+		{
+			if (job->state == DSOCR_JOB_OPEN)
+				dsocr_join_fail_wanted(job);
+		} while (j->db != NULL && job->state == DSOCR_JOB_OPEN && write_some_pages(j, job));
+		if (is_complete(job))
+			dsocr_join_end_document(j, job, NULL);
+	}
 }
 
 /* What has become of jobs that were written together. */

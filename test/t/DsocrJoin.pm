@@ -33,7 +33,7 @@ sub grant_join
 	sql($node, <<'END');
 CREATE ROLE dsocr_remote LOGIN;
 GRANT EXECUTE ON FUNCTION dsocr_worker_begin, dsocr_worker_keep, dsocr_worker_claim,
-	dsocr_worker_fetch, dsocr_worker_finish, dsocr_worker_release TO dsocr_remote;
+	dsocr_worker_fetch, dsocr_worker_pages, dsocr_worker_finish, dsocr_worker_release TO dsocr_remote;
 END
 	return;
 }

@@ -1,0 +1,35 @@
+/*-------------------------------------------------------------------------
+ *
+ * runner_frames.h
+ *		Jobs of remote workers as frames: what is asked, and what is answered.
+ *
+ * A job whose document is one image is one request to an engine, and its
+ * answer is the engine's.  One of several pages is a request to a page server,
+ * and one to an engine for each page: the answers of its pages come in order,
+ * some at a time, and then that of the page server says how many there are.
+ * All that a worker says is checked here.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef DSOCR_RUNNER_FRAMES_H
+#define DSOCR_RUNNER_FRAMES_H
+
+#include "runner.h"
+
+/* The frame up to the document: for an engine, or a page server if the job is of pages. */
+extern bytea *dsocr_job_request(DsocrRunnerJob *job);
+
+/* What an engine is asked for each of its pages, without image and page. */
+extern bytea *dsocr_job_page_request(DsocrRunnerJob *job);
+
+/*
+ * Frames of so many pages as there are, the first of which has this number; at
+ * most room bytes.  Raises an error, and takes none of those that are wrong.
+ */
+extern void dsocr_job_take_pages(DsocrRunnerJob *job, const char *model, int first, bytea *answers,
+								 Size room);
+
+/* How it ended: its result, or why there is none.  May come again, should writing fail. */
+extern void dsocr_job_take_answer(DsocrRunnerJob *job, const char *model, bytea *answer);
+
+#endif /* DSOCR_RUNNER_FRAMES_H */
