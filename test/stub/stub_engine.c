@@ -8,7 +8,8 @@
  * NUL or the end; other images give "stub: N bytes".  Commands, separated by
  * ';', in the order they act:
  *
- *   ignore-cancel; progress=N; sleep=SECONDS; until=FILE (is there); crash; crash-once=FILE;
+ *   ignore-cancel; progress=N; sleep=SECONDS; until=FILE (is there); mark=FILE (is made);
+ *   crash; crash-once=FILE;
  *   exit=CODE; hang; garbage-frame; half-frame; failed-frame;
  *   error=CODE:MESSAGE; length; loop; attempts=N; rotation=DEGREES; skew=DEGREES;
  *   big=BYTES; prompt; text=... (everything that follows)
@@ -267,6 +268,7 @@ finish(const Job *j)
 {
 	char value[MAX_COMMAND];
 
+	(void) once(j->commands, "mark");
 	if (has(j->commands, "crash") || once(j->commands, "crash-once"))
 		crash();
 	if (has(j->commands, "exit"))

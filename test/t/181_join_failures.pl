@@ -25,7 +25,7 @@ sub state_of { my ($job) = @_; return sql($node, "SELECT state || ' ' || attempt
 sub ended { my ($job) = @_; wait_until(sub { state_of($job) !~ /^(queued|delayed)/ }, 30); return state_of($job); }
 
 # by the kind of error
-my $worker = start_worker($node, $conninfo);
+my $worker = start_worker($node, $conninfo, '--pages', '');
 is(ended(job('error=1:no image')), 'failed 1 22P03', 'a bad document fails at once');
 is(ended(job('error=3:too long')), 'failed 1 54000', 'so does one that does not fit');
 is(ended(job('error=10:a bug')), 'failed 2 XX000', 'others get all their attempts');
@@ -53,7 +53,7 @@ sql($node, q{SELECT pg_sleep(0.5)});
 sql($node, q{UPDATE scans SET image = convert_to('STUB:text=new', 'UTF8')});
 ok(wait_until(sub { sql($node, 'SELECT body FROM scans') eq 'new' }, 15), 'the newer image wins');
 
-# a document of pages is left to the server's own runner
+# a document of pages is left to those that have a page server
 my $pdf = sql($node, q{SELECT dsocr_enqueue('%PDF-1.4')});
 is(ended(job('text=after it')), 'done 1', 'others go on');
 is(state_of($pdf), 'queued 0', 'and it waits');
