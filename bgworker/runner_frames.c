@@ -129,7 +129,8 @@ parse_frame(const char *bytes, Size size, DsocrError *status, DsocrResult *resul
 }
 
 void
-dsocr_job_take_pages(DsocrRunnerJob *job, const char *model, int first, bytea *answers, Size room)
+dsocr_job_take_pages(DsocrRunnerJob *job, const char *model, int first, bytea *answers, Size *held,
+					 Size most)
 {
 	const char *bytes = VARDATA_ANY(answers);
 	Size left = VARSIZE_ANY_EXHDR(answers);
@@ -141,7 +142,7 @@ dsocr_job_take_pages(DsocrRunnerJob *job, const char *model, int first, bytea *a
 		dsocr_fail(&err, DSOCR_E_ARGUMENT, "these are not its next pages");
 		refuse(&err);
 	}
-	if (left > room)
+	if (left > most - Min(most, *held))
 		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 						errmsg("pages of the worker's jobs take too much memory")));
 	while (left > 0)
@@ -158,6 +159,8 @@ dsocr_job_take_pages(DsocrRunnerJob *job, const char *model, int first, bytea *a
 		parse_frame(bytes, size, &page.status, &page.result);
 		strlcpy(page.model, page.status.code == DSOCR_OK ? model : "", sizeof(page.model));
 		dsocr_runner_keep_page(job, &page);
+		job->bytes += size;
+		*held += size;
 		bytes += size;
 		left -= size;
 	}

@@ -23,11 +23,12 @@ extern bytea *dsocr_job_request(DsocrRunnerJob *job);
 extern bytea *dsocr_job_page_request(DsocrRunnerJob *job);
 
 /*
- * Frames of so many pages as there are, the first of which has this number; at
- * most room bytes.  Raises an error, and takes none of those that are wrong.
+ * Frames of so many pages as there are, the first of which has this number;
+ * their bytes are added to those of the job and to *held, at most up to most.
+ * Raises an error at the first that is wrong, and has taken those before it.
  */
 extern void dsocr_job_take_pages(DsocrRunnerJob *job, const char *model, int first, bytea *answers,
-								 Size room);
+								 Size *held, Size most);
 
 /* How it ended: its result, or why there is none.  May come again, should writing fail. */
 extern void dsocr_job_take_answer(DsocrRunnerJob *job, const char *model, bytea *answer);

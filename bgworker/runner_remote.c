@@ -392,13 +392,9 @@ dsocr_worker_pages(PG_FUNCTION_ARGS)
 {
 	Session *s = my_session();
 	DsocrRunnerJob *job = my_job(s, PG_GETARG_INT64(0));
-	bytea *answers = PG_GETARG_BYTEA_PP(2);
-	Size size = VARSIZE_ANY_EXHDR(answers);
 
-	dsocr_job_take_pages(job, s->model, PG_GETARG_INT32(1), answers,
-						 MAX_HELD - Min(MAX_HELD, s->runner.bytes));
-	job->bytes += size;
-	s->runner.bytes += size;
+	dsocr_job_take_pages(job, s->model, PG_GETARG_INT32(1), PG_GETARG_BYTEA_PP(2), &s->runner.bytes,
+						 MAX_HELD);
 	PG_RETURN_VOID();
 }
 

@@ -5,9 +5,11 @@ use warnings;
 
 use Dsocr;
 use DsocrJoin;
+use DsocrPdf;
 use DsocrSql;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(usleep);
 
 stub_environment('latency=0');
 my $node = new_server('join_pages', pages => 'stub', conf => <<'END');
@@ -15,7 +17,7 @@ listen_addresses = '127.0.0.1'
 dsocr.run_jobs = remote
 dsocr.retry_delay = 100ms
 dsocr.max_attempts = 2
-dsocr.max_pages = 500
+dsocr.max_pages = 1000
 END
 plan(skip_all => 'built without libpq') unless can_join();
 grant_join($node);
@@ -68,6 +70,22 @@ for my $i (0 .. $#documents)
 {
 	is(outcome($jobs[$i]), $here[$i], "a document $documents[$i][0]");
 }
+
+# a long document takes no more memory than a short one: images of 1 MB, a thousand of them
+my $long = job('pages=1000;bytes=1000000;each=text=p#');
+my $most = 0;
+while (state_of($long) =~ /^queued/)
+{
+	my %tree = process_tree($worker->{pid});
+
+	$most = $tree{ $worker->{pid} }{memory} if $tree{ $worker->{pid} } && $tree{ $worker->{pid} }{memory} > $most;
+	usleep(50_000);
+}
+is(state_of($long), 'done 1', 'a long document is read');
+like(sql($node, "SELECT (dsocr_wait($long, '1 s')).raw"), qr/<!-- page 1000 -->\n\np1000$/, 'to its end');
+cmp_ok($most, '>', 0, 'its worker was looked at');
+cmp_ok($most, '<', 256e6, 'its worker stays small') or diag $most;
+diag sprintf 'private memory of the worker: %.1f MB', $most / 1e6;
 is(end_worker($worker, 'TERM'), 0, 'ended in order') or diag worker_log($worker);
 $node->stop;
 done_testing();
