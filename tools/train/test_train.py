@@ -20,8 +20,10 @@ import unittest
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 import data
+import fast
 import losses
 import model
 import pages
@@ -347,6 +349,87 @@ class Fused(unittest.TestCase):
             self.assertTrue(np.isfinite(norm) and norm > 0, row)
 
 
+class Fast(unittest.TestCase):
+    """Operations that are compiled for the tile unit give what PyTorch gives, and so do their gradients."""
+
+    @classmethod
+    def setUpClass(cls):
+        if not fast.load(STATE + "/fast"):
+            raise unittest.SkipTest("no tile unit, or no compiler")
+
+    def setUp(self):
+        torch.manual_seed(1)
+
+    def compare(self, mine, plain, inputs, most=1e-2):
+        """inputs: bf16 tensors, the same values in fp32 for the plain form"""
+        a = [x.detach().requires_grad_() for x in inputs]
+        b = [x.detach().float().requires_grad_() for x in inputs]
+        out, want = mine(*a), plain(*b)
+        g = torch.randn(want.shape).to(out.dtype)
+        out.backward(g)
+        want.backward(g.float())
+        for x, y in [(out, want)] + [(x.grad, y.grad) for x, y in zip(a, b)]:
+            self.assertLess(float((x.float() - y).norm() / y.norm()), most)
+
+    def test_attention(self):
+        for b, h, t, d, e, causal in ((1, 2, 3, 64, 64, True), (2, 3, 101, 64, 64, False), (2, 5, 427, 64, 64, True),
+                                      (1, 2, 900, 64, 64, True), (9, 4, 196, 60, 32, False), (1, 2, 400, 72, 32, False)):
+            def plain(q, k, v):
+                s = q @ k.transpose(2, 3) * d ** -0.5
+                return (s + torch.full((t, t), -math.inf).triu(1) * causal if causal else s).softmax(-1) @ v
+            make = lambda n: torch.randn(b, t, h, n).bfloat16().transpose(1, 2)
+            self.compare(lambda q, k, v: fast.attention(q, k, v, causal), plain, [make(d), make(d), make(e)])
+
+    def test_norms(self):
+        make = lambda *n: torch.randn(*n)
+        self.compare(lambda x, w, b: fast.norm(x, w, b, 1e-6), lambda x, w, b: F.layer_norm(x, (128,), w, b, 1e-6),
+                     [make(3, 7, 128) + 1, make(128), make(128)])
+        self.compare(lambda x, w: fast.norm(x, w, None, 1e-6),
+                     lambda x, w: x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6) * w, [make(5, 320), make(320)])
+
+    def test_activations(self):
+        make = lambda: (torch.randn(7, 37) * 4).bfloat16()
+        self.compare(fast.gelu, F.gelu, [make()])
+        self.compare(fast.swiglu, lambda a, b: F.silu(a) * b, [make(), make()])
+
+    def test_rotation(self):
+        x = torch.randn(2, 9, 5 * 64).bfloat16()
+        angle = torch.randn(9, 32).repeat(1, 2)
+        cos, sin = angle.cos(), angle.sin()
+        self.compare(lambda x: fast.rotate(x, cos, sin),
+                     lambda x: model.rotate(x.view(2, 9, 5, 64), cos[:, None], sin[:, None]).reshape(2, 9, -1), [x])
+
+    def test_pixels(self):
+        gray, paper, ink = (torch.randint(0, 256, n, dtype=torch.uint8) for n in ((2, 64, 48), (2, 3), (2, 3)))
+        want = losses.pixels(gray, paper, ink).bfloat16()
+        self.assertTrue(torch.equal(fast.pixels(gray, paper, ink), want))
+
+    def test_gradients_of_a_step(self):
+        with tempfile.TemporaryDirectory() as tmp:
+            tok = tokenizer(tmp)
+        torch.manual_seed(1)
+        net = model.NanoOCR(model.make_config(tok.size))
+        helpers = losses.Helpers(128, 320, len(tok.classes) + 1)
+        source = data.Source(f"{STATE}/render", f"{STATE}/pack", tok, 1, 0)
+        self.addCleanup(source.renderer.close)
+        for row in (dict(view=[320, 320], batch=2, task="free", request="text size=16,20 chars=50,200"),
+                    dict(view=[1280, 640], batch=1, overview=448, task="free", request="text size=30,36 chars=50,100")):
+            source.ask(row, 0)
+            batch = source.take(row, 0)[0]
+            gradients = []
+            for plainly in (False, True):
+                was = fast._module
+                fast._module = None if plainly else was
+                torch.manual_seed(2)
+                net.zero_grad()
+                losses.compute(net, helpers, batch, WEIGHTS)[0].backward()
+                fast._module = was
+                gradients.append({n: p.grad.clone() for n, p in net.named_parameters() if p.grad is not None})
+            a, b = (torch.cat([g.flatten() for g in x.values()]).double() for x in gradients)
+            self.assertEqual(list(gradients[0]), list(gradients[1]))
+            self.assertGreater(float(F.cosine_similarity(a, b, 0)), 0.99)
+
+
 class Parcels(unittest.TestCase):
     def test_round_trip(self):
         torch.manual_seed(1)
@@ -384,7 +467,8 @@ class Resuming(unittest.TestCase):
     def folder(self):
         tmp = tempfile.mkdtemp()
         self.addCleanup(shutil.rmtree, tmp)
-        for name in ("pack", "render"):
+        fast.load(STATE + "/fast")
+        for name in ("pack", "render", "fast"):
             os.symlink(os.path.realpath(f"{STATE}/{name}"), f"{tmp}/{name}")
         plan = read_plan()
         row = dict(p=1, view=[192, 192], batch=2, task="free", request="text size=20,30 chars=20,40")

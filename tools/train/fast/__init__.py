@@ -16,7 +16,8 @@ _module = None
 def _can():
     if os.environ.get("DSOCR_FAST") == "no" or not os.path.exists("/proc/cpuinfo"):
         return False
-    flags = open("/proc/cpuinfo").read()
+    with open("/proc/cpuinfo") as f:
+        flags = f.read()
     return all(f in flags for f in ("amx_bf16", "amx_tile", "avx512_bf16"))
 
 

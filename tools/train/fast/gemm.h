@@ -23,18 +23,21 @@ int tiles_allowed(void);
 void tiles_begin(void);
 void tiles_end(void);
 
-void gemm(int M, int N, int K, const bf16 *A, long lda, const bf16 *B, long ldb, float *C, long ldc, int add);
+void gemm(int M, int N, int K, const bf16 *A, long lda, const bf16 *B, long ldb, float *C, long ldc,
+		  int add);
 
 static inline __m512
 load16(const bf16 *p)
 {
-	return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *) p)), 16));
+	return _mm512_castsi512_ps(
+		_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *) p)), 16));
 }
 
 static inline __m512
 load16_masked(const bf16 *p, __mmask16 m)
 {
-	return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, p)), 16));
+	return _mm512_castsi512_ps(
+		_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, p)), 16));
 }
 
 static inline __m256i
@@ -47,7 +50,8 @@ narrow(__m512 x)
 static inline __m512
 exp16(__m512 x)
 {
-	__m512 t = _mm512_mul_ps(_mm512_max_ps(x, _mm512_set1_ps(-100.0f)), _mm512_set1_ps(1.44269504f));
+	__m512 t =
+		_mm512_mul_ps(_mm512_max_ps(x, _mm512_set1_ps(-100.0f)), _mm512_set1_ps(1.44269504f));
 	__m512 n = _mm512_roundscale_ps(t, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 	__m512 f = _mm512_sub_ps(t, n);
 	__m512 p = _mm512_set1_ps(1.3333558e-3f);
