@@ -38,8 +38,8 @@ frame_of(const DsocrRequest *r)
 	return frame;
 }
 
-static DsocrRequest
-read_request(const DsocrRunnerJob *job, const DsocrReadOptions *o)
+DsocrRequest
+dsocr_job_read_request(const DsocrRunnerJob *job, const DsocrReadOptions *o)
 {
 	return (DsocrRequest){.id = (uint64) job->id,
 						  .kind = DSOCR_READ,
@@ -75,7 +75,7 @@ dsocr_job_request(DsocrRunnerJob *job)
 		job->last_page = o.last_page;
 	}
 	else
-		r = read_request(job, &o);
+		r = dsocr_job_read_request(job, &o);
 	r.image_len = VARSIZE_ANY_EXHDR(DatumGetPointer(job->document));
 	return frame_of(&r);
 }
@@ -87,7 +87,7 @@ dsocr_job_page_request(DsocrRunnerJob *job)
 	DsocrRequest r;
 
 	dsocr_runner_job_options(job, &o);
-	r = read_request(job, &o);
+	r = dsocr_job_read_request(job, &o);
 	return frame_of(&r);
 }
 

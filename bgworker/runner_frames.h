@@ -14,7 +14,12 @@
 #ifndef DSOCR_RUNNER_FRAMES_H
 #define DSOCR_RUNNER_FRAMES_H
 
+#include "engine/request.h"
 #include "runner.h"
+
+/* What an engine is asked, without image and page. */
+extern DsocrRequest dsocr_job_read_request(const DsocrRunnerJob *job,
+										   const DsocrReadOptions *options);
 
 /* The frame up to the document: for an engine, or a page server if the job is of pages. */
 extern bytea *dsocr_job_request(DsocrRunnerJob *job);
@@ -32,5 +37,10 @@ extern void dsocr_job_take_pages(DsocrRunnerJob *job, const char *model, int fir
 
 /* How it ended: its result, or why there is none.  May come again, should writing fail. */
 extern void dsocr_job_take_answer(DsocrRunnerJob *job, const char *model, bytea *answer);
+
+/* ---- runner_kept.c ---- */
+
+/* The only page of a job that is not of pages, if its answer was kept and is of this model. */
+extern bool dsocr_job_find_kept(DsocrRunnerJob *job, const char *fingerprint, const char *model);
 
 #endif /* DSOCR_RUNNER_FRAMES_H */

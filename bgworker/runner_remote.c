@@ -59,6 +59,7 @@ typedef struct Session
 {
 	DsocrRunner runner; /* all jobs are in its list of ended ones: it has none to read */
 	char model[64];
+	char fingerprint[33];
 	bool opens_documents; /* of several pages */
 	TimestampTz next_look;
 	int n_settled;
@@ -113,7 +114,7 @@ count_work(const Settled *d)
 	dsocr_role_count_remote(d->job->role, NULL, d->device_us);
 	for (int i = 0; i < d->job->n_pages; i++)
 	{
-		if (d->job->pages[i].status.code == DSOCR_OK)
+		if (d->job->pages[i].status.code == DSOCR_OK && !d->job->pages[i].cached)
 			dsocr_role_count_remote(d->job->role, &d->job->pages[i].result, 0);
 	}
 }
@@ -227,6 +228,8 @@ dsocr_worker_begin(PG_FUNCTION_ARGS)
 	if (session == NULL)
 		create_session();
 	strlcpy(session->model, model, sizeof(session->model));
+	text_to_cstring_buffer(PG_GETARG_TEXT_PP(2), session->fingerprint,
+						   sizeof(session->fingerprint));
 	session->opens_documents = PG_GETARG_BOOL(4);
 	set_lease();
 	PG_RETURN_INT32(dsocr_worker_lease);
@@ -264,6 +267,48 @@ dsocr_worker_keep(PG_FUNCTION_ARGS)
 
 /* ---- claim ---- */
 
+/*
+ * What is known already is written here and now; false: the worker reads it,
+ * and what stands in the way of writing is told when it has.
+ */
+static bool
+write_kept(Session *s, DsocrRunnerJob *job)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile DsocrWritten written = DSOCR_WRITTEN_BUSY;
+
+	if (!dsocr_job_find_kept(job, s->fingerprint, s->model))
+		return false;
+	BeginInternalSubTransaction(NULL);
+	PG_TRY();
+	{
+		written = dsocr_runner_write_one(&s->runner, job);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData *e;
+
+		MemoryContextSwitchTo(caller);
+		e = CopyErrorData();
+		if (e->sqlerrcode == ERRCODE_QUERY_CANCELED || e->sqlerrcode == ERRCODE_ADMIN_SHUTDOWN)
+			PG_RE_THROW();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		dsocr_jobs_noting = false;
+		written = DSOCR_WRITTEN_BUSY;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	CurrentResourceOwner = owner;
+	if (written == DSOCR_WRITTEN_BUSY)
+		return false;
+	dsocr_runner_end_job(&s->runner, job);
+	settle(s, job, written, 0);
+	return true;
+}
+
 /* Is it for this worker?  Documents of several pages are not for those that cannot open them. */
 static bool
 is_for_worker(Session *s, DsocrRunnerJob *job)
@@ -278,7 +323,9 @@ is_for_worker(Session *s, DsocrRunnerJob *job)
 		settle(s, job, dsocr_runner_write_one(&s->runner, job), 0);
 		return false;
 	}
-	if (!job->of_pages || s->opens_documents)
+	if (!job->of_pages)
+		return !write_kept(s, job);
+	if (s->opens_documents)
 		return true;
 	dlist_push_tail(&s->runner.ended, &job->node);
 	s->runner.n_ended++;
@@ -343,6 +390,19 @@ write_ended(Session *s)
 	}
 }
 
+/* The worker learns of jobs that ended here, so that it does not think that there are none. */
+static void
+tell_ended(const Session *s, int first, int n, ReturnSetInfo *result)
+{
+	for (int i = first; i < s->n_settled && n > 0; i++, n--)
+	{
+		Datum values[7] = {Int64GetDatum(s->settled[i].job->id)};
+		bool nulls[7] = {false, true, true, true, true, true, true};
+
+		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+	}
+}
+
 Datum
 dsocr_worker_claim(PG_FUNCTION_ARGS)
 {
@@ -352,6 +412,8 @@ dsocr_worker_claim(PG_FUNCTION_ARGS)
 	int n = Min(PG_GETARG_INT32(0), Min(MAX_CLAIMS, max_locks_per_xact) - s->runner.n_ended);
 	DsocrRunnerJob *jobs[MAX_CLAIMS];
 	TimestampTz now = GetCurrentTimestamp();
+	int settled = s->n_settled;
+	int given = 0;
 	int taken;
 	int looked;
 
@@ -369,10 +431,13 @@ dsocr_worker_claim(PG_FUNCTION_ARGS)
 	PopActiveSnapshot();
 	for (int i = 0; i < taken; i++)
 	{
-		if (is_for_worker(s, jobs[i]))
-			give_job(s, jobs[i], PG_GETARG_INT32(1), result);
+		if (!is_for_worker(s, jobs[i]))
+			continue;
+		give_job(s, jobs[i], PG_GETARG_INT32(1), result);
+		given++;
 	}
 	write_ended(s);
+	tell_ended(s, settled, n - given, result);
 	return (Datum) 0;
 }
 

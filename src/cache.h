@@ -49,6 +49,9 @@ extern bool dsocr_cache_digest(const void *bytes, Size len, uint8 digest[DSOCR_D
 extern bool dsocr_cache_key(const DsocrRequest *request, const uint8 digest[DSOCR_DIGEST_BYTES],
 							int dpi, DsocrCacheKey *key);
 
+/* Do all keys of this moment have this model? */
+extern bool dsocr_cache_is_of(const char *fingerprint, const char *name);
+
 /* A model as keys have it; never 0. */
 extern uint64 dsocr_cache_model(const DsocrModelInfo *info);
 

@@ -104,6 +104,15 @@ current_model(DsocrModelInfo *info)
 }
 
 bool
+dsocr_cache_is_of(const char *fingerprint, const char *name)
+{
+	DsocrModelInfo info = {0};
+
+	return current_model(&info) != 0 && strcmp(info.fingerprint, fingerprint) == 0 &&
+		   strcmp(info.name, name) == 0;
+}
+
+bool
 dsocr_cache_key(const DsocrRequest *request, const uint8 digest[DSOCR_DIGEST_BYTES], int dpi,
 				DsocrCacheKey *key)
 {

@@ -51,7 +51,7 @@ extern void dsocr_join_child_end(DsocrJoinChild *c, bool in_order);
 
 typedef struct DsocrJoinDb DsocrJoinDb;
 
-/* A job as the database gives it: the whole frame of the request. */
+/* A job as the database gives it: the whole frame of the request; none: it has ended already. */
 typedef struct DsocrJoinGiven
 {
 	uint64_t id;

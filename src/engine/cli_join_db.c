@@ -307,6 +307,8 @@ take_job(DsocrJoinDb *db, const PGresult *result, int row, DsocrJoinGiven *job, 
 	uint64_t first = (uint64_t) PQgetlength(result, row, 3);
 
 	job->id = get_int(result, row, 0);
+	if (PQgetisnull(result, row, 2))
+		return true;
 	job->first_page = (int32_t) get_int(result, row, 5);
 	job->last_page = (int32_t) get_int(result, row, 6);
 	return dsocr_buffer_append(&job->page_frame, PQgetvalue(result, row, 4),

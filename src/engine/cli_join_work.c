@@ -87,6 +87,11 @@ take_job(DsocrJoin *j, DsocrJoinGiven *given)
 	DsocrJoinJob *job = dsocr_join_find(&j->jobs, DSOCR_JOB_FREE, 0);
 	DsocrError err = {0};
 
+	if (given->frame.len == 0)
+	{
+		j->written++;
+		return;
+	}
 	job->id = given->id;
 	job->frame = given->frame;
 	dsocr_join_set_state(&j->jobs, job, DSOCR_JOB_WAITING);
