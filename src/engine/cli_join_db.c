@@ -311,8 +311,9 @@ take_job(DsocrJoinDb *db, const PGresult *result, int row, DsocrJoinGiven *job, 
 		return true;
 	job->first_page = (int32_t) get_int(result, row, 5);
 	job->last_page = (int32_t) get_int(result, row, 6);
-	return dsocr_buffer_append(&job->page_frame, PQgetvalue(result, row, 4),
-							   (size_t) PQgetlength(result, row, 4), err) &&
+	return (PQgetisnull(result, row, 4) ||
+			dsocr_buffer_append(&job->page_frame, PQgetvalue(result, row, 4),
+								(size_t) PQgetlength(result, row, 4), err)) &&
 		   dsocr_buffer_append(&job->frame, PQgetvalue(result, row, 2),
 							   (size_t) PQgetlength(result, row, 2), err) &&
 		   check_frame(job, bytes, err) &&
