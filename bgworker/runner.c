@@ -88,8 +88,11 @@ hear(DsocrRunner *r)
 	DsocrJobNews news;
 
 	dsocr_jobs_take(&news);
-	for (int i = 0; i < DSOCR_JOB_PRIORITIES; i++)
-		dsocr_ranges_add(&r->unseen[i], news.fresh[i].first, news.fresh[i].last);
+	for (int i = 0; i < news.fresh.n; i++)
+		dsocr_runner_add_unseen(r, news.fresh.lane[i], news.fresh.range[i].first,
+								news.fresh.range[i].last);
+	if (!dsocr_job_range_is_empty(&news.fresh.anywhere))
+		dsocr_runner_look_within(r, news.fresh.anywhere);
 	r->others_wait = news.others_wait;
 	if (news.prepared)
 	{
@@ -132,11 +135,10 @@ look_for_prepared(DsocrRunner *r)
 }
 
 static bool
-can_claim(const DsocrRunner *r)
+can_claim(DsocrRunner *r)
 {
-	return !r->yields && !dsocr_runner_is_paused(r) && dsocr_runner_has_unseen(r) &&
-		   r->n_reading < r->max_reading && r->bytes < r->max_bytes &&
-		   r->n_ended < 4 * DSOCR_RUNNER_BATCH;
+	return !r->yields && !dsocr_runner_is_paused(r) && r->n_ended < 4 * DSOCR_RUNNER_BATCH &&
+		   dsocr_runner_may_claim(r);
 }
 
 /* Is there something to write now?  Jobs that share a commit wait for each other a little. */
@@ -192,7 +194,7 @@ until(TimestampTz now, TimestampTz then, long wait)
 }
 
 static long
-patience(const DsocrRunner *r)
+patience(DsocrRunner *r)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	long wait = IDLE_WAIT_MS;
@@ -205,6 +207,8 @@ patience(const DsocrRunner *r)
 		wait = Min(wait, GROUP_MS);
 	wait = until(now, r->next_due, wait);
 	wait = until(now, r->paused_until, wait);
+	if (r->held_until > now)
+		wait = until(now, r->held_until, wait);
 	if (r->prepared)
 		wait = until(now, r->next_look, wait);
 	if (r->idle_since != 0)
@@ -225,7 +229,7 @@ step(DsocrRunner *r)
 	dsocr_runner_advance(r);
 	if (can_claim(r))
 	{
-		(void) dsocr_runner_claim(r, r->max_reading - r->n_reading);
+		dsocr_runner_claim(r);
 		dsocr_runner_advance(r);
 	}
 	if (should_write(r))
@@ -323,6 +327,7 @@ create(void)
 
 	r->context = context;
 	r->known = hash_create("dsocr jobs", 1024, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	dsocr_runner_init(r);
 	dlist_init(&r->reading);
 	dlist_init(&r->ended);
 	r->max_reading = Max(1, dsocr_shared->n_slots / 2);

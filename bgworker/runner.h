@@ -4,7 +4,8 @@
  *		Runs the jobs of one database.
  *
  * runner.c is the process and its loop; runner_known.c remembers jobs,
- * runner_claim.c finds them, runner_options.c knows how they are to be read,
+ * runner_lanes.c where others may be, runner_turns.c says whose is next,
+ * runner_claim.c fetches them, runner_options.c knows how they are to be read,
  * runner_reading.c lets their readings go on, runner_remote.c gives them to
  * other hosts as the frames of runner_frames.c, runner_rows.c fetches and locks rows of users' tables,
  * runner_targets.c writes them, runner_outcome.c ends a job, runner_write.c
@@ -36,6 +37,12 @@
 #define DSOCR_RUNNER_BATCH 64
 #define DSOCR_RUNNER_RANGES 32 /* of ids, for each priority */
 
+typedef struct DsocrRanges
+{
+	int n;
+	DsocrJobRange range[DSOCR_RUNNER_RANGES]; /* sorted, disjoint */
+} DsocrRanges;
+
 /* What a role may have of the engines. */
 typedef struct DsocrRunnerShare
 {
@@ -44,14 +51,36 @@ typedef struct DsocrRunnerShare
 	int max_requests; /* dsocr.max_requests_per_role */
 } DsocrRunnerShare;
 
+/* A role that has, or had, jobs in this database. */
+typedef struct DsocrRunnerRole
+{
+	Oid role; /* key */
+	dlist_node node;
+	DsocrRunnerShare share;					   /* at the last claim */
+	DsocrRanges *unseen[DSOCR_JOB_PRIORITIES]; /* NULL: none */
+	int64 seen_up_to[DSOCR_JOB_PRIORITIES];	   /* ids that a claim has passed */
+	int n_jobs;								   /* claimed and not ended */
+	double own_turn;						   /* what is not in the turn of the server's roles */
+
+	/* as found by the last claim */
+	int entry;		/* in the server's table of roles, -1 = not looked for */
+	double turn;	/* there */
+	double charged; /* there */
+	int in_slots;	/* jobs that have a slot */
+	int allowed;	/* jobs it may have at a time now */
+	int quota;		/* jobs to be taken */
+} DsocrRunnerRole;
+
 typedef struct DsocrRunnerJob
 {
 	dlist_node node; /* in reading or ended */
 	MemoryContext context;
 	int64 id;
-	int priority;
+	int64 lane;
+	double place; /* among those that were claimed together */
 	int attempts; /* that failed before */
 	Oid owner;
+	DsocrRunnerRole *counted; /* among its n_jobs; NULL: not */
 	Oid role; /* whose rights it runs with: the owner, or that of the attached table */
 	DsocrRunnerShare share; /* of that role */
 	Oid source;				/* InvalidOid: the document is in the queue */
@@ -92,14 +121,8 @@ typedef struct DsocrKnownJob
 	int64 id;				/* key */
 	DsocrRunnerJob *job;	/* NULL: WAITING */
 	TimestampTz not_before; /* WAITING */
-	int priority;
+	int64 lane;
 } DsocrKnownJob;
-
-typedef struct DsocrRanges
-{
-	int n;
-	DsocrJobRange range[DSOCR_RUNNER_RANGES]; /* sorted, disjoint */
-} DsocrRanges;
 
 /* A table whose rows are to be queued. */
 typedef struct DsocrBackfill DsocrBackfill;
@@ -116,7 +139,14 @@ typedef struct DsocrRunner
 	Size bytes;	   /* of documents in memory */
 	Size max_bytes;
 	int max_reading;
-	DsocrRanges unseen[DSOCR_JOB_PRIORITIES];
+	HTAB *roles;					   /* DsocrRunnerRole by role; they stay */
+	dlist_head role_list;			   /* the same */
+	int n_lanes[DSOCR_JOB_PRIORITIES]; /* with something unseen */
+	DsocrJobRange anywhere;			   /* unseen, too, in lanes that are to be looked for */
+	TimestampTz next_lanes;			   /* remote: when lanes are looked for */
+	double turn;					   /* virtual time of turns */
+	double cost;					   /* remote: what a job takes, in us of a device */
+	TimestampTz held_until;	 /* no role that has jobs may have more now, 0 = none is held */
 	TimestampTz next_due;	 /* of WAITING jobs, 0 = none */
 	TimestampTz first_ended; /* since when something is to be written */
 	TimestampTz idle_since;
@@ -161,18 +191,9 @@ extern void dsocr_runner_blame(DsocrRunnerJob *job, const DsocrError *why);
 
 /* ---- runner_known.c ---- */
 
-extern void dsocr_ranges_add(DsocrRanges *ranges, int64 first, int64 last);
-
-/* Ids of the first range up to this one have been seen; done: all of it. */
-extern void dsocr_ranges_seen(DsocrRanges *ranges, int64 up_to, bool done);
-
-/* Look everywhere: what was queued before this process began. */
-extern void dsocr_runner_look_everywhere(DsocrRunner *r);
-extern bool dsocr_runner_has_unseen(const DsocrRunner *r);
-
 /* A new job is in memory. */
 extern void dsocr_runner_know(DsocrRunner *r, DsocrRunnerJob *job);
-extern void dsocr_runner_wait_for(DsocrRunner *r, int64 id, int priority, TimestampTz until);
+extern void dsocr_runner_wait_for(DsocrRunner *r, int64 id, int64 lane, TimestampTz until);
 
 /* Waiting jobs whose time has come are unseen again. */
 extern void dsocr_runner_wake_due(DsocrRunner *r);
@@ -188,16 +209,56 @@ extern void dsocr_runner_fail_job(DsocrRunner *r, DsocrRunnerJob *job, const cha
 /* Jobs of a list of n that are no more in the queue; inside a transaction. */
 extern int dsocr_runner_find_gone(dlist_head *list, int n, DsocrRunnerJob ***gone);
 
+/* ---- runner_lanes.c ---- */
+
+/* A runner knows of no jobs and no roles; its context is set. */
+extern void dsocr_runner_init(DsocrRunner *r);
+
+/* Ids of a lane that are to be looked at. */
+extern void dsocr_runner_add_unseen(DsocrRunner *r, int64 lane, int64 first, int64 last);
+
+/* Those of the first range up to this one have been seen; done: all of it. */
+extern void dsocr_runner_seen(DsocrRunner *r, int64 lane, int64 up_to, bool done);
+
+/* Ids that may be in any lane; all of them: what was queued before this process began. */
+extern void dsocr_runner_look_within(DsocrRunner *r, DsocrJobRange range);
+extern void dsocr_runner_look_everywhere(DsocrRunner *r);
+extern bool dsocr_runner_has_unseen(const DsocrRunner *r);
+
+extern bool dsocr_runner_has_lane(const DsocrRunnerRole *role);
+
+/* Find lanes that are not known; inside SPI_connect, as the tables' owner. */
+extern void dsocr_runner_find_lanes(DsocrRunner *r);
+
+/* ---- runner_turns.c ---- */
+
+/* Many bytes are in memory; a role that has no job yet may have more of them. */
+extern bool dsocr_runner_is_full(const DsocrRunner *r, bool is_new);
+
+/* Is there a job that may be claimed now, as far as it is known without looking? */
+extern bool dsocr_runner_may_claim(DsocrRunner *r);
+
+/* Find out what roles have used and may have; inside SPI_connect, as the tables' owner. */
+extern void dsocr_runner_look_at_roles(DsocrRunner *r);
+
+/* Deal up to n jobs of one priority out among the roles, as their quotas; how many. */
+extern int dsocr_runner_deal(DsocrRunner *r, int priority, int n);
+
+/* A job has got its turn; it ends, or is given back; an engine elsewhere has worked for it. */
+extern void dsocr_runner_count(DsocrRunner *r, DsocrRunnerJob *job);
+extern void dsocr_runner_uncount(DsocrRunner *r, DsocrRunnerJob *job);
+extern void dsocr_runner_count_used(DsocrRunner *r, DsocrRunnerJob *job, int64 device_us);
+
 /* ---- runner_claim.c ---- */
 
-/* Take up to n jobs out of what is unseen and let them begin; how many were looked at. */
-extern int dsocr_runner_claim(DsocrRunner *r, int n);
+/* Take jobs out of what is unseen, as many as there is room for, and let them begin. */
+extern void dsocr_runner_claim(DsocrRunner *r);
 
 /*
- * The same inside a transaction, and they are only fetched: jobs claimed, their
- * number returned.  Those that cannot begin are in r->ended.
+ * Up to n of them inside a transaction, and they are only fetched: jobs claimed,
+ * their number returned.  Those that cannot begin are in r->ended.
  */
-extern int dsocr_runner_take(DsocrRunner *r, int n, DsocrRunnerJob **jobs, int *n_looked);
+extern int dsocr_runner_take(DsocrRunner *r, int n, DsocrRunnerJob **jobs);
 
 /* How a job is to be read; in its context. */
 extern void dsocr_runner_job_options(DsocrRunnerJob *job, DsocrReadOptions *options);
@@ -212,8 +273,11 @@ extern bool dsocr_runner_in_quarantine(DsocrRunner *r, Datum document);
 
 /* ---- runner_share.c ---- */
 
-/* Find the shares of n jobs; inside SPI_connect. */
-extern void dsocr_runner_look_up_shares(DsocrRunnerJob **jobs, int n);
+/* Find the shares of roles that have something unseen; inside SPI_connect. */
+extern void dsocr_runner_look_up_shares(DsocrRunner *r);
+
+/* That of a job which is counted; inside SPI_connect. */
+extern void dsocr_runner_look_up_share(DsocrRunnerJob *job);
 
 /* Let requests be of this share; what it was before. */
 extern DsocrRunnerShare dsocr_runner_set_share(DsocrRunnerShare share);
@@ -270,7 +334,7 @@ extern void dsocr_runner_sweep(DsocrRunner *r);
 /* ---- runner_backfill.c ---- */
 
 /* A job whose key is NULL asks for all rows of its table; in its transaction. */
-extern void dsocr_runner_begin_backfill(DsocrRunner *r, int64 id, Oid source,
+extern void dsocr_runner_begin_backfill(DsocrRunner *r, int64 id, int64 lane, Oid source,
 										const char *attachment);
 
 /* Queue some rows in a transaction of its own; false when there is nothing to do. */

@@ -39,6 +39,7 @@ struct DsocrBackfill
 {
 	MemoryContext context;
 	int64 id; /* of the request */
+	int64 lane;
 	Oid source;
 	char *attachment;
 	Oid owner;
@@ -51,7 +52,8 @@ static DsocrStatement delete_request = {
 	"DELETE FROM dsocr.job_queue AS q WHERE q.id OPERATOR(pg_catalog.=) $1", 1, {INT8OID}, NULL};
 
 void
-dsocr_runner_begin_backfill(DsocrRunner *r, int64 id, Oid source, const char *attachment)
+dsocr_runner_begin_backfill(DsocrRunner *r, int64 id, int64 lane, Oid source,
+							const char *attachment)
 {
 	MemoryContext context =
 		AllocSetContextCreate(r->context, "dsocr backfill", ALLOCSET_DEFAULT_SIZES);
@@ -59,6 +61,7 @@ dsocr_runner_begin_backfill(DsocrRunner *r, int64 id, Oid source, const char *at
 
 	b->context = context;
 	b->id = id;
+	b->lane = lane;
 	b->source = source;
 	b->attachment = MemoryContextStrdup(context, attachment);
 	r->backfill = b;
@@ -79,7 +82,7 @@ end_backfill(DsocrRunner *r)
 static void
 postpone(DsocrRunner *r)
 {
-	dsocr_runner_wait_for(r, r->backfill->id, DSOCR_JOB_PRIORITY_DEFAULT,
+	dsocr_runner_wait_for(r, r->backfill->id, r->backfill->lane,
 						  TimestampTzPlusMilliseconds(GetCurrentTimestamp(), BUSY_PAUSE_MS));
 	end_backfill(r);
 }

@@ -1,16 +1,18 @@
 /*-------------------------------------------------------------------------
  *
  * runner_claim.c
- *		Which job begins next, and its document.
+ *		Jobs that begin next, and their documents.
  *
- * It goes through the ranges that it has not seen yet once, in order.  So a
- * claim costs as much as there are jobs in it, however many dead rows lie
- * behind, for example because an old snapshot keeps them from being removed.
+ * Of each lane it goes through the ranges that it has not seen yet once, in
+ * order.  So a claim costs as much as there are jobs in it, however many dead
+ * rows lie behind, for example because an old snapshot keeps them from being
+ * removed, and however many jobs wait in other lanes.
  *
  *-------------------------------------------------------------------------
  */
 #include "dsocr.h"
 #include "runner.h"
+#include "runner_order.h"
 
 #include "access/detoast.h"
 #include "access/xact.h"
@@ -31,6 +33,7 @@
 
 #define LOCKED_PAUSE_MS 500	  /* before a row that somebody has locked is looked at again */
 #define CLAIMED_PAUSE_MS 2000 /* before a job that another session has claimed is */
+#define HELD_PAUSE_MS 20	  /* before roles that may have no more are */
 
 /* ---- quarantine ---- */
 
@@ -93,26 +96,16 @@ dsocr_runner_in_quarantine(DsocrRunner *r, Datum document)
 
 /* ---- claim ---- */
 
-/* The expression of index job_queue_order. */
-#define ORDER_SHIFT 59
-#define ORDER_KEY                                                                                  \
-	"(q.priority::pg_catalog.int8 OPERATOR(pg_catalog.*) 576460752303423488::pg_catalog.int8"      \
-	" OPERATOR(pg_catalog.+) q.id)"
-
 static DsocrStatement select_jobs = {
 	"SELECT q.id, q.attempts, q.owner::pg_catalog.oid, q.not_before, q.source::pg_catalog.oid,"
 	" q.attachment, q.key, q.source_column, q.options, q.document FROM dsocr.job_queue AS q"
-	" WHERE " ORDER_KEY " OPERATOR(pg_catalog.>=) $1 AND " ORDER_KEY " OPERATOR(pg_catalog.<=) $2"
-	" ORDER BY " ORDER_KEY " LIMIT $3",
-	3,
-	{INT8OID, INT8OID, INT8OID},
+	" WHERE " DSOCR_ORDER_LANE " OPERATOR(pg_catalog.=) $1"
+	" AND " DSOCR_ORDER_ID " OPERATOR(pg_catalog.>=) $2"
+	" AND " DSOCR_ORDER_ID " OPERATOR(pg_catalog.<=) $3"
+	" ORDER BY " DSOCR_ORDER_ID " LIMIT $4",
+	4,
+	{INT8OID, INT8OID, INT8OID, INT8OID},
 	NULL};
-
-static int64
-order_key(int priority, int64 id)
-{
-	return ((int64) priority << ORDER_SHIFT) + Min(id, ((int64) 1 << ORDER_SHIFT) - 1);
-}
 
 enum
 {
@@ -139,7 +132,7 @@ text_column(HeapTuple row, TupleDesc desc, int n)
 
 /* A job in a context of its own; the document of a queued one is fetched. */
 static DsocrRunnerJob *
-job_create(DsocrRunner *r, HeapTuple row, TupleDesc desc, int priority)
+job_create(DsocrRunner *r, HeapTuple row, TupleDesc desc, int64 lane)
 {
 	MemoryContext context = AllocSetContextCreate(r->context, "dsocr job", ALLOCSET_SMALL_SIZES);
 	MemoryContext caller = MemoryContextSwitchTo(context);
@@ -149,7 +142,7 @@ job_create(DsocrRunner *r, HeapTuple row, TupleDesc desc, int priority)
 
 	job->context = context;
 	job->id = DatumGetInt64(SPI_getbinval(row, desc, COL_ID, &isnull));
-	job->priority = priority;
+	job->lane = lane;
 	job->attempts = DatumGetInt16(SPI_getbinval(row, desc, COL_ATTEMPTS, &isnull));
 	job->owner = job->role = DatumGetObjectId(SPI_getbinval(row, desc, COL_OWNER, &isnull));
 	datum = SPI_getbinval(row, desc, COL_SOURCE, &isnull);
@@ -209,7 +202,7 @@ prepare_job(DsocrRunner *r, DsocrRunnerJob *job, HeapTuple row, TupleDesc desc)
 	if (state == DSOCR_ROW_LOCKED)
 	{
 		r->bytes -= job->bytes;
-		dsocr_runner_wait_for(r, job->id, job->priority,
+		dsocr_runner_wait_for(r, job->id, job->lane,
 							  TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOCKED_PAUSE_MS));
 		dsocr_jobs_unlock(job->id);
 		MemoryContextDelete(job->context);
@@ -282,7 +275,7 @@ is_as_it_was(int64 id, int attempts)
 
 /* Make it ours, so that nobody else reads it at the same time; if not now, look later. */
 static bool
-claim_job(DsocrRunner *r, int64 id, int priority, int attempts)
+claim_job(DsocrRunner *r, int64 id, int64 lane, int attempts)
 {
 	if (dsocr_jobs_lock(id))
 	{
@@ -290,7 +283,7 @@ claim_job(DsocrRunner *r, int64 id, int priority, int attempts)
 			return true;
 		dsocr_jobs_unlock(id);
 	}
-	dsocr_runner_wait_for(r, id, priority,
+	dsocr_runner_wait_for(r, id, lane,
 						  TimestampTzPlusMilliseconds(GetCurrentTimestamp(), CLAIMED_PAUSE_MS));
 	return false;
 }
@@ -309,119 +302,157 @@ is_ours(const DsocrRunner *r, HeapTuple row, TupleDesc desc)
 	return !no_attachment && no_key;
 }
 
-/* Look at the rows of one range; those that can begin are put into jobs. */
-static int
-take_rows(DsocrRunner *r, int priority, DsocrRanges *ranges, int limit, DsocrRunnerJob **jobs,
-		  bool *full)
+/* A request for the rows of a table, which the runner queues, one table at a time. */
+static void
+take_request(DsocrRunner *r, DsocrRunnerJob *job)
 {
-	SPITupleTable *table = SPI_tuptable;
-	uint64 n_rows = SPI_processed;
-	int n = 0;
-	int64 seen = ranges->range[0].first - 1;
-	TimestampTz now = GetCurrentTimestamp();
+	dsocr_jobs_unlock(job->id);
+	if (!r->remote && r->backfill == NULL)
+		dsocr_runner_begin_backfill(r, job->id, job->lane, job->source, job->attachment);
+	else
+		dsocr_runner_wait_for(
+			r, job->id, job->lane,
+			TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+										r->remote ? CLAIMED_PAUSE_MS : LOCKED_PAUSE_MS));
+	MemoryContextDelete(job->context);
+}
 
-	for (uint64 i = 0; i < n_rows; i++)
+/* Look at a row of a lane: a job that can begin, or NULL. */
+static DsocrRunnerJob *
+take_row(DsocrRunner *r, int64 lane, HeapTuple row, TupleDesc desc)
+{
+	bool isnull;
+	int64 id = DatumGetInt64(SPI_getbinval(row, desc, COL_ID, &isnull));
+	DsocrKnownJob *k = hash_search(r->known, &id, HASH_FIND, NULL);
+	TimestampTz not_before;
+	DsocrRunnerJob *job;
+
+	if (k != NULL && k->job != NULL)
+		return NULL;
+	not_before = DatumGetTimestampTz(SPI_getbinval(row, desc, COL_NOT_BEFORE, &isnull));
+	if (!isnull && not_before > GetCurrentTimestamp())
 	{
-		HeapTuple row = table->vals[i];
-		bool isnull;
-		int64 id = DatumGetInt64(SPI_getbinval(row, table->tupdesc, COL_ID, &isnull));
-		TimestampTz not_before;
-		int attempts;
-		DsocrRunnerJob *job;
-		DsocrKnownJob *k = hash_search(r->known, &id, HASH_FIND, NULL);
-
-		if (n > 0 && r->bytes >= r->max_bytes)
-		{
-			*full = true;
-			break;
-		}
-		seen = id;
-		if (k != NULL && k->job != NULL)
-			continue;
-		not_before =
-			DatumGetTimestampTz(SPI_getbinval(row, table->tupdesc, COL_NOT_BEFORE, &isnull));
-		if (!isnull && not_before > now)
-		{
-			dsocr_runner_wait_for(r, id, priority, not_before);
-			continue;
-		}
-		if (!is_ours(r, row, table->tupdesc))
-			continue;
-		attempts = DatumGetInt16(SPI_getbinval(row, table->tupdesc, COL_ATTEMPTS, &isnull));
-		if (!claim_job(r, id, priority, attempts))
-			continue;
-		job = job_create(r, row, table->tupdesc, priority);
-		if (job->attachment != NULL && job->key == NULL)
-		{
-			dsocr_jobs_unlock(id);
-			if (r->remote)
-				dsocr_runner_wait_for(r, id, priority,
-									  TimestampTzPlusMilliseconds(now, CLAIMED_PAUSE_MS));
-			else if (r->backfill == NULL)
-				dsocr_runner_begin_backfill(r, id, job->source, job->attachment);
-			else
-				dsocr_runner_wait_for(r, id, priority,
-									  TimestampTzPlusMilliseconds(now, LOCKED_PAUSE_MS));
-			MemoryContextDelete(job->context);
-			continue;
-		}
-		dsocr_runner_know(r, job);
-		if (prepare_job(r, job, row, table->tupdesc))
-			jobs[n++] = job;
+		dsocr_runner_wait_for(r, id, lane, not_before);
+		return NULL;
 	}
-	dsocr_ranges_seen(ranges, seen, !*full && n_rows < (uint64) limit);
+	if (!is_ours(r, row, desc) ||
+		!claim_job(r, id, lane, DatumGetInt16(SPI_getbinval(row, desc, COL_ATTEMPTS, &isnull))))
+		return NULL;
+	job = job_create(r, row, desc, lane);
+	if (job->attachment != NULL && job->key == NULL)
+	{
+		take_request(r, job);
+		return NULL;
+	}
+	dsocr_runner_know(r, job);
+	if (!prepare_job(r, job, row, desc))
+		return NULL;
+	dsocr_runner_count(r, job);
+	return job;
+}
+
+/* Take a role's quota of one priority, or what its first range has of it. */
+static int
+take_quota(DsocrRunner *r, DsocrRunnerRole *role, int priority, DsocrRunnerJob **jobs)
+{
+	int64 lane = dsocr_job_lane(priority, role->role);
+	DsocrJobRange range = role->unseen[priority]->range[0];
+	int64 seen = range.first - 1;
+	int n = 0;
+	uint64 i;
+	SPITupleTable *table;
+	uint64 n_rows;
+	int quota = role->quota;
+	Datum values[] = {Int64GetDatum(lane), Int64GetDatum(range.first), Int64GetDatum(range.last),
+					  Int64GetDatum(quota)};
+
+	dsocr_jobs_execute(&select_jobs, values, NULL, true);
+	table = SPI_tuptable;
+	n_rows = SPI_processed;
+	for (i = 0; i < n_rows && !dsocr_runner_is_full(r, role->n_jobs == 0); i++)
+	{
+		bool isnull;
+		DsocrRunnerJob *job = take_row(r, lane, table->vals[i], table->tupdesc);
+
+		seen = DatumGetInt64(SPI_getbinval(table->vals[i], table->tupdesc, COL_ID, &isnull));
+		if (job == NULL)
+			continue;
+		/* its jobs are spread among those of the others */
+		job->place = DSOCR_JOB_PRIORITIES - priority + (n + 0.5) / quota;
+		jobs[n++] = job;
+	}
+	dsocr_runner_seen(r, lane, seen, i == n_rows && n_rows < (uint64) quota);
 	return n;
+}
+
+static int
+compare_places(const void *a, const void *b)
+{
+	const DsocrRunnerJob *x = *(DsocrRunnerJob *const *) a;
+	const DsocrRunnerJob *y = *(DsocrRunnerJob *const *) b;
+
+	if (x->place != y->place)
+		return x->place < y->place ? -1 : 1;
+	return x->id < y->id ? -1 : 1;
 }
 
 /* Inside a transaction: up to n jobs that can begin, which are claimed. */
 int
-dsocr_runner_take(DsocrRunner *r, int n, DsocrRunnerJob **jobs, int *n_looked)
+dsocr_runner_take(DsocrRunner *r, int n, DsocrRunnerJob **jobs)
 {
 	int n_jobs = 0;
-	bool full = false;
-	uint64 looked = 0;
+	int n_dealt = 0;
 	DsocrAsOwner before;
 
 	SPI_connect();
 	dsocr_jobs_as_owner(&before);
 	dsocr_jobs_plan_by_index();
 	load_quarantine(r);
-	for (int p = DSOCR_JOB_PRIORITIES - 1; p >= 0 && !full && n_jobs < n; p--)
+	dsocr_runner_find_lanes(r);
+	dsocr_runner_look_at_roles(r);
+	for (int p = DSOCR_JOB_PRIORITIES - 1; p >= 0; p--)
 	{
-		while (r->unseen[p].n > 0 && !full && n_jobs < n && looked < 4 * (uint64) n)
-		{
-			DsocrJobRange range = r->unseen[p].range[0];
-			Datum values[] = {Int64GetDatum(order_key(p, range.first)),
-							  Int64GetDatum(order_key(p, range.last)), Int64GetDatum(n - n_jobs)};
+		int dealt;
 
-			dsocr_jobs_execute(&select_jobs, values, NULL, true);
-			looked += SPI_processed;
-			n_jobs += take_rows(r, p, &r->unseen[p], n - n_jobs, jobs + n_jobs, &full);
+		/* again, while there are rows that cannot begin */
+		while (n_dealt < 4 * n && (dealt = dsocr_runner_deal(r, p, n - n_jobs)) > 0)
+		{
+			dlist_iter iter;
+
+			n_dealt += dealt;
+			dlist_foreach (iter, &r->role_list)
+			{
+				DsocrRunnerRole *role = dlist_container(DsocrRunnerRole, node, iter.cur);
+
+				if (role->quota > 0)
+					n_jobs += take_quota(r, role, p, jobs + n_jobs);
+			}
 		}
 	}
-	dsocr_runner_look_up_shares(jobs, n_jobs);
+	r->held_until =
+		n_dealt > 0 ? 0 : TimestampTzPlusMilliseconds(GetCurrentTimestamp(), HELD_PAUSE_MS);
+	for (int i = 0; i < n_jobs; i++)
+		dsocr_runner_look_up_share(jobs[i]);
+	qsort(jobs, n_jobs, sizeof(jobs[0]), compare_places);
 	dsocr_jobs_as_before(&before);
 	SPI_finish();
-	*n_looked = (int) looked;
 	return n_jobs;
 }
 
-int
-dsocr_runner_claim(DsocrRunner *r, int n)
+void
+dsocr_runner_claim(DsocrRunner *r)
 {
 	DsocrRunnerJob *jobs[DSOCR_MAX_SLOTS];
 	int n_jobs;
-	int looked;
 
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	n_jobs = dsocr_runner_take(r, Min(n, DSOCR_MAX_SLOTS), jobs, &looked);
+	n_jobs = dsocr_runner_take(r, Min(2 * r->max_reading, lengthof(jobs)), jobs);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 
 	for (int i = 0; i < n_jobs; i++)
 		begin_job(r, jobs[i]);
-	return looked;
 }
 
 /* ---- cancelled ---- */

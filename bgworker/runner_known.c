@@ -1,11 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * runner_known.c
- *		Which jobs there are, as far as this process knows.
- *
- * There are ranges of ids it has not seen yet, for each priority: all of them
- * when it begins, later those that transactions publish when they commit.
- * What it has seen is in memory, or waits there for its time.
+ *		Which jobs this process has seen: they are in memory, or wait there for
+ *		their time.
  *
  *-------------------------------------------------------------------------
  */
@@ -17,82 +14,10 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-/* ---- ranges ---- */
-
-void
-dsocr_ranges_add(DsocrRanges *ranges, int64 first, int64 last)
-{
-	DsocrJobRange sorted[DSOCR_RUNNER_RANGES + 1];
-	int n = 0;
-	bool placed = false;
-
-	if (first > last)
-		return;
-	for (int i = 0; i < ranges->n; i++)
-	{
-		DsocrJobRange r = ranges->range[i];
-
-		if (!placed && first < r.first)
-		{
-			sorted[n++] = (DsocrJobRange){first, last};
-			placed = true;
-		}
-		sorted[n++] = r;
-	}
-	if (!placed)
-		sorted[n++] = (DsocrJobRange){first, last};
-
-	/* Join what overlaps or touches; the nearest two when there are too many. */
-	ranges->n = 0;
-	for (int i = 0; i < n; i++)
-	{
-		DsocrJobRange *before = ranges->n > 0 ? &ranges->range[ranges->n - 1] : NULL;
-
-		if (before != NULL &&
-			(sorted[i].first - 1 <= before->last || ranges->n == DSOCR_RUNNER_RANGES))
-			before->last = Max(before->last, sorted[i].last);
-		else
-			ranges->range[ranges->n++] = sorted[i];
-	}
-}
-
-void
-dsocr_ranges_seen(DsocrRanges *ranges, int64 up_to, bool done)
-{
-	if (!done)
-	{
-		ranges->range[0].first = up_to + 1;
-		done = ranges->range[0].first > ranges->range[0].last;
-	}
-	if (done)
-	{
-		ranges->n--;
-		memmove(&ranges->range[0], &ranges->range[1], sizeof(DsocrJobRange) * ranges->n);
-	}
-}
-
-void
-dsocr_runner_look_everywhere(DsocrRunner *r)
-{
-	for (int i = 0; i < DSOCR_JOB_PRIORITIES; i++)
-		dsocr_ranges_add(&r->unseen[i], 1, PG_INT64_MAX);
-}
-
-bool
-dsocr_runner_has_unseen(const DsocrRunner *r)
-{
-	for (int i = 0; i < DSOCR_JOB_PRIORITIES; i++)
-	{
-		if (r->unseen[i].n > 0)
-			return true;
-	}
-	return false;
-}
-
 /* ---- known jobs ---- */
 
 static DsocrKnownJob *
-know(DsocrRunner *r, int64 id, int priority)
+know(DsocrRunner *r, int64 id, int64 lane)
 {
 	bool found;
 	DsocrKnownJob *k = hash_search(r->known, &id, HASH_ENTER, &found);
@@ -101,20 +26,20 @@ know(DsocrRunner *r, int64 id, int priority)
 		r->n_waiting--;
 	k->job = NULL;
 	k->not_before = 0;
-	k->priority = priority;
+	k->lane = lane;
 	return k;
 }
 
 void
 dsocr_runner_know(DsocrRunner *r, DsocrRunnerJob *job)
 {
-	know(r, job->id, job->priority)->job = job;
+	know(r, job->id, job->lane)->job = job;
 }
 
 void
-dsocr_runner_wait_for(DsocrRunner *r, int64 id, int priority, TimestampTz until)
+dsocr_runner_wait_for(DsocrRunner *r, int64 id, int64 lane, TimestampTz until)
 {
-	know(r, id, priority)->not_before = until;
+	know(r, id, lane)->not_before = until;
 	r->n_waiting++;
 	if (r->next_due == 0 || until < r->next_due)
 		r->next_due = until;
@@ -143,7 +68,7 @@ dsocr_runner_wake_due(DsocrRunner *r)
 			continue;
 		if (k->not_before <= now)
 		{
-			dsocr_ranges_add(&r->unseen[k->priority], k->id, k->id);
+			dsocr_runner_add_unseen(r, k->lane, k->id, k->id);
 			r->n_waiting--;
 			forget_id(r, k->id); /* allowed: it is the current one */
 		}
@@ -165,10 +90,11 @@ dsocr_runner_forget(DsocrRunner *r, DsocrRunnerJob *job, bool look)
 	else
 		r->n_ended--;
 	r->bytes -= job->bytes;
+	dsocr_runner_uncount(r, job);
 	forget_id(r, job->id);
 	dsocr_jobs_unlock(job->id);
 	if (look)
-		dsocr_ranges_add(&r->unseen[job->priority], job->id, job->id);
+		dsocr_runner_add_unseen(r, job->lane, job->id, job->id);
 	MemoryContextDelete(job->context);
 }
 
@@ -182,6 +108,7 @@ dsocr_runner_end_job(DsocrRunner *r, DsocrRunnerJob *job)
 		dsocr_reading_delete(job->reading);
 		job->reading = NULL;
 	}
+	dsocr_runner_uncount(r, job);
 	if (r->n_ended == 0)
 		r->first_ended = GetCurrentTimestamp();
 	dlist_push_tail(&r->ended, &job->node);

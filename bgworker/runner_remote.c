@@ -136,6 +136,7 @@ end_of_transaction(XactEvent event, void *arg)
 			int64 id = d->job->id;
 
 			count_work(d);
+			dsocr_runner_count_used(&s->runner, d->job, d->device_us);
 			dsocr_runner_forget(&s->runner, d->job, d->written == DSOCR_WRITTEN_LATER);
 			if (d->written == DSOCR_WRITTEN_ENDED)
 				dsocr_jobs_ended(id);
@@ -164,6 +165,7 @@ create_session(void)
 	s->runner.context = context;
 	s->runner.known =
 		hash_create("dsocr claimed jobs", 64, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	dsocr_runner_init(&s->runner);
 	dlist_init(&s->runner.reading);
 	dlist_init(&s->runner.ended);
 	s->runner.max_bytes = MAX_BYTES;
@@ -314,7 +316,7 @@ static bool
 is_for_worker(Session *s, DsocrRunnerJob *job)
 {
 	int64 id = job->id;
-	int priority = job->priority;
+	int64 lane = job->lane;
 
 	if (!dsocr_opening_kind(job->document, &job->of_pages, &job->status))
 	{
@@ -330,7 +332,7 @@ is_for_worker(Session *s, DsocrRunnerJob *job)
 	dlist_push_tail(&s->runner.ended, &job->node);
 	s->runner.n_ended++;
 	dsocr_runner_forget(&s->runner, job, false);
-	dsocr_runner_wait_for(&s->runner, id, priority,
+	dsocr_runner_wait_for(&s->runner, id, lane,
 						  TimestampTzPlusMilliseconds(GetCurrentTimestamp(), PAGES_PAUSE_MS));
 	return false;
 }
@@ -415,7 +417,6 @@ dsocr_worker_claim(PG_FUNCTION_ARGS)
 	int settled = s->n_settled;
 	int given = 0;
 	int taken;
-	int looked;
 
 	InitMaterializedSRF(fcinfo, 0);
 	if (n <= 0 || s->runner.bytes >= s->runner.max_bytes)
@@ -427,7 +428,7 @@ dsocr_worker_claim(PG_FUNCTION_ARGS)
 		dsocr_runner_look_everywhere(&s->runner);
 	}
 	PushActiveSnapshot(GetLatestSnapshot());
-	taken = dsocr_runner_take(&s->runner, n, jobs, &looked);
+	taken = dsocr_runner_take(&s->runner, n, jobs);
 	PopActiveSnapshot();
 	for (int i = 0; i < taken; i++)
 	{

@@ -15,19 +15,20 @@
 #include "executor/spi.h"
 #include "jobs.h"
 #include "miscadmin.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 
-/* Those for the role in this database come last, and count. */
+/* Those for a role in this database come last, and count. */
 static DsocrStatement select_settings = {
-	"SELECT pg_catalog.split_part(c.c, '=', 1), pg_catalog.split_part(c.c, '=', 2)"
+	"SELECT s.setrole, pg_catalog.split_part(c.c, '=', 1), pg_catalog.split_part(c.c, '=', 2)"
 	" FROM pg_catalog.pg_db_role_setting AS s, pg_catalog.unnest(s.setconfig) AS c(c)"
-	" WHERE s.setrole OPERATOR(pg_catalog.=) $1"
+	" WHERE s.setrole OPERATOR(pg_catalog.=) ANY ($1)"
 	" AND (s.setdatabase OPERATOR(pg_catalog.=) 0 OR s.setdatabase OPERATOR(pg_catalog.=) $2)"
 	" AND pg_catalog.starts_with(c.c, 'dsocr.')"
 	" ORDER BY s.setdatabase",
 	2,
-	{OIDOID, OIDOID},
+	{OIDARRAYOID, OIDOID},
 	NULL};
 
 static void
@@ -45,33 +46,77 @@ apply(DsocrRunnerShare *share, const char *name, const char *value)
 
 /* Those of the server and the database are those of this process. */
 static DsocrRunnerShare
-look_up(Oid role)
+default_share(Oid role)
 {
-	DsocrRunnerShare share = {role, dsocr_role_weight, dsocr_max_requests_per_role};
-	Datum values[] = {ObjectIdGetDatum(role), ObjectIdGetDatum(MyDatabaseId)};
+	return (DsocrRunnerShare){role, dsocr_role_weight, dsocr_max_requests_per_role};
+}
+
+/* The settings of some roles, one after the other in SPI_tuptable. */
+static void
+select_for(Datum *roles, int n)
+{
+	Datum values[] = {
+		PointerGetDatum(construct_array(roles, n, OIDOID, sizeof(Oid), true, TYPALIGN_INT)),
+		ObjectIdGetDatum(MyDatabaseId)};
 
 	dsocr_jobs_execute(&select_settings, values, NULL, true);
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		HeapTuple row = SPI_tuptable->vals[i];
-		TupleDesc desc = SPI_tuptable->tupdesc;
+}
 
-		apply(&share, SPI_getvalue(row, desc, 1), SPI_getvalue(row, desc, 2));
-	}
-	return share;
+static void
+apply_row(HeapTuple row, DsocrRunnerShare *share)
+{
+	TupleDesc desc = SPI_tuptable->tupdesc;
+
+	apply(share, SPI_getvalue(row, desc, 2), SPI_getvalue(row, desc, 3));
 }
 
 void
-dsocr_runner_look_up_shares(DsocrRunnerJob **jobs, int n)
+dsocr_runner_look_up_shares(DsocrRunner *r)
 {
-	for (int i = 0; i < n; i++)
+	int n = 0;
+	Datum *roles = palloc(sizeof(Datum) * (hash_get_num_entries(r->roles) + 1));
+	dlist_iter iter;
+
+	dlist_foreach (iter, &r->role_list)
 	{
-		/* most jobs of a batch have the same role */
-		if (i > 0 && jobs[i - 1]->share.role == jobs[i]->role)
-			jobs[i]->share = jobs[i - 1]->share;
-		else
-			jobs[i]->share = look_up(jobs[i]->role);
+		DsocrRunnerRole *role = dlist_container(DsocrRunnerRole, node, iter.cur);
+
+		if (!dsocr_runner_has_lane(role))
+			continue;
+		role->share = default_share(role->role);
+		roles[n++] = ObjectIdGetDatum(role->role);
 	}
+	if (n == 0)
+		return;
+	select_for(roles, n);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		HeapTuple row = SPI_tuptable->vals[i];
+		bool isnull;
+		Oid oid = DatumGetObjectId(SPI_getbinval(row, SPI_tuptable->tupdesc, 1, &isnull));
+		DsocrRunnerRole *role = hash_search(r->roles, &oid, HASH_FIND, NULL);
+
+		apply_row(row, &role->share);
+	}
+	SPI_freetuptable(SPI_tuptable);
+}
+
+void
+dsocr_runner_look_up_share(DsocrRunnerJob *job)
+{
+	Datum role = ObjectIdGetDatum(job->role);
+
+	if (job->counted->role == job->role)
+	{
+		job->share = job->counted->share;
+		return;
+	}
+	/* the table has got another owner meanwhile */
+	job->share = default_share(job->role);
+	select_for(&role, 1);
+	for (uint64 i = 0; i < SPI_processed; i++)
+		apply_row(SPI_tuptable->vals[i], &job->share);
+	SPI_freetuptable(SPI_tuptable);
 }
 
 DsocrRunnerShare

@@ -135,7 +135,7 @@ settle(DsocrRunner *r, DsocrJobOutcomes *b)
 	{
 		DsocrJobOutcome *o = &b->outcomes[i];
 		int64 id = o->job->id;
-		int priority = o->job->priority;
+		int64 lane = o->job->lane;
 
 		switch (o->afterwards)
 		{
@@ -147,7 +147,7 @@ settle(DsocrRunner *r, DsocrJobOutcomes *b)
 				break;
 			case DSOCR_AFTER_WAIT:
 				dsocr_runner_forget(r, o->job, false);
-				dsocr_runner_wait_for(r, id, priority, o->until);
+				dsocr_runner_wait_for(r, id, lane, o->until);
 				break;
 			case DSOCR_AFTER_FORGET:
 				dsocr_runner_forget(r, o->job, false);

@@ -37,10 +37,12 @@ CREATE TABLE dsocr.job_queue (
 
 ALTER TABLE dsocr.job_queue ALTER COLUMN document SET STORAGE EXTERNAL;
 
--- In the order in which jobs are taken.  One expression and not two columns: a
--- job looked for by its number must never be looked for in this index.
+-- Jobs of one priority and one role are a lane, and taken in this order; which
+-- lane is next the runner knows.  Expressions and not columns: a job looked for
+-- by its number must never be looked for in this index.
 CREATE INDEX job_queue_order ON dsocr.job_queue
-	((priority::pg_catalog.int8 OPERATOR(pg_catalog.*) 576460752303423488::pg_catalog.int8 OPERATOR(pg_catalog.+) id));
+	((priority::pg_catalog.int8 OPERATOR(pg_catalog.*) 4294967296::pg_catalog.int8 OPERATOR(pg_catalog.+) owner::pg_catalog.oid::pg_catalog.int8),
+	(id OPERATOR(pg_catalog.+) 0::pg_catalog.int8));
 
 -- At most one job for a row of an attached table: it reads what is there when it runs.
 CREATE UNIQUE INDEX job_queue_row ON dsocr.job_queue (source, attachment, pg_catalog.md5(key))
@@ -48,7 +50,7 @@ CREATE UNIQUE INDEX job_queue_row ON dsocr.job_queue (source, attachment, pg_cat
 
 COMMENT ON TABLE dsocr.job_queue IS 'jobs that have not ended; see view dsocr.jobs';
 COMMENT ON INDEX dsocr.job_queue_pkey IS 'jobs by number';
-COMMENT ON INDEX dsocr.job_queue_order IS 'jobs in the order in which they are taken';
+COMMENT ON INDEX dsocr.job_queue_order IS 'jobs by priority and role, in the order in which they are taken';
 COMMENT ON INDEX dsocr.job_queue_row IS 'jobs by the row that they read';
 
 CREATE TABLE dsocr.job_failed (

@@ -147,7 +147,7 @@ dsocr_attach_queue(Oid source, const char *attachment, Oid owner, int priority, 
 		int64 id =
 			DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
 
-		dsocr_jobs_note(priority, id, id);
+		dsocr_jobs_note(priority, owner, id);
 	}
 	SPI_finish();
 	dsocr_jobs_as_before(&before);

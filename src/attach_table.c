@@ -126,7 +126,7 @@ dsocr_backfill(PG_FUNCTION_ARGS)
 	id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	SPI_finish();
 	dsocr_jobs_as_before(&before);
-	dsocr_jobs_note(DSOCR_JOB_PRIORITY_DEFAULT, id, id);
+	dsocr_jobs_note(DSOCR_JOB_PRIORITY_DEFAULT, RelationGetForm(rel)->relowner, id);
 	table_close(rel, NoLock);
 	PG_RETURN_BOOL(true);
 }

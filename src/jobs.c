@@ -40,7 +40,7 @@ PG_FUNCTION_INFO_V1(dsocr_job_queued);
 bool dsocr_jobs_noting = false;
 
 /* Of this transaction. */
-static DsocrJobRange noted[DSOCR_JOB_PRIORITIES];
+static DsocrJobIds noted;
 static bool noted_any = false;
 static bool noted_cancelled = false;
 static bool callback_registered = false;
@@ -50,8 +50,7 @@ static bool callback_registered = false;
 static void
 forget_notes(void)
 {
-	for (int i = 0; i < DSOCR_JOB_PRIORITIES; i++)
-		dsocr_job_range_clear(&noted[i]);
+	dsocr_job_ids_clear(&noted);
 	noted_any = noted_cancelled = false;
 }
 
@@ -67,7 +66,7 @@ end_of_transaction(XactEvent event, void *arg)
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_PREPARE:
 			if (noted_any || noted_cancelled)
-				dsocr_jobs_publish(noted, noted_cancelled, event == XACT_EVENT_PREPARE);
+				dsocr_jobs_publish(&noted, noted_cancelled, event == XACT_EVENT_PREPARE);
 			break;
 		case XACT_EVENT_ABORT:
 			break;
@@ -90,18 +89,19 @@ watch_transaction(void)
 }
 
 void
-dsocr_jobs_note(int priority, int64 first, int64 last)
+dsocr_jobs_note(int priority, Oid owner, int64 id)
 {
 	watch_transaction();
-	dsocr_job_range_add(&noted[priority], first, last);
+	dsocr_job_ids_add(&noted, dsocr_job_lane(priority, owner), id, id);
 	noted_any = true;
 }
 
 void
 dsocr_jobs_note_all(void)
 {
-	for (int i = 0; i < DSOCR_JOB_PRIORITIES; i++)
-		dsocr_jobs_note(i, 1, PG_INT64_MAX);
+	watch_transaction();
+	dsocr_job_range_add(&noted.anywhere, 1, PG_INT64_MAX);
+	noted_any = true;
 }
 
 void
@@ -251,7 +251,7 @@ dsocr_jobs_execute(DsocrStatement *statement, Datum *values, const char *nulls, 
 	return rc;
 }
 
-/* Note the jobs (id, priority) that the last statement returned. */
+/* Note the jobs (id, priority, owner) that the last statement returned. */
 static void
 note_returned(void)
 {
@@ -261,8 +261,9 @@ note_returned(void)
 		bool isnull;
 		int64 id = DatumGetInt64(SPI_getbinval(row, SPI_tuptable->tupdesc, 1, &isnull));
 		int priority = DatumGetInt16(SPI_getbinval(row, SPI_tuptable->tupdesc, 2, &isnull));
+		Oid owner = DatumGetObjectId(SPI_getbinval(row, SPI_tuptable->tupdesc, 3, &isnull));
 
-		dsocr_jobs_note(priority, id, id);
+		dsocr_jobs_note(priority, owner, id);
 	}
 }
 
@@ -318,7 +319,7 @@ static DsocrStatement cancel_failed = {
 	" source_column, options, document)"                                                           \
 	" SELECT b.id, b.priority, b.owner, b.queued, b.source, b.attachment, b.key, b.source_column," \
 	" b.options, b.document FROM back AS b ORDER BY b.id"                                          \
-	" ON CONFLICT DO NOTHING RETURNING id, priority"
+	" ON CONFLICT DO NOTHING RETURNING id, priority, owner"
 
 static DsocrStatement retry_one = {RETRY("f.id OPERATOR(pg_catalog.=) $2 AND "
 										 "pg_catalog.pg_has_role($1, f.owner, 'USAGE')"),

@@ -54,7 +54,7 @@ extern int dsocr_jobs_execute(DsocrStatement *statement, Datum *values, const ch
 extern void dsocr_jobs_plan_by_index(void);
 
 /* To be told to the runner when this transaction commits. */
-extern void dsocr_jobs_note(int priority, int64 first, int64 last);
+extern void dsocr_jobs_note(int priority, Oid owner, int64 id);
 extern void dsocr_jobs_note_all(void);
 extern void dsocr_jobs_note_cancelled(void);
 

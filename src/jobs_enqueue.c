@@ -187,7 +187,7 @@ enqueue(FunctionCallInfo fcinfo, int n, Datum *values, char *nulls)
 	id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	SPI_finish();
 	dsocr_jobs_as_before(&before);
-	dsocr_jobs_note(priority, id, id);
+	dsocr_jobs_note(priority, GetUserId(), id);
 	PG_RETURN_INT64(id);
 }
 

@@ -25,7 +25,7 @@ typedef struct JobDatabase
 	int runner_procno;
 	bool cancelled;
 	bool prepared;
-	DsocrJobRange fresh[DSOCR_JOB_PRIORITIES];
+	DsocrJobIds fresh;
 } JobDatabase;
 
 typedef struct JobsShared
@@ -84,6 +84,41 @@ dsocr_jobs_shmem_init(void)
 	shmem_startup_hook = startup;
 }
 
+/* ---- ids ---- */
+
+void
+dsocr_job_ids_clear(DsocrJobIds *ids)
+{
+	ids->n = 0;
+	dsocr_job_range_clear(&ids->anywhere);
+}
+
+void
+dsocr_job_ids_add(DsocrJobIds *ids, int64 lane, int64 first, int64 last)
+{
+	DsocrJobRange *range = &ids->anywhere;
+
+	/* most often it is the one of the job before */
+	for (int i = ids->n - 1; i >= 0 && range == &ids->anywhere; i--)
+	{
+		if (ids->lane[i] == lane)
+			range = &ids->range[i];
+	}
+	if (range == &ids->anywhere && ids->n < DSOCR_JOB_NEWS_LANES)
+	{
+		range = &ids->range[ids->n];
+		dsocr_job_range_clear(range);
+		ids->lane[ids->n++] = lane;
+	}
+	dsocr_job_range_add(range, first, last);
+}
+
+static bool
+has_ids(const DsocrJobIds *ids)
+{
+	return ids->n > 0 || !dsocr_job_range_is_empty(&ids->anywhere);
+}
+
 /* ---- entries; the lock is held ---- */
 
 static void
@@ -122,43 +157,30 @@ find_or_create(Oid database)
 			return NULL;
 		memset(d, 0, sizeof(*d));
 		d->shown.database = database;
-		for (int i = 0; i < DSOCR_JOB_PRIORITIES; i++)
-			dsocr_job_range_clear(&d->fresh[i]);
+		dsocr_job_ids_clear(&d->fresh);
 	}
 	return d;
-}
-
-static bool
-has_fresh(const JobDatabase *d)
-{
-	for (int i = 0; i < DSOCR_JOB_PRIORITIES; i++)
-	{
-		if (d->fresh[i].first <= d->fresh[i].last)
-			return true;
-	}
-	return false;
 }
 
 /* ---- for backends ---- */
 
 void
-dsocr_jobs_publish(const DsocrJobRange *ranges, bool cancelled, bool prepared)
+dsocr_jobs_publish(const DsocrJobIds *ids, bool cancelled, bool prepared)
 {
 	JobDatabase *d;
-	bool queued = false;
+	bool queued = has_ids(ids);
 
 	if (jobs == NULL)
 		return;
-	for (int i = 0; i < DSOCR_JOB_PRIORITIES; i++)
-		queued |= ranges[i].first <= ranges[i].last;
 
 	LWLockAcquire(jobs_lock, LW_EXCLUSIVE);
 	/* Who is not there cannot be busy with what was cancelled. */
 	d = queued ? find_or_create(MyDatabaseId) : find(MyDatabaseId);
 	if (d != NULL)
 	{
-		for (int i = 0; i < DSOCR_JOB_PRIORITIES; i++)
-			dsocr_job_range_add(&d->fresh[i], ranges[i].first, ranges[i].last);
+		for (int i = 0; i < ids->n; i++)
+			dsocr_job_ids_add(&d->fresh, ids->lane[i], ids->range[i].first, ids->range[i].last);
+		dsocr_job_range_add(&d->fresh.anywhere, ids->anywhere.first, ids->anywhere.last);
 		d->cancelled |= cancelled;
 		d->prepared |= prepared;
 		if (d->shown.runner_pid != 0)
@@ -230,9 +252,8 @@ dsocr_jobs_take(DsocrJobNews *news)
 		LWLockRelease(jobs_lock);
 		elog(ERROR, "this process does not run the dsocr jobs of its database");
 	}
-	memcpy(news->fresh, d->fresh, sizeof(news->fresh));
-	for (int i = 0; i < DSOCR_JOB_PRIORITIES; i++)
-		dsocr_job_range_clear(&d->fresh[i]);
+	news->fresh = d->fresh;
+	dsocr_job_ids_clear(&d->fresh);
 	news->cancelled = d->cancelled;
 	news->prepared = d->prepared;
 	news->others_wait = jobs->others_wait;
@@ -250,7 +271,7 @@ dsocr_jobs_detach(bool in_order, bool more, TimestampTz wake_at)
 	if (d != NULL && d->shown.runner_pid == MyProcPid)
 	{
 		d->shown.runner_pid = 0;
-		d->shown.wanted = !in_order || more || has_fresh(d);
+		d->shown.wanted = !in_order || more || has_ids(&d->fresh);
 		d->shown.wake_at = wake_at;
 		d->shown.not_before = 0;
 		if (in_order)

@@ -5,9 +5,10 @@
  *
  * Jobs are rows of dsocr.job_queue and nothing here has to survive: shared
  * memory only says where to look.  A transaction that queued jobs publishes,
- * once it has committed, the range of their ids for each priority; the runner
- * of the database looks into these ranges and nowhere else, so that it never
- * walks over the remains of jobs that are done.
+ * once it has committed, the range of their ids for each lane, which is what
+ * jobs of one priority and one role stand in; the runner of the database looks
+ * into these ranges and nowhere else, so that it never walks over the remains
+ * of jobs that are done.
  *
  * Locking: everything is guarded by one lock of its own, held for a few
  * assignments only.
@@ -24,6 +25,7 @@
 #define DSOCR_JOB_PRIORITIES 10 /* 0 to 9, higher ones first */
 #define DSOCR_JOB_PRIORITY_DEFAULT 5
 #define DSOCR_JOB_DATABASES 256 /* that can have jobs waiting at the same time */
+#define DSOCR_JOB_NEWS_LANES 32 /* that are told apart in what was published and not heard */
 
 /* Ids of jobs, both ends inclusive; first > last: none. */
 typedef struct DsocrJobRange
@@ -31,6 +33,34 @@ typedef struct DsocrJobRange
 	int64 first;
 	int64 last;
 } DsocrJobRange;
+
+/* A lane by its number, which is the first column of index job_queue_order. */
+static inline int64
+dsocr_job_lane(int priority, Oid owner)
+{
+	return (int64) priority << 32 | owner;
+}
+
+static inline int
+dsocr_job_lane_priority(int64 lane)
+{
+	return (int) (lane >> 32);
+}
+
+static inline Oid
+dsocr_job_lane_owner(int64 lane)
+{
+	return (Oid) lane;
+}
+
+/* Ids of jobs by their lanes. */
+typedef struct DsocrJobIds
+{
+	int n;
+	int64 lane[DSOCR_JOB_NEWS_LANES];
+	DsocrJobRange range[DSOCR_JOB_NEWS_LANES];
+	DsocrJobRange anywhere; /* in lanes that are not known, or found no room above */
+} DsocrJobIds;
 
 /* A database with jobs, as the launcher sees it. */
 typedef struct DsocrJobDatabase
@@ -46,7 +76,7 @@ typedef struct DsocrJobDatabase
 /* What a runner is told. */
 typedef struct DsocrJobNews
 {
-	DsocrJobRange fresh[DSOCR_JOB_PRIORITIES];
+	DsocrJobIds fresh;
 	bool cancelled;	  /* some job was cancelled */
 	bool prepared;	  /* the transaction was prepared: its jobs come without a word */
 	bool others_wait; /* other databases wait for a runner */
@@ -66,6 +96,14 @@ dsocr_job_range_add(DsocrJobRange *r, int64 first, int64 last)
 	r->last = Max(r->last, last);
 }
 
+static inline bool
+dsocr_job_range_is_empty(const DsocrJobRange *r)
+{
+	return r->first > r->last;
+}
+
+extern void dsocr_job_ids_clear(DsocrJobIds *ids);
+extern void dsocr_job_ids_add(DsocrJobIds *ids, int64 lane, int64 first, int64 last);
 extern void dsocr_jobs_shmem_init(void);
 
 /* ---- for backends ---- */
@@ -75,7 +113,7 @@ extern void dsocr_jobs_shmem_init(void);
  * committed, or is prepared; cancelled: others were taken away.  Raises no
  * error.
  */
-extern void dsocr_jobs_publish(const DsocrJobRange *ranges, bool cancelled, bool prepared);
+extern void dsocr_jobs_publish(const DsocrJobIds *ids, bool cancelled, bool prepared);
 
 /* Wait until some job of the class of this id has ended, or so many milliseconds. */
 extern void dsocr_jobs_prepare_wait(int64 id);

@@ -54,7 +54,7 @@ my $go = $node->basedir . '/go';
 queue('bob', 10, "until=$go;text=limited");
 queue('alice', 5, "until=$go;text=free");
 my $running = "SELECT string_agg(role || ' ' || n, ',' ORDER BY role) FROM (SELECT role, count(*) AS n FROM dsocr.requests GROUP BY role) s";
-ok($node->poll_query_until('postgres', $running, 'bob 1'), 'one request of a role that may have one');
+ok($node->poll_query_until('postgres', $running, 'alice 5,bob 1'), 'one request of a role that may have one, and all of the other behind it');
 append_to_file($go, '');
 ok(wait_until(sub { sql($node, $left) eq '0' }, 60), 'all jobs end');
 is(sql($node, 'SELECT count(*) FROM dsocr.failures'), 0, 'none has failed');
