@@ -244,8 +244,11 @@ extern void dsocr_runner_look_at_roles(DsocrRunner *r);
 /* Deal up to n jobs of one priority out among the roles, as their quotas; how many. */
 extern int dsocr_runner_deal(DsocrRunner *r, int priority, int n);
 
-/* A job has got its turn; it ends, or is given back; an engine elsewhere has worked for it. */
-extern void dsocr_runner_count(DsocrRunner *r, DsocrRunnerJob *job);
+/* One of its quota was looked at; it is a job that begins. */
+extern void dsocr_runner_count_look(DsocrRunnerRole *role);
+extern void dsocr_runner_count(DsocrRunnerRole *role, DsocrRunnerJob *job);
+
+/* The job ends, or is given back; an engine elsewhere has worked for it. */
 extern void dsocr_runner_uncount(DsocrRunner *r, DsocrRunnerJob *job);
 extern void dsocr_runner_count_used(DsocrRunner *r, DsocrRunnerJob *job, int64 device_us);
 

@@ -347,7 +347,6 @@ take_row(DsocrRunner *r, int64 lane, HeapTuple row, TupleDesc desc)
 	dsocr_runner_know(r, job);
 	if (!prepare_job(r, job, row, desc))
 		return NULL;
-	dsocr_runner_count(r, job);
 	return job;
 }
 
@@ -375,8 +374,10 @@ take_quota(DsocrRunner *r, DsocrRunnerRole *role, int priority, DsocrRunnerJob *
 		DsocrRunnerJob *job = take_row(r, lane, table->vals[i], table->tupdesc);
 
 		seen = DatumGetInt64(SPI_getbinval(table->vals[i], table->tupdesc, COL_ID, &isnull));
+		dsocr_runner_count_look(role);
 		if (job == NULL)
 			continue;
+		dsocr_runner_count(role, job);
 		/* its jobs are spread among those of the others */
 		job->place = DSOCR_JOB_PRIORITIES - priority + (n + 0.5) / quota;
 		jobs[n++] = job;

@@ -71,7 +71,8 @@ dsocr_runner_may_claim(DsocrRunner *r)
 		(r->held_until != 0 && GetCurrentTimestamp() < r->held_until))
 		return false;
 	used = places_used(r);
-	if (used < r->max_reading && !dsocr_runner_is_full(r, false))
+	/* with one at its limit, the places may be used by what cannot go on */
+	if ((used < r->max_reading || r->limited) && !dsocr_runner_is_full(r, false))
 		return true;
 	if (used >= r->max_reading + places_for_new(r) || dsocr_runner_is_full(r, true))
 		return false;
@@ -231,14 +232,17 @@ dsocr_runner_deal(DsocrRunner *r, int priority, int n)
 }
 
 void
-dsocr_runner_count(DsocrRunner *r, DsocrRunnerJob *job)
+dsocr_runner_count_look(DsocrRunnerRole *role)
 {
-	DsocrRunnerRole *role = hash_search(r->roles, &job->owner, HASH_FIND, NULL);
-
-	job->counted = role;
 	role->own_turn += JOB_US / role->share.weight;
-	role->n_jobs++;
 	role->quota--;
+}
+
+void
+dsocr_runner_count(DsocrRunnerRole *role, DsocrRunnerJob *job)
+{
+	job->counted = role;
+	role->n_jobs++;
 }
 
 void
