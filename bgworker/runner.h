@@ -7,7 +7,8 @@
  * runner_lanes.c where others may be, runner_turns.c says whose is next,
  * runner_claim.c fetches them, runner_options.c knows how they are to be read,
  * runner_reading.c lets their readings go on, runner_remote.c gives them to
- * other hosts as the frames of runner_frames.c, runner_rows.c fetches and locks rows of users' tables,
+ * other hosts as the frames of runner_frames.c, runner_rows.c fetches and locks
+ * rows of users' tables,
  * runner_targets.c writes them, runner_outcome.c ends a job, runner_write.c
  * many of them, runner_sweep.c deletes what is too old, runner_backfill.c
  * queues rows that were there before a table was attached.
