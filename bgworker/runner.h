@@ -70,6 +70,7 @@ typedef struct DsocrRunnerRole
 	int in_slots;	/* jobs that have a slot */
 	int allowed;	/* jobs it may have at a time now */
 	int quota;		/* jobs to be taken */
+	double sum;		/* of what it has used and is charged with, by its weight */
 } DsocrRunnerRole;
 
 typedef struct DsocrRunnerJob

@@ -154,27 +154,38 @@ charged(const DsocrRunner *r, const DsocrRunnerRole *role)
 	return role->charged + without_slot * cost / role->share.weight;
 }
 
-/* Nobody who asks lies behind the virtual time. */
+/* What it has used, and is charged with. */
 static double
-turn_of(const DsocrRunner *r, const DsocrRunnerRole *role)
+sum_of(const DsocrRunner *r, const DsocrRunnerRole *role)
 {
-	return Max(role->turn + role->own_turn, r->turn - charged(r, role));
+	return role->turn + role->own_turn + charged(r, role);
 }
 
-/* Does a have its turn before b? */
+/* Does a have its turn before b?  Nobody who asks lies behind the virtual time. */
 static bool
 goes_before(const DsocrRunner *r, const DsocrRunnerRole *a, const DsocrRunnerRole *b, int priority)
 {
-	double turn_a;
+	double turn_a = Max(a->sum, r->turn);
 	double turn_b;
 
 	if (b == NULL)
 		return true;
-	turn_a = turn_of(r, a) + charged(r, a);
-	turn_b = turn_of(r, b) + charged(r, b);
+	turn_b = Max(b->sum, r->turn);
 	if (turn_a != turn_b)
 		return turn_a < turn_b;
 	return a->unseen[priority]->range[0].first < b->unseen[priority]->range[0].first;
+}
+
+/* Its quota is one more.  Who was away has saved up nothing. */
+static void
+give_turn(DsocrRunner *r, DsocrRunnerRole *role)
+{
+	double in_advance = charged(r, role);
+
+	role->own_turn = Max(role->sum, r->turn) - in_advance - role->turn;
+	r->turn = Max(r->turn, role->turn + role->own_turn);
+	role->quota++;
+	role->sum = sum_of(r, role);
 }
 
 static DsocrRunnerRole *
@@ -210,7 +221,12 @@ dsocr_runner_deal(DsocrRunner *r, int priority, int n)
 	if (r->remote || dsocr_runner_is_full(r, true))
 		for_new = 0;
 	dlist_foreach (iter, &r->role_list)
-		dlist_container(DsocrRunnerRole, node, iter.cur)->quota = 0;
+	{
+		DsocrRunnerRole *role = dlist_container(DsocrRunnerRole, node, iter.cur);
+
+		role->quota = 0;
+		role->sum = sum_of(r, role);
+	}
 	while (dealt < n && (places > 0 || for_new > 0))
 	{
 		bool only_new = places <= 0;
@@ -218,10 +234,7 @@ dsocr_runner_deal(DsocrRunner *r, int priority, int n)
 
 		if (role == NULL)
 			break;
-		/* who was away has saved up nothing */
-		role->own_turn = turn_of(r, role) - role->turn;
-		r->turn = Max(r->turn, role->turn + role->own_turn);
-		role->quota++;
+		give_turn(r, role);
 		dealt++;
 		if (only_new)
 			for_new--;

@@ -1,7 +1,7 @@
 # What the queue adds to the time of the engine, with the stand-in engine, which
 # answers at once: for a query's image, for jobs, and for a folder that is loaded.
 #
-#   make bench-queue [BENCH_IMAGES=20000] [BENCH_JOBS=100000] [BENCH_FILES=10000]
+#   make bench-queue [BENCH_IMAGES=20000] [BENCH_JOBS=100000] [BENCH_ROLES=1] [BENCH_FILES=10000]
 use strict;
 use warnings;
 
@@ -14,6 +14,7 @@ use Time::HiRes qw(time);
 
 my $images = $ENV{BENCH_IMAGES} // 20000;
 my $jobs = $ENV{BENCH_JOBS} // 100000;
+my $roles = $ENV{BENCH_ROLES} // 1; # that the jobs belong to, those of one behind those of the other
 my $files = $ENV{BENCH_FILES} // 10000;
 
 stub_environment('latency=0');
@@ -44,11 +45,14 @@ END
 	cmp_ok($half, '>', 0, 'was measured');
 }
 
+sql($node, join ';', map { "CREATE ROLE r$_" } 1 .. $roles);
 my $start = time;
-sql($node, "SELECT count(dsocr_enqueue(convert_to('STUB:text=job ' || i, 'UTF8'))) FROM generate_series(1, $jobs) i");
+sql($node, join ';', 'BEGIN', (map {
+	"SET LOCAL ROLE r$_; SELECT count(dsocr_enqueue(convert_to('STUB:text=job ' || i, 'UTF8'))) FROM generate_series($_, $jobs, $roles) i"
+} 1 .. $roles), 'COMMIT');
 my $queued = time;
 ok(wait_until(sub { sql($node, 'SELECT count(*) FROM dsocr.job_queue') eq '0' }, 3600), 'all jobs ended');
-diag(sprintf '%d jobs: queued in %.1f s, done in %.1f s after that, %.0f jobs/s', $jobs, $queued - $start, time - $queued, $jobs / (time - $queued));
+diag(sprintf '%d jobs of %d roles: queued in %.1f s, done in %.1f s after that, %.0f jobs/s', $jobs, $roles, $queued - $start, time - $queued, $jobs / (time - $queued));
 is(sql($node, q{SELECT state, count(*) FROM dsocr.jobs GROUP BY 1}), "done|$jobs", 'with a result each');
 
 if (can_load())
