@@ -105,6 +105,30 @@ let_go('last');
 is(end_worker($other), 0, 'ended in order') or diag worker_log($other);
 is(state_of($job), 'done 1', 'and the document is whole');
 
+# rows that are locked when a document ends, that cannot be written, that change; one page at a time
+sql($node, <<'END');
+CREATE TABLE paper (id int PRIMARY KEY, image bytea, body text);
+CREATE FUNCTION check_row() RETURNS trigger LANGUAGE plpgsql AS
+	$$BEGIN IF NEW.id = 2 THEN RAISE 'not this row'; END IF; RETURN NEW; END$$;
+CREATE TRIGGER check_row BEFORE UPDATE OF body ON paper FOR EACH ROW EXECUTE FUNCTION check_row();
+SELECT dsocr_attach('paper', 'image', text_column => 'body');
+END
+sql($node, 'INSERT INTO paper SELECT g, ' . pdf('pages=3;sleep=0.1') . ' FROM generate_series(1, 4) AS g');
+my $session = begin_sql($node, 'BEGIN; SELECT id FROM paper WHERE id = 3 FOR UPDATE; SELECT pg_sleep(4); COMMIT');
+ok(wait_until(sub { sql($node, q{SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'}) eq '1' }), 'a row is locked');
+$worker = start_worker($node, $conninfo, @stub, '--in-flight', 1);
+ok(wait_until(sub { sql($node, 'SELECT count(*) FROM dsocr.failures WHERE source IS NOT NULL') eq '1' }, 60), 'a row cannot be written');
+end_sql($session);
+ok(wait_until(sub { sql($node, 'SELECT count(*) FROM paper WHERE body IS NOT NULL') eq '3' }, 60), 'the others are');
+is(sql($node, 'SELECT reason || attempts FROM dsocr.failures WHERE source IS NOT NULL'), 'not this row2', 'after all attempts, and why');
+sql($node, 'UPDATE paper SET image = ' . pdf(held('changed')) . ' WHERE id = 1');
+ok(is_read('changed'), 'another document is read');
+sql($node, 'UPDATE paper SET image = ' . pdf('pages=2;each=text=new #') . ' WHERE id = 1');
+let_go('changed');
+ok(wait_until(sub { sql($node, 'SELECT body FROM paper WHERE id = 1') =~ /^new 1.*new 2$/s }, 60), 'the newest wins') or diag sql($node, 'SELECT body FROM paper WHERE id = 1');
+is(sql($node, q{SELECT string_agg(id::text, ' ' ORDER BY id) FROM paper WHERE body = '} . text_of(3) . q{'}), '3 4', 'the others have their own');
+is(end_worker($worker, 'TERM'), 0, 'ended in order') or diag worker_log($worker);
+
 # who cannot open documents leaves them alone: no program, one that does not work, none wanted
 for my $case ([ '/nowhere/pages', qr/there is no page server/ ], [ '/bin/false', qr/cannot run the page server/ ], [ '', qr/joined/ ])
 {
