@@ -142,9 +142,6 @@ dsocr_job_take_pages(DsocrRunnerJob *job, const char *model, int first, bytea *a
 		dsocr_fail(&err, DSOCR_E_ARGUMENT, "these are not its next pages");
 		refuse(&err);
 	}
-	if (left > most - Min(most, *held))
-		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-						errmsg("pages of the worker's jobs take too much memory")));
 	while (left > 0)
 	{
 		DsocrPage page = {.number = (int32) next++};
@@ -156,11 +153,14 @@ dsocr_job_take_pages(DsocrRunnerJob *job, const char *model, int first, bytea *a
 			refuse(&err);
 		}
 		size = check_frame(job, bytes, left);
+		if (*held + size + sizeof(page) > most)
+			ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+							errmsg("pages of the worker's jobs take too much memory")));
 		parse_frame(bytes, size, &page.status, &page.result);
 		strlcpy(page.model, page.status.code == DSOCR_OK ? model : "", sizeof(page.model));
 		dsocr_runner_keep_page(job, &page);
-		job->bytes += size;
-		*held += size;
+		job->bytes += size + sizeof(page);
+		*held += size + sizeof(page);
 		bytes += size;
 		left -= size;
 	}
