@@ -47,7 +47,8 @@ CREATE FUNCTION @extschema@.dsocr_requests(
 	OUT image_tokens pg_catalog.int4,
 	OUT text_tokens pg_catalog.int4,
 	OUT age pg_catalog.interval,
-	OUT attempts pg_catalog.int4)
+	OUT attempts pg_catalog.int4,
+	OUT waits_for pg_catalog.int4)
 RETURNS SETOF pg_catalog.record
 LANGUAGE C VOLATILE PARALLEL SAFE ROWS 10
 AS 'MODULE_PATHNAME', 'dsocr_requests';
@@ -188,12 +189,14 @@ COMMENT ON COLUMN dsocr.workers.private_bytes IS
 CREATE VIEW dsocr.requests AS
 	SELECT r.slot, r.pid, pg_catalog.pg_get_userbyid(r.role) AS role, d.datname AS database,
 		r.state, r.task, r.mode, r.page, r.pages, r.device, r.views_done, r.views, r.image_tokens, r.text_tokens,
-		r.age, r.attempts
+		r.age, r.attempts, r.waits_for
 	FROM @extschema@.dsocr_requests() AS r
 		LEFT JOIN pg_catalog.pg_database AS d ON d.oid OPERATOR(pg_catalog.=) r.database;
 
 COMMENT ON VIEW dsocr.requests IS
-'requests in flight: whose, what, how far; documents that are open';
+'requests in flight: whose, what, how far; documents that are open; sessions that have joined the equal request of another';
+COMMENT ON COLUMN dsocr.requests.waits_for IS
+'joined: the session whose request it is';
 
 CREATE VIEW dsocr.stats AS
 	SELECT s.device, s.completed, s.failed, s.cancelled, s.retried, s.cache_hits, s.image_tokens,

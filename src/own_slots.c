@@ -24,6 +24,7 @@ int dsocr_own_count = 0;
 int dsocr_own_documents = 0;
 bool dsocr_own_in_line = false;
 bool dsocr_own_stands = false;
+bool dsocr_own_joined = false;
 
 void
 dsocr_own_give_up(int index)
@@ -65,6 +66,18 @@ dsocr_own_leave_line(void)
 	dsocr_own_in_line = false;
 }
 
+/* Shared suffices for our own entry: who reads it holds the lock exclusively. */
+void
+dsocr_own_leave_joined(void)
+{
+	if (!dsocr_own_joined)
+		return;
+	LWLockAcquire(dsocr_queue_lock, LW_SHARED);
+	dsocr_waiters[dsocr_my_procno].join = (DsocrJoin){0};
+	LWLockRelease(dsocr_queue_lock);
+	dsocr_own_joined = false;
+}
+
 static void
 end_of_transaction(XactEvent event, void *arg)
 {
@@ -73,6 +86,7 @@ end_of_transaction(XactEvent event, void *arg)
 		return;
 	if (dsocr_own_in_line)
 		dsocr_own_leave_line();
+	dsocr_own_leave_joined();
 	for (int i = 0; dsocr_own_count > 0 && i < dsocr_shared->n_slots; i++)
 	{
 		if (dsocr_own_slots[i].generation != 0 &&
@@ -89,6 +103,7 @@ end_of_subtransaction(SubXactEvent event, SubTransactionId subxid, SubTransactio
 		return;
 	if (dsocr_own_in_line && event == SUBXACT_EVENT_ABORT_SUB)
 		dsocr_own_leave_line();
+	dsocr_own_leave_joined();
 	for (int i = 0; dsocr_own_count > 0 && i < dsocr_shared->n_slots; i++)
 	{
 		if (dsocr_own_slots[i].generation == 0 || dsocr_own_slots[i].subxid != subxid)
@@ -105,6 +120,7 @@ end_of_backend(int code, Datum arg)
 {
 	if (dsocr_own_in_line || dsocr_own_stands)
 		dsocr_own_leave_line();
+	dsocr_own_leave_joined();
 	for (int i = 0; dsocr_own_count > 0 && i < dsocr_shared->n_slots; i++)
 	{
 		if (dsocr_own_slots[i].generation != 0)

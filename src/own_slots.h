@@ -26,6 +26,7 @@ extern DsocrOwnSlot *dsocr_own_slots; /* [n_slots], NULL before the first reques
 extern int dsocr_own_count;
 extern int dsocr_own_documents; /* among them */
 extern bool dsocr_own_in_line;	/* this backend waits for a free slot */
+extern bool dsocr_own_joined;	/* it is shown to wait for the request of another */
 extern bool dsocr_own_stands;	/* it stands in line, but does not wait: dsocr_queue_stand */
 
 /* Before the first request of this backend. */
@@ -38,5 +39,6 @@ extern void dsocr_own_add(int index);
 extern void dsocr_own_give_up(int index);
 
 extern void dsocr_own_leave_line(void);
+extern void dsocr_own_leave_joined(void);
 
 #endif /* DSOCR_OWN_SLOTS_H */

@@ -302,6 +302,8 @@ has_news(DsocrHandle h, bool open)
 static void
 watch_joined(const DsocrHandle *handles, int n)
 {
+	DsocrWaiter *waiter = &dsocr_waiters[dsocr_my_procno];
+	const DsocrHandle *first = NULL;
 	uint64 joined = 0;
 
 	for (int i = 0; i < n; i++)
@@ -310,8 +312,15 @@ watch_joined(const DsocrHandle *handles, int n)
 			continue;
 		joined |= UINT64CONST(1) << handles[i].slot % 64;
 		dsocr_slots[handles[i].slot].joined = true;
+		if (first == NULL || handles[i].since < first->since)
+			first = &handles[i];
 	}
-	dsocr_waiters[dsocr_my_procno].joined = joined;
+	waiter->joined = joined;
+	waiter->join = (DsocrJoin){0};
+	dsocr_own_joined = first != NULL;
+	if (first != NULL)
+		waiter->join = (DsocrJoin){first->generation, first->slot,	MyProcPid,
+								   GetUserId(),		  MyDatabaseId, first->since};
 }
 
 static Watch
@@ -356,7 +365,10 @@ dsocr_queue_wait_any(const DsocrHandle *handles, int n)
 		Watch w = look(handles, n, began);
 
 		if (w.ended >= 0)
+		{
+			dsocr_own_leave_joined();
 			return w.ended;
+		}
 		if (w.deadline != 0 && GetCurrentTimestamp() >= w.deadline)
 			dsocr_admit_raise_timeout();
 		if (w.absent)

@@ -104,7 +104,18 @@ typedef struct DsocrDevice
 	double tokens_per_second;		  /* queue; of the last seconds */
 } DsocrDevice;
 
-/* A process that waits for a free slot. */
+/* A session that waits for the answer to the request of another. */
+typedef struct DsocrJoin
+{
+	uint64 generation; /* of the slot of that request; 0 = does not wait */
+	int slot;
+	int pid;
+	Oid role;
+	Oid database;
+	TimestampTz since;
+} DsocrJoin;
+
+/* A process that waits for a free slot, or for requests of others. */
 typedef struct DsocrWaiter
 {
 	uint64 ticket;			/* queue; 0 = does not wait */
@@ -115,6 +126,7 @@ typedef struct DsocrWaiter
 	bool wants;				/* queue; waits to open a document */
 	bool holds;				/* queue; has one open */
 	uint64 joined;			/* queue; waits for slots of others: bits 1 << number % 64 */
+	DsocrJoin join; /* queue; the one of these that it has waited for longest, to be shown */
 } DsocrWaiter;
 
 /* Counters of one device, or of the requests that never reached one. */

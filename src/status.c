@@ -1,11 +1,10 @@
 /*-------------------------------------------------------------------------
  *
  * status.c
- *		Functions behind the views dsocr.workers, dsocr.requests, dsocr.stats.
+ *		Functions behind the views dsocr.workers, dsocr.stats and dsocr.usage.
  *
  * Everything is copied out of shared memory first and turned into rows after
- * the lock was released.  Like pg_stat_activity, requests of other roles show
- * who and what only to members of pg_read_all_stats.
+ * the lock was released.
  *
  *-------------------------------------------------------------------------
  */
@@ -29,7 +28,6 @@
 #include "utils/timestamp.h"
 
 PG_FUNCTION_INFO_V1(dsocr_workers);
-PG_FUNCTION_INFO_V1(dsocr_requests);
 PG_FUNCTION_INFO_V1(dsocr_stats);
 PG_FUNCTION_INFO_V1(dsocr_stats_reset_all);
 PG_FUNCTION_INFO_V1(dsocr_status);
@@ -38,15 +36,11 @@ PG_FUNCTION_INFO_V1(dsocr_clear_cache);
 PG_FUNCTION_INFO_V1(dsocr_usage);
 
 #define WORKERS_COLUMNS 18
-#define REQUESTS_COLUMNS 16
 #define STATS_COLUMNS 18
 #define STATUS_COLUMNS 13
 #define USAGE_COLUMNS 7
 
 static const char *const device_states[] = {"stopped", "starting", "ready", "degraded", "failed"};
-
-static const char *const slot_states[] = {"free", "filling", "queued",	  "running",
-										  "done", "failed",	 "cancelled", "freeing"};
 
 /*
  * Resident memory of a process in bytes, by a line of its status ("VmRSS:",
@@ -142,118 +136,6 @@ dsocr_workers(PG_FUNCTION_ARGS)
 		dsocr_view_text(&row, d.error.message);
 		dsocr_view_text(&row, d.error.hint);
 		dsocr_view_text(&row, d.info.device);
-		dsocr_view_end_row(rsinfo, &row);
-	}
-	return (Datum) 0;
-}
-
-static const char *
-state_name(const DsocrSlot *slot)
-{
-	if (slot->state == DSOCR_SLOT_RUNNING && slot->request.kind == DSOCR_DOCUMENT &&
-		slot->progress.pages > 0)
-		return "open";
-	return slot_states[slot->state];
-}
-
-static const char *
-task_name(const DsocrRequest *r)
-{
-	switch (r->kind)
-	{
-		case DSOCR_READ:
-			break;
-		case DSOCR_PROBE:
-			return "probe";
-		case DSOCR_DOCUMENT:
-			return "document";
-		case DSOCR_PAGE:
-			return "page";
-	}
-	return dsocr_task_names[r->task];
-}
-
-static const char *
-mode_name(const DsocrRequest *r)
-{
-	if (dsocr_kind_is_of_pages(r->kind))
-		return "";
-	return r->mode < DSOCR_N_MODES ? dsocr_mode_names[r->mode] : "custom";
-}
-
-/* Number of the page, and how many the document has; NULL for images by themselves. */
-static void
-put_pages(DsocrViewRow *row, const DsocrSlot *slot)
-{
-	const DsocrRequest *r = &slot->request;
-
-	dsocr_view_number(row, r->kind == DSOCR_DOCUMENT ? 0 : r->page);
-	dsocr_view_number(row, r->kind == DSOCR_DOCUMENT ? slot->progress.pages : r->max_pages);
-}
-
-static void
-put_request(DsocrViewRow *row, int index, const DsocrSlot *slot, bool visible)
-{
-	Interval *age = palloc0(sizeof(Interval));
-
-	age->time = Max(GetCurrentTimestamp() - slot->submitted, 0);
-	dsocr_view_put(row, Int32GetDatum(index));
-	dsocr_view_number(row, visible ? slot->owner_pid : 0);
-	if (visible)
-	{
-		dsocr_view_put(row, ObjectIdGetDatum(slot->role));
-		dsocr_view_put(row, ObjectIdGetDatum(slot->database));
-	}
-	else
-	{
-		dsocr_view_null(row);
-		dsocr_view_null(row);
-	}
-	dsocr_view_text(row, state_name(slot));
-	if (visible && slot->state != DSOCR_SLOT_FILLING)
-	{
-		dsocr_view_text(row, task_name(&slot->request));
-		dsocr_view_text(row, mode_name(&slot->request));
-		put_pages(row, slot);
-	}
-	else
-	{
-		for (int i = 0; i < 4; i++)
-			dsocr_view_null(row);
-	}
-	dsocr_view_text(row, slot->device >= 0 ? dsocr_shared->devices[slot->device].name : "");
-	dsocr_view_put(row, Int32GetDatum(slot->progress.views_done));
-	dsocr_view_put(row, Int32GetDatum(slot->progress.views));
-	dsocr_view_put(row, Int32GetDatum(slot->progress.image_tokens));
-	dsocr_view_put(row, Int32GetDatum(slot->progress.text_tokens));
-	dsocr_view_put(row, IntervalPGetDatum(age));
-	dsocr_view_put(row, Int32GetDatum(slot->attempts));
-}
-
-/*
- * dsocr_requests(slot int4, pid int4, role oid, database oid, state text,
- *   task text, mode text, page int4, pages int4, device text,
- *   views_done int4, views int4, image_tokens int4, text_tokens int4, age interval, attempts int4)
- */
-Datum
-dsocr_requests(PG_FUNCTION_ARGS)
-{
-	ReturnSetInfo *rsinfo = dsocr_view_begin(fcinfo, REQUESTS_COLUMNS);
-	bool sees_all = has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS);
-	Size size = sizeof(DsocrSlot) * dsocr_shared->n_slots;
-	DsocrSlot *copy = palloc(size);
-
-	LWLockAcquire(dsocr_queue_lock, LW_SHARED);
-	memcpy(copy, dsocr_slots, size);
-	LWLockRelease(dsocr_queue_lock);
-
-	for (int i = 0; i < dsocr_shared->n_slots; i++)
-	{
-		DsocrViewRow row = {.n = 0};
-
-		if (copy[i].state == DSOCR_SLOT_FREE)
-			continue;
-		put_request(&row, i, &copy[i], sees_all || has_privs_of_role(GetUserId(), copy[i].role));
 		dsocr_view_end_row(rsinfo, &row);
 	}
 	return (Datum) 0;

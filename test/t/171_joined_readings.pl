@@ -36,17 +36,38 @@ sub answers { return join ',', map { (end_sql($_))[1] } @_; }
 my $first = first('shared');
 my @others = others('shared', 20);
 is(sql($node, $used), 1, 'they hold one slot');
+my $joined = q{SELECT count(*) FROM t.requests() AS j JOIN t.requests() AS r ON j.slot = r.slot AND j.waits_for = r.pid
+	WHERE j.state = 'joined' AND r.state = 'running' AND j.pid <> r.pid AND j.task = r.task AND j.age <= r.age AND j.device IS NULL};
+ok($node->poll_query_until('postgres', $joined, 20), 'and are shown with whom they wait for');
 let_go('shared');
 is(answers($first, @others), join(',', ('shared') x 21), 'all have the answer');
 is(sql($node, $counts), '1 20', 'one reading');
+
+# Whose request it is that one waits for is shown to who may know.
+sql($node, 'CREATE ROLE alice LOGIN; CREATE ROLE bob LOGIN; CREATE ROLE watcher LOGIN; GRANT pg_read_all_stats TO watcher');
+$first = first('roles', user => 'alice');
+@others = begin_sql($node, held('roles'), user => 'bob');
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM dsocr.requests WHERE state = 'joined'}), 'a session of another role');
+my %seen = (
+	alice => 'joined: ; running: slot pid alice postgres generate',
+	bob => 'joined: pid bob postgres generate; running: slot',
+	watcher => 'joined: slot pid bob postgres generate for; running: slot pid alice postgres generate');
+for my $who (sort keys %seen)
+{
+	is(sql($node, q{SELECT string_agg(state || ': ' || concat_ws(' ', CASE WHEN slot IS NOT NULL THEN 'slot' END, CASE WHEN pid IS NOT NULL THEN 'pid' END,
+		role, database, task, CASE WHEN waits_for IS NOT NULL THEN 'for' END), '; ' ORDER BY state) FROM dsocr.requests}, user => $who), $seen{$who}, "what $who sees");
+}
+let_go('roles');
+is(answers($first, @others), 'roles,roles', 'both have the answer');
+is(sql($node, 'SELECT count(*) FROM dsocr.requests'), 0, 'and nothing is shown any more');
 
 # The first is cancelled, runs out of time, is terminated, loses its client: another takes over.
 for my $how (qw(cancelled late terminated gone))
 {
 	$first = first($how, go_on => 1, set => $how eq 'late' ? "SET statement_timeout = '10s'; " : "SET client_connection_check_interval = '50ms'; ");
 	@others = others($how, 5);
-	sql($node, "SELECT pg_cancel_backend(pid) FROM t.requests()") if $how eq 'cancelled';
-	sql($node, "SELECT pg_terminate_backend(pid) FROM t.requests()") if $how eq 'terminated';
+	sql($node, "SELECT pg_cancel_backend(pid) FROM t.requests() WHERE state = 'running'") if $how eq 'cancelled';
+	sql($node, "SELECT pg_terminate_backend(pid) FROM t.requests() WHERE state = 'running'") if $how eq 'terminated';
 	$first->{run}->signal('KILL') if $how eq 'gone';
 	isnt((end_sql($first))[1], $how, "the first is $how");
 	ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM t.requests() WHERE state = 'running'"), 'one of the others reads');
@@ -60,7 +81,7 @@ for my $how (qw(cancelled late terminated gone))
 # Who waits for another can be cancelled, and has patience of its own.
 $first = first('slow');
 @others = others('slow', 2);
-sql($node, "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query LIKE '%text=slow%' AND pid NOT IN (SELECT pid FROM t.requests()) AND pid <> pg_backend_pid()");
+sql($node, "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query LIKE '%text=slow%' AND pid IN (SELECT pid FROM t.requests() WHERE state = 'joined') AND pid <> pg_backend_pid()");
 like((end_sql($_))[2], qr/canceling statement due to user request/, 'one that waits is cancelled') for @others;
 for my $limit ('dsocr.timeout', 'statement_timeout')
 {
@@ -97,7 +118,7 @@ is_at_baseline($node, 'nothing is left in use');
 # A backend that is killed takes all with it, and the server comes back with an empty cache.
 $first = first('killed', go_on => 1);
 @others = others('killed', 2);
-kill 'KILL', sql($node, 'SELECT pid FROM t.requests()');
+kill 'KILL', sql($node, q{SELECT pid FROM t.requests() WHERE state = 'running'});
 end_sql($_) for $first, @others;
 ok($node->poll_query_until('postgres', 'SELECT cache_entries = 0 FROM t.status()'), 'the server is there again, and nothing is kept');
 wait_for_ready($node);

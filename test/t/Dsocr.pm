@@ -87,7 +87,7 @@ CREATE FUNCTION t.workers(OUT device text, OUT state text, OUT pid int4, OUT eng
 CREATE FUNCTION t.requests(OUT slot int4, OUT pid int4, OUT role oid, OUT database oid,
 	OUT state text, OUT task text, OUT mode text, OUT page int4, OUT pages int4, OUT device text, OUT views_done int4,
 	OUT views int4, OUT image_tokens int4, OUT text_tokens int4, OUT age interval,
-	OUT attempts int4) RETURNS SETOF record LANGUAGE c AS 'dsocr', 'dsocr_requests';
+	OUT attempts int4, OUT waits_for int4) RETURNS SETOF record LANGUAGE c AS 'dsocr', 'dsocr_requests';
 CREATE FUNCTION t.stats(OUT device text, OUT completed int8, OUT failed int8,
 	OUT cancelled int8, OUT retried int8, OUT cache_hits int8, OUT image_tokens int8, OUT text_tokens int8,
 	OUT waited_ms float8, OUT preprocess_ms float8, OUT encode_ms float8, OUT prefill_ms float8,
