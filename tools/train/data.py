@@ -34,9 +34,15 @@ def prompt_of(page, task):
     return prompt % page.subject() if task == "locate" else prompt
 
 
+def rounded(length):
+    """A little longer, so that lengths recur: on a CPU products are compiled for each shape."""
+    step = 16 if length <= 128 else 32 if length <= 512 else 64
+    return -(-length // step) * step
+
+
 def collate(samples, prompts):
     """samples: (page, ids, cell, sub, patch); ids get their prompt before them and the end after them"""
-    length = 1 + max(len(p) + len(s[1]) for p, s in zip(prompts, samples))
+    length = 1 + rounded(max(len(p) + len(s[1]) for p, s in zip(prompts, samples)))
     b = len(samples)
     ids = np.full((b, length), tokens.PAD_ID, np.int64)
     labels = np.full((b, length), pages.IGNORE, np.int64)

@@ -15,6 +15,7 @@ from pages import IGNORE, PATCH_SLOTS
 GUIDED = {1: 2, 2: 4, 3: 4}  # decoder layer: heads that are told where to look
 POINTER_LAYER = 2
 EMPTY_SHARE = 0.06  # of the empty slots are trained on
+SLOTS = 512  # on a CPU products are compiled for each shape, so that few shapes are faster than small ones
 SCORES = 1 << 27  # of guided heads at a time, so that long pages fit in memory
 
 
@@ -29,11 +30,15 @@ class Helpers(nn.Module):
 
 
 def choose_slots(labels):
-    """Indices of all slots with a character and of a few without, and their labels."""
+    """
+    Indices of all slots with a character and of a few without, and their
+    labels; filled up to a multiple of SLOTS with what is not counted.
+    """
     labels = labels.reshape(-1)
     take = (labels > 0) | (torch.rand(labels.shape[0], device=labels.device) < EMPTY_SHARE)
     i = take.nonzero()[:, 0]
-    return i, labels[i].long()
+    more = -i.shape[0] % SLOTS
+    return F.pad(i, (0, more)), F.pad(labels[i].long(), (0, more), value=IGNORE)
 
 
 def naming(first, second, features, labels, width):
@@ -42,7 +47,7 @@ def naming(first, second, features, labels, width):
     with torch.no_grad():
         seen = want > 0
         right = (z[seen].argmax(-1) == want[seen]).float().mean()
-    return F.cross_entropy(z.float(), want), right
+    return F.cross_entropy(z.float(), want, ignore_index=IGNORE), right
 
 
 def guidance(model, cell, first):
@@ -109,7 +114,7 @@ def compute(model, helpers, batch, weights):
             guide, out["gacc"] = guidance(model, batch["cell"][:, 1:], first)
             out["guide"] = guide
             where = batch["cell"][:, 1:] >= 0
-            z = helpers.sub(hidden[POINTER_LAYER][where])
+            z = helpers.sub(hidden[POINTER_LAYER])[where]
             want = batch["sub"][:, 1:][where]
             out["sub"] = F.cross_entropy(z.float(), want)
             with torch.no_grad():

@@ -3,7 +3,9 @@
  * experts.cpp
  *		Rows of a mixture of experts to their experts and back.
  *
- * Each of n rows goes to k experts: n k places, ordered by expert.
+ * Each of n rows goes to k experts: places, ordered by expert. Those of an
+ * expert are filled up with rows of zeros to a multiple of STEP: the library
+ * under PyTorch compiles its products for each shape, and few shapes recur.
  *
  *-------------------------------------------------------------------------
  */
@@ -13,21 +15,28 @@
 
 #include "gemm.h"
 
-/* index [n, k] to: the row of each place, the place of each [row, choice], and how many places each expert has */
+static const int64_t STEP = 64;
+
+/* index [n, k] to: the row of each place or -1, the place of each [row, choice], and how many places each expert has */
 std::vector<at::Tensor>
 experts_plan(const at::Tensor &index, long experts)
 {
 	long n = index.size(0), k = index.size(1);
-	at::Tensor ids = index.contiguous(), rows = at::empty({n * k}, index.options()), places = at::empty({n, k}, index.options());
+	at::Tensor ids = index.contiguous(), places = at::empty({n, k}, index.options()), rows;
 	at::Tensor counts = at::zeros({experts}, index.options());
 	const int64_t *e = ids.data_ptr<int64_t>();
-	int64_t *r = rows.data_ptr<int64_t>(), *p = places.data_ptr<int64_t>(), *c = counts.data_ptr<int64_t>();
+	int64_t *r, *p = places.data_ptr<int64_t>(), *c = counts.data_ptr<int64_t>();
 	std::vector<int64_t> next(experts + 1);
 
 	for (long i = 0; i < n * k; i++)
 		c[e[i]]++;
 	for (long i = 0; i < experts; i++)
+	{
+		c[i] = (c[i] + STEP - 1) / STEP * STEP;
 		next[i + 1] = next[i] + c[i];
+	}
+	rows = at::full({next[experts]}, -1, index.options());
+	r = rows.data_ptr<int64_t>();
 	for (long i = 0; i < n * k; i++)
 	{
 		p[i] = next[e[i]]++;
@@ -36,7 +45,7 @@ experts_plan(const at::Tensor &index, long experts)
 	return {rows, places, counts};
 }
 
-/* x [n, c] to its places [n k, c] */
+/* x [n, c] to its places [count, c] */
 at::Tensor
 experts_spread(const at::Tensor &x, const at::Tensor &rows)
 {
@@ -48,7 +57,12 @@ experts_spread(const at::Tensor &x, const at::Tensor &rows)
 
 	TORCH_CHECK(x.is_contiguous(), "rows without gaps are wanted");
 	for (long i = 0; i < count; i++)
-		memcpy(out + i * c, in + r[i] * c, c * 2);
+	{
+		if (r[i] < 0)
+			memset(out + i * c, 0, c * 2);
+		else
+			memcpy(out + i * c, in + r[i] * c, c * 2);
+	}
 	return y;
 }
 
@@ -83,7 +97,7 @@ std::vector<at::Tensor>
 experts_gather_backward(const at::Tensor &g, const at::Tensor &y, const at::Tensor &places, const at::Tensor &weight)
 {
 	long c = y.size(1), n = places.size(0), k = places.size(1);
-	at::Tensor dy = at::empty_like(y), dw = at::empty_like(weight);
+	at::Tensor dy = at::zeros_like(y), dw = at::empty_like(weight);
 	const bf16 *in = (const bf16 *) y.data_ptr<at::BFloat16>();
 	bf16 *out = (bf16 *) dy.data_ptr<at::BFloat16>();
 	const int64_t *p = places.data_ptr<int64_t>();
