@@ -277,6 +277,9 @@ typedef struct DsocrJoin
 	uint64_t next_id;	  /* of our own */
 	DsocrJoinChild child;
 	bool child_was_ready;
+	bool child_died;   /* one, at some time: the next begins with a trial */
+	uint64_t trial;	   /* number of the blank page that it reads first, 0: none */
+	int failed_starts; /* in a row: not loaded, or dead of that page */
 	DsocrJoinPause child_pause;
 	int64_t heard; /* from the engine, or when it got something to do */
 	int engine_timeout_ms;

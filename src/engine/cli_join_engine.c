@@ -5,16 +5,20 @@
  *
  * When the engine dies, or is silent for too long, those jobs that it had are
  * read again one at a time; one that kills it once more, alone, is reported as
- * the one to blame.
+ * the one to blame.  The next engine first reads a blank page, so that one that
+ * can read nothing blames none: its jobs go to other workers.
  *
  *-------------------------------------------------------------------------
  */
 #include "cli_join.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define TROUBLE_PAUSE_MS 5000 /* without new jobs after model or device failed */
 #define READ_LIMIT ((size_t) 16 << 20)
+#define TRIAL_SIDE 64		/* pixels */
+#define MAX_FAILED_STARTS 2 /* in a row, and the jobs are for others */
 
 /* Does it owe us something? */
 static bool
@@ -41,10 +45,29 @@ suspect(DsocrJoin *j, DsocrJoinJob *job)
 	dsocr_join_drop(&j->jobs, job);
 }
 
+/* Engines do not work here, which says nothing about documents. */
+static void
+give_jobs_back(DsocrJoin *j)
+{
+	DsocrError why = {0};
+
+	if (j->db == NULL)
+		return;
+	dsocr_fail(&why, DSOCR_E_DEVICE, "the engine does not come back");
+	dsocr_join_lose_db(j, &why);
+}
+
 static void
 lose_engine(DsocrJoin *j, const char *how)
 {
-	dsocr_join_say("the engine %s with %d images", how, j->jobs.counts[DSOCR_JOB_READING]);
+	bool was_ready = j->child.ready;
+
+	if (j->trial != 0)
+		dsocr_join_say("the engine %s on a blank page", how);
+	else
+		dsocr_join_say("the engine %s with %d images", how, j->jobs.counts[DSOCR_JOB_READING]);
+	j->child_died = true;
+	j->trial = 0;
 	dsocr_join_child_end(&j->child, false);
 	j->child.ready = false;
 	for (int i = 0; i < DSOCR_JOIN_MAX_JOBS; i++)
@@ -60,6 +83,8 @@ lose_engine(DsocrJoin *j, const char *how)
 			suspect(j, job);
 	}
 	dsocr_join_pause(&j->child_pause, DSOCR_JOIN_FIRST_PAUSE_MS, DSOCR_JOIN_LONGEST_PAUSE_MS);
+	if (!was_ready && ++j->failed_starts >= MAX_FAILED_STARTS)
+		give_jobs_back(j);
 }
 
 void
@@ -128,6 +153,40 @@ dsocr_join_feed_engine(DsocrJoin *j)
 
 /* ---- frames ---- */
 
+/* A blank page for an engine that follows a dead one; false: none is due, or there is no memory. */
+static bool
+begin_trial(DsocrJoin *j)
+{
+	uint8_t image[32 + TRIAL_SIDE * TRIAL_SIDE];
+	int head = snprintf((char *) image, 32, "P5 %d %d 255\n", TRIAL_SIDE, TRIAL_SIDE);
+	DsocrBuffer frame = {0};
+	DsocrRequest r = {.id = j->next_id++,
+					  .kind = DSOCR_READ,
+					  .mode = DSOCR_MODE_TINY,
+					  .max_tokens = 1,
+					  .max_pixels = TRIAL_SIDE * TRIAL_SIDE,
+					  .image = image,
+					  .image_len = (size_t) head + TRIAL_SIDE * TRIAL_SIDE};
+	bool ok;
+
+	memset(image + head, 255, TRIAL_SIDE * TRIAL_SIDE);
+	ok = j->child_died && dsocr_frame_request_head(&frame, &r, NULL) &&
+		 dsocr_buffer_append(&frame, image, r.image_len, NULL) &&
+		 dsocr_buffer_append(&j->child.channel.out, frame.data, frame.len, NULL);
+	dsocr_buffer_free(&frame);
+	j->trial = ok ? r.id : 0;
+	return ok;
+}
+
+/* It works, whatever it says of the page. */
+static void
+begin_work(DsocrJoin *j)
+{
+	j->trial = 0;
+	j->failed_starts = 0;
+	j->child.ready = true;
+}
+
 static void
 take_ready(DsocrJoin *j, const DsocrFrameHeader *h, const void *body)
 {
@@ -147,7 +206,8 @@ take_ready(DsocrJoin *j, const DsocrFrameHeader *h, const void *body)
 		j->db_pause = (DsocrJoinPause){0};
 	}
 	j->info = info;
-	j->child.ready = true;
+	if (!begin_trial(j))
+		begin_work(j);
 	j->child_was_ready = true;
 	j->in_flight = j->wanted_in_flight > 0 ? j->wanted_in_flight : 2 * j->info.max_sequences;
 	if (j->in_flight < 1)
@@ -223,6 +283,8 @@ take_frame(DsocrJoin *j, const DsocrFrameHeader *h, const void *body)
 		take_ready(j, h, body);
 	else if (h->type == DSOCR_FRAME_FAILED)
 		take_failed(j, h, body);
+	else if (h->type == DSOCR_FRAME_RESULT && j->trial != 0 && h->id == j->trial)
+		begin_work(j);
 	else if (h->type == DSOCR_FRAME_RESULT)
 		take_result(j, h, body);
 }
