@@ -40,7 +40,14 @@ def rounded(length):
     return -(-length // step) * step
 
 
-def collate(samples, prompts):
+def weigh(ids, labels, breaks):
+    """How much each label counts: where a line begins and ends decides what becomes of all that follows."""
+    weight = 1 + 3 * (labels == tokens.EOS_ID) + np.isin(labels, breaks)
+    weight[:, 1:] += 3 * np.isin(ids[:, :-1], breaks)
+    return weight.astype(np.float32)
+
+
+def collate(samples, prompts, breaks):
     """samples: (page, ids, cell, sub, patch); ids get their prompt before them and the end after them"""
     length = 1 + rounded(max(len(p) + len(s[1]) for p, s in zip(prompts, samples)))
     b = len(samples)
@@ -56,7 +63,7 @@ def collate(samples, prompts):
         cell[i, p:p + n], sub[i, p:p + n] = c, s
     batch = dict(view=np.stack([s[0].view for s in samples]), paper=np.stack([s[0].paper for s in samples]),
                  ink=np.stack([s[0].ink for s in samples]), patch=np.stack([s[4] for s in samples]),
-                 ids=ids, labels=labels, cell=cell, sub=sub)
+                 ids=ids, labels=labels, cell=cell, sub=sub, weight=weigh(ids, labels, breaks))
     if samples[0][0].overview is not None:
         batch["overview"] = np.stack([s[0].overview for s in samples])
     return {k: torch.from_numpy(v) for k, v in batch.items()}
@@ -90,7 +97,7 @@ class Source:
         samples.sort(key=lambda s: len(s[1]))
         prompts = [self.tok.encode(prompt_of(s[0], row["task"])) for s in samples]
         order = random.Random(f"{self.seed}/{group}/order").sample(range(GROUP), GROUP)
-        return [collate(samples[i * n:(i + 1) * n], prompts[i * n:(i + 1) * n]) for i in order]
+        return [collate(samples[i * n:(i + 1) * n], prompts[i * n:(i + 1) * n], self.tok.breaks) for i in order]
 
 
 class Stream(torch.utils.data.IterableDataset):

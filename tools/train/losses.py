@@ -50,26 +50,28 @@ def naming(first, second, features, labels, width):
     return F.cross_entropy(z.float(), want, ignore_index=IGNORE), right
 
 
-def guidance(model, cell, first):
-    """Cross entropy of where the guided heads look, and how often the first of them is right."""
+def guidance(model, cell, weight, first):
+    """Weighted cross entropy of where the guided heads look, and how often the first of them is right."""
     total = 0.0
     for layer, heads in GUIDED.items():
         q, k = model.model.layers[layer].self_attn.kept
         q, k = q[:, :heads, first:], k[:, :heads, 1:first - 1]  # B heads L d, B heads visual d
         pages = max(1, SCORES // (heads * q.shape[2] * k.shape[2]))
-        loss, right, count = 0.0, 0.0, 0
+        loss, right, count, total_weight = 0.0, 0.0, 0, 0.0
         for b in range(0, q.shape[0], pages):
             want = cell[b:b + pages]
             where = want >= 0
-            want = want[where]
+            want, much = want[where], weight[b:b + pages][where]
             s = (q[b:b + pages] @ k[b:b + pages].transpose(2, 3)).transpose(1, 2)[where]
             s = s.float() * q.shape[-1] ** -0.5
-            loss = loss + F.cross_entropy(s.flatten(0, 1), want.repeat_interleave(heads), reduction="sum") / heads
+            each = F.cross_entropy(s.flatten(0, 1), want.repeat_interleave(heads), reduction="none")
+            loss = loss + (each.view(-1, heads).mean(1) * much).sum()
+            total_weight = total_weight + much.sum()
             count += want.numel()
             if layer == POINTER_LAYER:
                 with torch.no_grad():
                     right = right + (s[:, 0].argmax(-1) == want).float().sum()
-        total = total + loss / max(1, count)
+        total = total + loss / (total_weight + 1e-6)
         if layer == POINTER_LAYER:
             share = right / max(1, count)
     return total / len(GUIDED), share
@@ -95,8 +97,8 @@ def compute(model, helpers, batch, weights):
         logits, cells, patches, hidden, first = model(image, overview, batch["ids"][:, :-1], keep=tuple(GUIDED))
         labels = batch["labels"][:, 1:]
         mask = labels != IGNORE
-        z, want = logits[mask].float(), labels[mask]
-        total = out["lm"] = F.cross_entropy(z, want)
+        z, want, weight = logits[mask].float(), labels[mask], batch["weight"][:, 1:][mask]
+        total = out["lm"] = (F.cross_entropy(z, want, reduction="none") * weight).sum() / weight.sum()
         with torch.no_grad():
             out["acc"] = (z.argmax(-1) == want).float().mean()
         names = batch["patch"]
@@ -111,7 +113,7 @@ def compute(model, helpers, batch, weights):
             out["cell"], out["cacc"] = naming(helpers.c1, helpers.c2, cells, grouped, 48)
             total = total + weights["cell"] * out["cell"]
         if weights["guide"] > 0:
-            guide, out["gacc"] = guidance(model, batch["cell"][:, 1:], first)
+            guide, out["gacc"] = guidance(model, batch["cell"][:, 1:], batch["weight"][:, 1:], first)
             out["guide"] = guide
             where = batch["cell"][:, 1:] >= 0
             z = helpers.sub(hidden[POINTER_LAYER])[where]
