@@ -26,7 +26,7 @@
 #define THREE_MODES "\"mode\": \"base\", \"modes\": [\"tiny\", \"small\", \"base\"]"
 #define FOUR_MODES "\"mode\": \"base\", \"modes\": [\"tiny\", \"small\", \"base\", \"gundam\"]"
 #define FOLDER "build/ladder-model"
-#define END 1	  /* the token, in the vocabulary of the embedded model */
+#define END 1	 /* the token, in the vocabulary of the embedded model */
 #define LAYERS 4 /* of its decoder */
 
 static const char *const files[] = {"config.json", "tokenizer.json", "model.safetensors",
