@@ -8,8 +8,8 @@
  * loop, cli_join_options.c the options, cli_join_jobs.c the jobs in flight,
  * cli_join_documents.c those of several pages, cli_join_engine.c what is said
  * to the engine, cli_join_asking.c what to the page server, cli_join_pages.c
- * what that answers, cli_join_child.c both as processes, cli_join_work.c what is asked of the database and when,
- * and cli_join_db.c the session there.
+ * what that answers, cli_join_child.c both as processes, cli_join_work.c what
+ * is asked of the database and when, and cli_join_db.c the session there.
  *
  *-------------------------------------------------------------------------
  */
@@ -114,9 +114,10 @@ extern DsocrJoinWritten dsocr_join_db_release(DsocrJoinDb *db, uint64_t id, Dsoc
  * A job is WAITING for the engine, READING in it, or ANSWERED and to be
  * written.  One of several pages is OPEN instead until it is ANSWERED, and each
  * of its pages, from when there is an image of it until it is read, is an entry
- * of its own, WAITING or READING, with a parent.  Its claim lives as long as the session of the database; when that
- * is lost, what is READING is cancelled (an ORPHAN until the engine lets go)
- * and all else forgotten: the database gives the jobs to somebody else.
+ * of its own, WAITING or READING, with a parent.  Its claim lives as long as
+ * the session of the database; when that is lost, what is READING is cancelled
+ * (an ORPHAN until the engine lets go) and all else forgotten: the database
+ * gives the jobs to somebody else.
  */
 typedef enum DsocrJoinState
 {

@@ -17,27 +17,24 @@ dsocr.max_attempts = 2
 END
 plan(skip_all => 'built without libpq') unless can_join();
 my $dir = $node->basedir;
-
 my $conninfo = $node->connstr('postgres');
 
 sub job { my ($commands) = @_; return sql($node, 'SELECT dsocr_enqueue(' . image($commands) . ')'); }
-sub state_of { my ($job) = @_; return sql($node, "SELECT state || ' ' || attempts || coalesce(' ' || sqlstate, '') FROM dsocr.jobs WHERE id = $job"); }
-sub ended { my ($job) = @_; wait_until(sub { state_of($job) !~ /^(queued|delayed)/ }, 30); return state_of($job); }
 
 # by the kind of error
 my $worker = start_worker($node, $conninfo, '--pages', '');
-is(ended(job('error=1:no image')), 'failed 1 22P03', 'a bad document fails at once');
-is(ended(job('error=3:too long')), 'failed 1 54000', 'so does one that does not fit');
-is(ended(job('error=10:a bug')), 'failed 2 XX000', 'others get all their attempts');
+is(job_end($node, job('error=1:no image')), 'failed 1 22P03', 'a bad document fails at once');
+is(job_end($node, job('error=3:too long')), 'failed 1 54000', 'so does one that does not fit');
+is(job_end($node, job('error=10:a bug')), 'failed 2 XX000', 'others get all their attempts');
 
 # engines that die
-is(ended(job("crash-once=$dir/crashed;text=fine")), 'done 1', 'one crash is forgiven');
+is(job_end($node, job("crash-once=$dir/crashed;text=fine")), 'done 1', 'one crash is forgiven');
 my @others = map { job("sleep=0.2;text=bystander$_") } 1 .. 3;
 my $killer = job('crash');
-is(ended($_), 'done 1', 'a neighbour is not to blame') for @others;
-is(ended($killer), 'failed 2 58000', 'who kills engines is given up');
+is(job_end($node, $_), 'done 1', 'a neighbour is not to blame') for @others;
+is(job_end($node, $killer), 'failed 2 58000', 'who kills engines is given up');
 is(sql($node, 'SELECT count(*) FROM dsocr.job_quarantine'), '1', 'and in quarantine');
-is(ended(job('crash')), 'failed 1 58000', 'the same bytes are refused');
+is(job_end($node, job('crash')), 'failed 1 58000', 'the same bytes are refused');
 
 # a document that goes back to the queue when its row is locked comes later
 sql($node, <<'END');
@@ -55,15 +52,15 @@ ok(wait_until(sub { sql($node, 'SELECT body FROM scans') eq 'new' }, 15), 'the n
 
 # a document of pages is left to those that have a page server
 my $pdf = sql($node, q{SELECT dsocr_enqueue('%PDF-1.4')});
-is(ended(job('text=after it')), 'done 1', 'others go on');
-is(state_of($pdf), 'queued 0', 'and it waits');
+is(job_end($node, job('text=after it')), 'done 1', 'others go on');
+is(job_state($node, $pdf), 'queued 0', 'and it waits');
 sql($node, "SELECT dsocr_cancel($pdf)");
 
 # the first signal lets jobs end
 my $slow = job('sleep=2;text=slow');
 ok(wait_until(sub { sql($node, q{SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 4}) eq '1' }), 'taken');
 is(end_worker($worker, 'TERM'), 0, 'ended in order') or diag slurp_file($worker->{log});
-is(state_of($slow), 'done 1', 'and what it had is written');
+is(job_state($node, $slow), 'done 1', 'and what it had is written');
 
 # so many and no more
 my @jobs = map { job("text=$_") } 1 .. 5;

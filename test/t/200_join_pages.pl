@@ -12,23 +12,12 @@ use Test::More;
 use Time::HiRes qw(usleep);
 
 stub_environment('latency=0');
-my $node = new_server('join_pages', pages => 'stub', conf => <<'END');
-listen_addresses = '127.0.0.1'
-dsocr.run_jobs = remote
-dsocr.retry_delay = 100ms
-dsocr.max_attempts = 2
-dsocr.max_pages = 1000
-END
-plan(skip_all => 'built without libpq') unless can_join();
-grant_join($node);
-my $conninfo = conninfo($node);
+my ($node, $conninfo) = join_server('join_pages', pages => 'stub', conf => 'dsocr.max_pages = 1000');
 my $dir = $node->basedir;
 my @stub = ('--pages', Dsocr::pages_program('stub'));
 
 sub pdf { my ($commands) = @_; return "'%PDF-1.4 STUB:$commands'::bytea"; }
 sub job { my ($commands, $options) = @_; return sql($node, 'SELECT dsocr_enqueue(' . pdf($commands) . ($options ? ", $options" : '') . ')'); }
-sub state_of { my ($job) = @_; return sql($node, "SELECT state || ' ' || attempts || coalesce(' ' || sqlstate, '') FROM dsocr.jobs WHERE id = $job"); }
-sub ended { my ($job) = @_; wait_until(sub { state_of($job) !~ /^(queued|delayed)/ }, 60); return state_of($job); }
 
 # by the server's own runner, and then from afar
 my @documents = (
@@ -48,7 +37,7 @@ my @documents = (
 sub outcome
 {
 	my ($job) = @_;
-	my $state = ended($job);
+	my $state = job_end($node, $job);
 
 	return join ' ', $state, sql($node, "SELECT coalesce((SELECT error FROM dsocr.job_failed WHERE id = $job), (SELECT result::text FROM dsocr.job_done WHERE id = $job))") =~ s/"decode": [\d.]+/"decode": 0/gr;
 }
@@ -74,14 +63,14 @@ for my $i (0 .. $#documents)
 # a long document takes no more memory than a short one: images of 1 MB, a thousand of them
 my $long = job('pages=1000;bytes=1000000;each=text=p#');
 my $most = 0;
-while (state_of($long) =~ /^queued/)
+while (job_state($node, $long) =~ /^queued/)
 {
 	my %tree = process_tree($worker->{pid});
 
 	$most = $tree{ $worker->{pid} }{memory} if $tree{ $worker->{pid} } && $tree{ $worker->{pid} }{memory} > $most;
 	usleep(50_000);
 }
-is(state_of($long), 'done 1', 'a long document is read');
+is(job_state($node, $long), 'done 1', 'a long document is read');
 like(sql($node, "SELECT (dsocr_wait($long, '1 s')).raw"), qr/<!-- page 1000 -->\n\np1000$/, 'to its end');
 cmp_ok($most, '>', 0, 'its worker was looked at');
 cmp_ok($most, '<', 256e6, 'its worker stays small') or diag $most;

@@ -11,23 +11,12 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 stub_environment('latency=0');
-my $node = new_server('join_lost_pages', pages => 'stub', conf => <<'END');
-listen_addresses = '127.0.0.1'
-dsocr.run_jobs = remote
-dsocr.retry_delay = 100ms
-dsocr.max_attempts = 2
-dsocr.worker_lease = 10s
-END
-plan(skip_all => 'built without libpq') unless can_join();
-grant_join($node);
-my $conninfo = conninfo($node);
+my ($node, $conninfo) = join_server('join_lost_pages', pages => 'stub', conf => 'dsocr.worker_lease = 10s');
 my $dir = $node->basedir;
 my @stub = ('--pages', Dsocr::pages_program('stub'));
 
 sub pdf { my ($commands) = @_; return "'%PDF-1.4 STUB:$commands'::bytea"; }
 sub job { my ($commands) = @_; return sql($node, 'SELECT dsocr_enqueue(' . pdf($commands) . ')'); }
-sub state_of { my ($job) = @_; return sql($node, "SELECT state || ' ' || attempts || coalesce(' ' || sqlstate, '') FROM dsocr.jobs WHERE id = $job"); }
-sub ended { my ($job) = @_; wait_until(sub { state_of($job) !~ /^(queued|delayed)/ }, 60); return state_of($job); }
 sub raw { my ($job) = @_; return sql($node, "SELECT (dsocr_wait($job, '30 s')).raw"); }
 sub error_of { my ($job) = @_; return sql($node, "SELECT error FROM dsocr.job_failed WHERE id = $job"); }
 sub text_of { my ($n) = @_; return join '', map { ($_ > 1 ? "\n\n<!-- page $_ -->\n\n" : '') . "page $_" } 1 .. $n; }
@@ -50,10 +39,10 @@ my $deadly_page = job('pages=4;crash3');
 my $deadly = job('open-crash');
 my @others = map { job("pages=$_;sleep=0.01") } 1 .. 5;
 is(raw($deadly_page), "page 1\n\n<!-- page 2 -->\n\npage 2\n\n<!-- page 3 -->\n\n<!-- page 3: engine_error: the page server died twice on this page -->\n\n<!-- page 4 -->\n\npage 4", 'a deadly page costs itself alone');
-is(state_of($deadly_page), 'done 2', 'after all attempts');
-is(ended($deadly), 'failed 2 58000', 'a deadly document fails');
+is(job_state($node, $deadly_page), 'done 2', 'after all attempts');
+is(job_end($node, $deadly), 'failed 2 58000', 'a deadly document fails');
 is(error_of($deadly), 'the page server died twice', 'and why');
-is(ended($_) . ' ' . raw($_), 'done 1 ' . text_of($_ - $others[0] + 1), 'a neighbour is not to blame') for @others;
+is(job_end($node, $_) . ' ' . raw($_), 'done 1 ' . text_of($_ - $others[0] + 1), 'a neighbour is not to blame') for @others;
 is(sql($node, 'SELECT count(*) FROM dsocr.job_quarantine'), '1', 'it is in quarantine');
 
 # engines that die of a page
@@ -66,7 +55,7 @@ ok(is_read('seen'), 'some pages have been read');
 ok(kill('KILL', child($worker, 'stub_pages')), 'the page server is killed');
 let_go('seen');
 is(raw($job), text_of(60), 'the document is whole');
-is(state_of($job), 'done 1', 'at the first attempt');
+is(job_state($node, $job), 'done 1', 'at the first attempt');
 like(worker_log($worker), qr/the page server has died/, 'the log says so');
 
 # the worker itself
@@ -103,7 +92,7 @@ kill 'TERM', $other->{pid};
 ok(wait_until(sub { worker_log($other) =~ /ends when 1 jobs? in flight/ }), 'it is to end');
 let_go('last');
 is(end_worker($other), 0, 'ended in order') or diag worker_log($other);
-is(state_of($job), 'done 1', 'and the document is whole');
+is(job_state($node, $job), 'done 1', 'and the document is whole');
 
 # rows that are locked when a document ends, that cannot be written, that change; one page at a time
 sql($node, <<'END');
@@ -135,8 +124,8 @@ for my $case ([ '/nowhere/pages', qr/there is no page server/ ], [ '/bin/false',
 	$worker = start_worker($node, $conninfo, '--pages', $case->[0]);
 	$job = job('pages=2');
 	my $image = sql($node, 'SELECT dsocr_enqueue(' . image('text=image') . ')');
-	is(ended($image), 'done 1', "images are read with the page server '$case->[0]'");
-	is(state_of($job), 'queued 0', 'documents are not');
+	is(job_end($node, $image), 'done 1', "images are read with the page server '$case->[0]'");
+	is(job_state($node, $job), 'queued 0', 'documents are not');
 	like(worker_log($worker), $case->[1], 'and the log tells');
 	is(end_worker($worker, 'TERM'), 0, 'ended');
 	sql($node, "SELECT dsocr_cancel($job)");
@@ -180,7 +169,7 @@ for my $lie ([ 'not the first that was asked for', pages(1, $page) ], [ 'one lef
 	[ 'of less than none', pages(2, $page, $page, $page) . finish(end_frame($job, -5)) ])
 {
 	like(session($lie->[1]), $malformed, "refused: $lie->[0]");
-	is(state_of($job), 'queued 0', 'and nothing has happened');
+	is(job_state($node, $job), 'queued 0', 'and nothing has happened');
 }
 like(session(pages(2, $page) =~ s/worker_pages\(\d+/worker_pages(${\($job + 1)}/r), qr/not claimed by this session/, 'pages of a job of others');
 my $image = sql($node, 'SELECT dsocr_enqueue(' . image('text=x') . ')');
@@ -190,9 +179,9 @@ sql($node, "SELECT dsocr_cancel($image)");
 # a transaction that is rolled back has ended nothing, and what is said after an error counts
 my $three = pages(2, $page, $page, $page);
 session("BEGIN; $three " . finish(end_frame($job, 9)) . 'ROLLBACK;');
-is(state_of($job), 'queued 0', 'an end that is rolled back is none');
+is(job_state($node, $job), 'queued 0', 'an end that is rolled back is none');
 like(session(pages(2, $page) . pages(7, $page) . pages(3, $page, $page) . finish(end_frame($job, 4))), qr/^t$/m, 'pages in two parts');
-is(state_of($job), 'failed 1 22P03', 'all of them could not be read') or diag state_of($job);
+is(job_state($node, $job), 'failed 1 22P03', 'all of them could not be read') or diag job_state($node, $job);
 is(claims($node), '0', 'no claim is left') if wait_until(sub { claims($node) eq '0' });
 
 # more than a session may hold

@@ -10,18 +10,9 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 stub_environment('latency=0');
-my $node = new_server('join_cache', cache => "'1MB'", conf => <<'END');
-listen_addresses = '127.0.0.1'
-dsocr.run_jobs = remote
-dsocr.retry_delay = 100ms
-dsocr.max_attempts = 2
-END
-plan(skip_all => 'built without libpq') unless can_join();
-grant_join($node);
-my $conninfo = conninfo($node);
+my ($node, $conninfo) = join_server('join_cache', cache => "'1MB'");
 my $dir = $node->basedir;
 
-sub state_of { my ($job) = @_; return sql($node, "SELECT state || ' ' || attempts || coalesce(' ' || sqlstate, '') FROM dsocr.jobs WHERE id = $job"); }
 sub entries { return sql($node, 'SELECT cache_entries FROM t.status()'); }
 sub join_once
 {
@@ -54,7 +45,7 @@ is(sql($node, "SELECT string_agg(DISTINCT state || attempts, ' ') FROM dsocr.job
 sql($node, 'ALTER SYSTEM SET dsocr.run_jobs = on');
 sql($node, 'SELECT pg_reload_conf()');
 my $here = sql($node, "SELECT dsocr_enqueue($known)");
-ok(wait_until(sub { state_of($here) eq 'done 1' }), 'by the runner');
+ok(wait_until(sub { job_state($node, $here) eq 'done 1' }), 'by the runner');
 ok(!-e "$dir/read", 'which knows it, too');
 sql($node, 'ALTER SYSTEM SET dsocr.run_jobs = remote');
 sql($node, 'SELECT pg_reload_conf()');
@@ -75,7 +66,7 @@ mkdir "$dir/model-b" or die "mkdir: $!";
 $job = sql($node, "SELECT dsocr_enqueue($known)");
 join_once(options => [ '--model', "$dir/model-b" ]);
 ok(-e "$dir/read", 'read by another model');
-is(state_of($job), 'done 1', 'and written');
+is(job_state($node, $job), 'done 1', 'and written');
 unlink "$dir/read";
 
 # who does not use the cache
@@ -117,7 +108,7 @@ wait_for_ready($node);
 unlink "$dir/read";
 $job = sql($node, "SELECT dsocr_enqueue($known)");
 join_once();
-is(state_of($job), 'done 1', 'written');
+is(job_state($node, $job), 'done 1', 'written');
 ok(!-e "$dir/read", 'not read again');
 is(sql($node, 'SELECT count(*) FROM dsocr.cache'), '1', 'one answer in the table');
 unlike(log_of($node), qr/PANIC|TRAP|signal 11/, 'nothing in the log');

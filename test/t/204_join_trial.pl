@@ -10,15 +10,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 stub_environment('latency=0');
-my $node = new_server('join_trial', pages => 'stub', conf => <<'END');
-listen_addresses = '127.0.0.1'
-dsocr.run_jobs = remote
-dsocr.retry_delay = 100ms
-dsocr.max_attempts = 2
-END
-plan(skip_all => 'built without libpq') unless can_join();
-grant_join($node);
-my $conninfo = conninfo($node);
+my ($node, $conninfo) = join_server('join_trial', pages => 'stub');
 my $dir = $node->basedir;
 my @stub = ('--pages', Dsocr::pages_program('stub'));
 

@@ -4,6 +4,7 @@ package DsocrJoin;
 use strict;
 use warnings;
 
+use Dsocr;
 use DsocrSql;
 use Exporter 'import';
 use IO::Select;
@@ -13,7 +14,7 @@ use POSIX ();
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-our @EXPORT = qw(can_join grant_join conninfo start_worker end_worker worker_log claims
+our @EXPORT = qw(can_join grant_join join_server job_state job_end conninfo start_worker end_worker worker_log claims
   start_proxy proxy_bytes cut_proxy mend_proxy end_proxy);
 
 my $n_workers = 0;
@@ -36,6 +37,38 @@ GRANT EXECUTE ON FUNCTION dsocr_worker_begin, dsocr_worker_keep, dsocr_worker_cl
 	dsocr_worker_fetch, dsocr_worker_pages, dsocr_worker_finish, dsocr_worker_release TO dsocr_remote;
 END
 	return;
+}
+
+# A server whose jobs are for workers on other hosts, and what to connect to.
+sub join_server
+{
+	my ($name, %option) = @_;
+	plan(skip_all => 'built without libpq') unless can_join();
+	my $node = new_server($name, %option, conf => <<"END");
+listen_addresses = '127.0.0.1'
+dsocr.run_jobs = remote
+dsocr.retry_delay = 100ms
+dsocr.max_attempts = 2
+@{[ $option{conf} // '' ]}
+END
+
+	grant_join($node);
+	return ($node, conninfo($node));
+}
+
+# State, attempts and what went wrong.
+sub job_state
+{
+	my ($node, $job) = @_;
+	return sql($node, "SELECT state || ' ' || attempts || coalesce(' ' || sqlstate, '') FROM dsocr.jobs WHERE id = $job");
+}
+
+# The state in which a job ends.
+sub job_end
+{
+	my ($node, $job) = @_;
+	wait_until(sub { job_state($node, $job) !~ /^(queued|delayed)/ }, 60);
+	return job_state($node, $job);
 }
 
 # Over the network: a socket in a folder has no peer that can vanish.
