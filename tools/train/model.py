@@ -498,7 +498,7 @@ def make_config(vocabulary, sam=(128, 4, 4, [3]), neck=128, down=(224, 320), cli
     width, sam_heads, sam_layers, wide = sam
     language = dict(
         architectures=["DeepseekV2ForCausalLM"], bos_token_id=0, eos_token_id=1, first_k_dense_replace=1,
-        hidden_size=hidden, intermediate_size=dense, kv_lora_rank=None, lm_head=True, max_position_embeddings=8192,
+        hidden_size=hidden, intermediate_size=dense, kv_lora_rank=None, lm_head=True, max_position_embeddings=4096,
         moe_intermediate_size=moe, n_group=1, n_routed_experts=experts, n_shared_experts=shared,
         num_attention_heads=heads, num_experts_per_tok=top, num_hidden_layers=layers, num_key_value_heads=heads,
         q_lora_rank=None, qk_nope_head_dim=0, qk_rope_head_dim=0, rm_head=False, topk_group=1, topk_method="greedy",
