@@ -350,9 +350,10 @@ take_row(DsocrRunner *r, int64 lane, HeapTuple row, TupleDesc desc)
 	return job;
 }
 
-/* Take a role's quota of one priority, or what its first range has of it. */
+/* Take so much of a role's quota as its first range has; has_taken of them all are taken. */
 static int
-take_quota(DsocrRunner *r, DsocrRunnerRole *role, int priority, DsocrRunnerJob **jobs)
+take_range(DsocrRunner *r, DsocrRunnerRole *role, int priority, int all, int has_taken,
+		   DsocrRunnerJob **jobs)
 {
 	int64 lane = dsocr_job_lane(priority, role->role);
 	DsocrJobRange range = role->unseen[priority]->range[0];
@@ -379,10 +380,26 @@ take_quota(DsocrRunner *r, DsocrRunnerRole *role, int priority, DsocrRunnerJob *
 			continue;
 		dsocr_runner_count(role, job);
 		/* its jobs are spread among those of the others */
-		job->place = DSOCR_JOB_PRIORITIES - priority + (n + 0.5) / quota;
+		job->place = DSOCR_JOB_PRIORITIES - priority + (has_taken + n + 0.5) / all;
 		jobs[n++] = job;
 	}
 	dsocr_runner_seen(r, lane, seen, i == n_rows && n_rows < (uint64) quota);
+	return n;
+}
+
+/*
+ * Take a role's quota of one priority.  Ranges of jobs that have gone meanwhile
+ * cost no turns: there may be many, and jobs of others behind them.
+ */
+static int
+take_quota(DsocrRunner *r, DsocrRunnerRole *role, int priority, DsocrRunnerJob **jobs)
+{
+	int quota = role->quota;
+	int n = 0;
+
+	while (role->quota > 0 && role->unseen[priority] != NULL &&
+		   !dsocr_runner_is_full(r, role->n_jobs == 0))
+		n += take_range(r, role, priority, quota, n, jobs + n);
 	return n;
 }
 

@@ -7,6 +7,7 @@ use DsocrJoin;
 use DsocrSql;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(usleep);
 
 stub_environment('slots=4;latency=5');
 my $node = new_server('turns', conf => <<'END');
@@ -164,13 +165,13 @@ between($rows / 2001, 0.99, 1.2, 'rows fetched for each job');
 # Several sessions for other hosts, each with turns of its own.
 SKIP:
 {
-	skip 'built without libpq', 6 unless can_join();
+	skip 'built without libpq', 10 unless can_join();
 	grant_join($node);
 	set('dsocr.run_jobs = remote');
 	clear();
 	sql($node, 'ALTER ROLE bob SET dsocr.max_requests_per_role = 1');
-	queue('alice', 2000);
-	queue('carol', 1000);
+	queue('alice', 700);
+	queue('carol', 600);
 	queue('bob', 5, commands => "until=$stop;");
 	my @workers = map { start_worker($node, conninfo($node), '--in-flight', '4') } 1 .. 2;
 	$n = first_done(600);
@@ -183,6 +184,23 @@ SKIP:
 	ok($node->poll_query_until('postgres', 'SELECT NOT EXISTS (SELECT FROM dsocr.job_queue)'), 'all end');
 	is(sql($node, 'SELECT count(*) FROM (SELECT id FROM dsocr.job_done GROUP BY id HAVING count(*) > 1) s'), 0, 'each once');
 	end_worker($_, 'TERM') for @workers;
+
+	# jobs that others have ended meanwhile cost no turns, though each lies alone between those of another role
+	my ($late, $early) = map { $node->background_psql('postgres', on_error_stop => 1, extra_params => [ '-U', 'dsocr_remote' ]) } 1 .. 2;
+	my $release = sql($node, q{SELECT extversion FROM pg_extension WHERE extname = 'dsocr'});
+	$_->query_safe("SELECT dsocr_worker_begin(2, '$release', '', '')") for $late, $early;
+	queue('dora', 30);
+	is($late->query_safe('SELECT count(*) FROM dsocr_worker_claim(30, 0)'), '30', 'a role has had its turns');
+	sql($node, 'DO $$BEGIN FOR i IN 1 .. 24 LOOP EXECUTE format(\'SET LOCAL ROLE %I\', (ARRAY[\'alice\', \'carol\'])[i % 2 + 1]); PERFORM dsocr_enqueue(' . image('text=r') . ' || i::text::bytea); END LOOP; END$$');
+	is($early->query_safe('SELECT count(*) FROM dsocr_worker_claim(24, 0)'), '24', 'a worker has claimed jobs of two others');
+	usleep(1_100_000);
+	is($late->query_safe('SELECT count(*) FROM dsocr_worker_claim(24, 0)'), '0', 'another one sees them');
+	sql($node, q{DELETE FROM dsocr.job_queue WHERE owner <> 'dora'::regrole});
+	$early->quit;
+	queue('dora', 1);
+	usleep(2_500_000);
+	is($late->query_safe('SELECT count(*) FROM dsocr_worker_claim(1, 0)'), '1', 'and none of them stands before a job of the first role');
+	$late->quit;
 }
 $node->stop;
 done_testing;
