@@ -40,14 +40,19 @@ def rounded(length):
     return -(-length // step) * step
 
 
-def weigh(ids, labels, breaks):
-    """How much each label counts: where a line begins and ends decides what becomes of all that follows."""
-    weight = 1 + 3 * (labels == tokens.EOS_ID) + np.isin(labels, breaks)
-    weight[:, 1:] += 3 * np.isin(ids[:, :-1], breaks)
+def weigh(ids, labels, tok):
+    """
+    How much each label counts: where a line, a cell of a table or a block begins
+    and ends decides what becomes of all that follows, and so do a box's numbers.
+    """
+    weight = 1 + 3 * (labels == tokens.EOS_ID) + np.isin(labels, tok.breaks)
+    weight[:, 1:] += 3 * np.isin(ids[:, :-1], tok.breaks)
+    inside = np.cumsum(ids == tok.tag["<|det|>"], 1) > np.cumsum(ids == tok.tag["<|/det|>"], 1)
+    weight += 2 * (inside & np.isin(labels, tok.digits))
     return weight.astype(np.float32)
 
 
-def collate(samples, prompts, breaks):
+def collate(samples, prompts, tok):
     """samples: (page, ids, cell, sub, patch); ids get their prompt before them and the end after them"""
     length = 1 + rounded(max(len(p) + len(s[1]) for p, s in zip(prompts, samples)))
     b = len(samples)
@@ -63,7 +68,7 @@ def collate(samples, prompts, breaks):
         cell[i, p:p + n], sub[i, p:p + n] = c, s
     batch = dict(view=np.stack([s[0].view for s in samples]), paper=np.stack([s[0].paper for s in samples]),
                  ink=np.stack([s[0].ink for s in samples]), patch=np.stack([s[4] for s in samples]),
-                 ids=ids, labels=labels, cell=cell, sub=sub, weight=weigh(ids, labels, breaks))
+                 ids=ids, labels=labels, cell=cell, sub=sub, weight=weigh(ids, labels, tok))
     if samples[0][0].overview is not None:
         batch["overview"] = np.stack([s[0].overview for s in samples])
     return {k: torch.from_numpy(v) for k, v in batch.items()}
@@ -97,7 +102,7 @@ class Source:
         samples.sort(key=lambda s: len(s[1]))
         prompts = [self.tok.encode(prompt_of(s[0], row["task"])) for s in samples]
         order = random.Random(f"{self.seed}/{group}/order").sample(range(GROUP), GROUP)
-        return [collate(samples[i * n:(i + 1) * n], prompts[i * n:(i + 1) * n], self.tok.breaks) for i in order]
+        return [collate(samples[i * n:(i + 1) * n], prompts[i * n:(i + 1) * n], self.tok) for i in order]
 
 
 class Stream(torch.utils.data.IterableDataset):

@@ -107,7 +107,9 @@ class Tokens:
         self._text = {i: c for c, i in self.char.items()}
         self._text.update({i: t for t, i in self.tag.items()})
         self._text[self.blank_line] = "\n\n"
-        self.breaks = [self.char["\n"], self.blank_line]
+        # after these the next character stands elsewhere
+        self.breaks = [self.char["\n"], self.blank_line, *(self.tag[t] for t in ("</td>", "<tr>", "<|ref|>"))]
+        self.digits = [self.char[c] for c in "0123456789"]
         self._bytes = {vocab[letter]: b for b, letter in letters.items()}
 
     def encode(self, text):
