@@ -101,8 +101,16 @@ class Source:
             samples.append((page, *self.labels.of(page)))
         samples.sort(key=lambda s: len(s[1]))
         prompts = [self.tok.encode(prompt_of(s[0], row["task"])) for s in samples]
-        order = random.Random(f"{self.seed}/{group}/order").sample(range(GROUP), GROUP)
-        return [collate(samples[i * n:(i + 1) * n], prompts[i * n:(i + 1) * n], self.tok) for i in order]
+        rng = random.Random(f"{self.seed}/{group}/order")
+        order = rng.sample(range(GROUP), GROUP)
+        batches = [collate(samples[i * n:(i + 1) * n], prompts[i * n:(i + 1) * n], self.tok) for i in order]
+        if row["task"] == "markdown" and "overview" not in row:
+            for i, batch in zip(order, batches):
+                batch["edge"] = torch.from_numpy(np.stack([self.labels.edges(s[0]) for s in samples[i * n:(i + 1) * n]]))
+        if rng.random() < row.get("frozen", 0):
+            for batch in batches:
+                batch["frozen"] = torch.ones(1)
+        return batches
 
 
 class Stream(torch.utils.data.IterableDataset):

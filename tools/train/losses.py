@@ -1,8 +1,9 @@
 """What is trained on: the next token, and helpers that the checkpoint does not keep.
 
 The helpers make reading learnable in hours instead of weeks: the encoder names
-the characters of each patch and of each cell; some heads of the decoder are told
-which cell the next character is in; a hidden state tells where in that cell.
+the characters of each patch and of each cell and how far its block reaches; some
+heads of the decoder are told which cell the next character is in; a hidden state
+tells where in that cell.
 """
 import torch
 import torch.nn as nn
@@ -27,6 +28,7 @@ class Helpers(nn.Module):
         self.c1 = nn.Linear(hidden, 16 * PATCH_SLOTS * 48)
         self.c2 = nn.Linear(48, classes)
         self.sub = nn.Linear(hidden, 16)
+        self.edge = nn.Linear(hidden, 16 * 4)
 
 
 def choose_slots(labels):
@@ -48,6 +50,14 @@ def naming(first, second, features, labels, width):
         seen = want > 0
         right = (z[seen].argmax(-1) == want[seen]).float().mean()
     return F.cross_entropy(z.float(), want, ignore_index=IGNORE), right
+
+
+def edges(module, cells, want):
+    """Mean error of where the block of each patch ends on its four sides; want [B, h, w, 4], NaN where there is no block"""
+    B, h, w, _ = want.shape
+    z = module(cells).float().view(B, h // 4, w // 4, 4, 4, 4).transpose(2, 3).reshape(B, h, w, 4)
+    known = ~torch.isnan(want)
+    return (z[known] - want[known]).abs().mean()
 
 
 def guidance(model, cell, weight, first):
@@ -89,12 +99,12 @@ def pixels(gray, paper, ink):
 def compute(model, helpers, batch, weights):
     """Total loss and figures to log."""
     out = {}
-    overview = batch.get("overview")
+    overview, frozen = batch.get("overview"), "frozen" in batch
     with torch.autocast(batch["view"].device.type, torch.bfloat16):
         image = pixels(batch["view"], batch["paper"], batch["ink"])
         if overview is not None:
             overview = pixels(overview, batch["paper"], batch["ink"])
-        logits, cells, patches, hidden, first = model(image, overview, batch["ids"][:, :-1], keep=tuple(GUIDED))
+        logits, cells, patches, hidden, first = model(image, overview, batch["ids"][:, :-1], tuple(GUIDED), frozen)
         labels = batch["labels"][:, 1:]
         mask = labels != IGNORE
         z, want, weight = logits[mask].float(), labels[mask], batch["weight"][:, 1:][mask]
@@ -104,14 +114,17 @@ def compute(model, helpers, batch, weights):
         names = batch["patch"]
         if overview is not None:
             names = tiles_of(names, model.TILE // 16, model.TILE // 16)
-        if weights["patch"] > 0:
+        if weights["patch"] > 0 and not frozen:
             out["patch"], out["pacc"] = naming(helpers.p1, helpers.p2, patches.permute(0, 2, 3, 1), names, 64)
             total = total + weights["patch"] * out["patch"]
-        if weights["cell"] > 0:
+        if weights["cell"] > 0 and not frozen:
             B, h, w, s = names.shape
             grouped = names.view(B, h // 4, 4, w // 4, 4, s).permute(0, 1, 3, 2, 4, 5)
             out["cell"], out["cacc"] = naming(helpers.c1, helpers.c2, cells, grouped, 48)
             total = total + weights["cell"] * out["cell"]
+        if "edge" in batch and not frozen:
+            out["edge"] = edges(helpers.edge, cells, batch["edge"])
+            total = total + weights["edge"] * out["edge"]
         if weights["guide"] > 0:
             guide, out["gacc"] = guidance(model, batch["cell"][:, 1:], batch["weight"][:, 1:], first)
             out["guide"] = guide

@@ -426,19 +426,22 @@ class NanoOCR(nn.Module):
         line = self.model.image_newline.to(grid.dtype).expand(B, h, 1, d)
         return torch.cat([grid, line], 2).reshape(B, -1, d)
 
-    def encode(self, image, overview=None):
-        """[B, 3, H, W], and [B, 3, G, G] of tiled pages, to the visual sequence, cell features and patch features"""
+    def encode(self, image, overview=None, frozen=False):
+        """
+        [B, 3, H, W], and [B, 3, G, G] of tiled pages, to the visual sequence,
+        cell features and patch features.  A frozen encoder learns nothing.
+        """
         m = self.model
         B, _, H, W = image.shape
-        if overview is None:
-            cells, patches = self.view_features(image)
-            parts = [self.with_newlines(cells)]
-        else:
-            t = self.TILE
-            tiles = tiles_of(image.permute(0, 2, 3, 1), t, t).permute(0, 3, 1, 2)
-            cells, patches = self.view_features(tiles)
-            whole, _ = self.view_features(overview)
-            parts = [self.with_newlines(woven(cells, H // t, W // t)), self.with_newlines(whole)]
+        t = self.TILE
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
+            if overview is None:
+                cells, patches = self.view_features(image)
+                grids = [cells]
+            else:
+                cells, patches = self.view_features(tiles_of(image.permute(0, 2, 3, 1), t, t).permute(0, 3, 1, 2))
+                grids = [woven(cells, H // t, W // t), self.view_features(overview)[0]]
+        parts = [self.with_newlines(g) for g in grids]
         parts.append(m.view_seperator.to(cells.dtype).expand(B, 1, -1))
         return torch.cat(parts, 1), cells, patches
 
@@ -449,9 +452,9 @@ class NanoOCR(nn.Module):
         kind = torch.float32 if fast.usable(like) else working_type(like)
         return a.cos().to(kind), a.sin().to(kind)
 
-    def forward(self, image, overview, ids, keep=()):
+    def forward(self, image, overview, ids, keep=(), frozen=False):
         """ids [B, L] after the image; hidden states of all layers in keep, logits of all L positions"""
-        visual, cells, patches = self.encode(image, overview)
+        visual, cells, patches = self.encode(image, overview, frozen)
         e = self.model.embed_tokens
         B = visual.shape[0]
         x = torch.cat([e.weight[BOS_ID].expand(B, 1, -1).float(), visual.float(), e(ids).float()], 1)

@@ -17,6 +17,7 @@ MAGIC = 0x47504F44
 PATCH, CELL = 16, 64
 PATCH_SLOTS = 3
 IGNORE = -100
+DET, DET_END = (tokens.TAG_BASE + tokens.TAGS.index(t) for t in ("<|det|>", "<|/det|>"))
 
 
 class Page:
@@ -95,6 +96,19 @@ class Labels:
         for c, number in tok.classes.items():
             if c != " ":
                 self.kind[ord(c)] = number
+
+    def edges(self, page):
+        """Left, top, right and bottom of the block of each patch as shares of the view [ph, pw, 4]; NaN where there is none"""
+        h, w = page.view.shape
+        out = np.full((h // PATCH, w // PATCH, 4), np.nan, np.float32)
+        for i in np.flatnonzero(page.codes == DET):
+            # the numbers of a box stand at its corners
+            n = int(np.argmax(page.codes[i:] == DET_END))
+            corners = page.boxes[i:i + n][page.boxes[i:i + n, 2] >= 0]
+            x0, y0, x1, y1 = *corners[0, :2], *corners[-1, :2]
+            top, left = max(0, int(y0) // PATCH), max(0, int(x0) // PATCH)
+            out[top:int(y1) // PATCH + 1, left:int(x1) // PATCH + 1] = x0 / w, y0 / h, x1 / w, y1 / h
+        return out
 
     def of(self, page):
         """ids [n], cell in the visual sequence [n] or -1, sub-cell 0..15 [n], class of each patch [ph, pw, slots]"""

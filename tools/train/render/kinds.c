@@ -8,6 +8,7 @@
 #include "kinds.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "blocks.h"
@@ -109,6 +110,68 @@ kind_table(Page *p, float scale)
 	return s;
 }
 
+static bool
+ends_line(const Unit *u)
+{
+	return u->code == '\n' || u->code >= UNIT_TABLE;
+}
+
+/* units[0..n) of one line with their box; marks that do not stand on the page are left out. */
+static void
+emit_line(Page *p, const Unit *units, int n)
+{
+	Box box = {1e6f, 1e6f, -1e6f, -1e6f};
+
+	while (n > 0 && units[n - 1].code == ' ')
+		n--;
+	for (; n > 0 && !units->placed; n--)
+		units++;
+	if (n == 0)
+		return;
+	if (p->n_units)
+		page_emit(p, '\n');
+	page_emit(p, UNIT_REF);
+	for (int i = 0; i < n; i++)
+	{
+		if (!units[i].placed)
+		{
+			page_emit(p, units[i].code);
+			continue;
+		}
+		page_emit_at(p, units[i].code, units[i].box);
+		box.x0 = fminf(box.x0, units[i].box.x0);
+		box.y0 = fminf(box.y0, units[i].box.y0);
+		box.x1 = fmaxf(box.x1, units[i].box.x1);
+		box.y1 = fmaxf(box.y1, units[i].box.y1);
+	}
+	page_emit(p, UNIT_REF_END);
+	page_emit(p, UNIT_DET);
+	page_emit_at(p, UNIT_BOX, box);
+	page_emit(p, UNIT_DET_END);
+}
+
+/* Every line with its box: what stands on it is what the reference names. */
+static Style
+kind_lines(Page *p, float scale)
+{
+	Style s = kind_text(p, scale);
+	int n = p->n_units;
+	Unit *units = malloc(sizeof(Unit) * (size_t) n + 1);
+
+	if (!units)
+		abort();
+	memcpy(units, p->units, sizeof(Unit) * (size_t) n);
+	p->n_units = 0;
+	for (int from = 0, to; from < n; from = to + 1)
+	{
+		for (to = from; to < n && !ends_line(&units[to]);)
+			to++;
+		emit_line(p, units + from, to - from);
+	}
+	free(units);
+	return s;
+}
+
 /* Displayed equations between paragraphs. */
 Style
 kind_equations(Page *p, float scale)
@@ -135,7 +198,8 @@ kind_find(const char *name)
 	} kinds[] = {
 		{"text", kind_text},	 {"columns", kind_columns},		{"table", kind_table},
 		{"chart", kind_chart},	 {"equations", kind_equations}, {"geometry", kind_geometry},
-		{"locate", kind_locate}, {"molecule", kind_molecule},	{"scene", kind_scene}};
+		{"lines", kind_lines},	 {"locate", kind_locate},		{"molecule", kind_molecule},
+		{"scene", kind_scene}};
 
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
 		if (strcmp(name, kinds[i].name) == 0)
