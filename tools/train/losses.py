@@ -56,7 +56,8 @@ def naming(first, second, features, labels, width):
 def edges(module, cells, want):
     """Mean error of where the block of each patch ends on its four sides; want [B, h, w, 4], NaN where there is no block"""
     B, h, w, _ = want.shape
-    z = module(F.layer_norm(cells.float(), cells.shape[-1:])).float().view(B, h // 4, w // 4, 4, 4, 4).transpose(2, 3).reshape(B, h, w, 4)
+    z = module(F.layer_norm(cells.float(), cells.shape[-1:])).float()
+    z = z.view(B, h // 4, w // 4, 4, 4, 4).transpose(2, 3).reshape(B, h, w, 4)
     known = ~torch.isnan(want)
     return (z[known] - want[known]).abs().mean()
 

@@ -35,7 +35,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 NANO = os.path.join(HERE, "../../models/nano")
 STATE = os.environ.get("DSOCR_TRAIN", "var/train")
 DEVICE = os.environ.get("DEVICE", "cpu")
-WEIGHTS = dict(patch=0.4, cell=0.8, guide=0.3, sub=0.4, moe=0.01)
+WEIGHTS = dict(patch=0.4, cell=0.8, guide=0.3, sub=0.4, edge=2, moe=0.01)
 
 
 def read_plan():
@@ -95,6 +95,46 @@ class Pages(unittest.TestCase):
                 if chr(code) in "MWXKBDEHNRA08" and 2 < x0 and x1 < 318 and 2 < y0 and y1 < 318:
                     part = page.view[int(y0):int(y1) + 1, int(x0):int(x1) + 1]
                     self.assertGreater(paper - part.min(), 40, chr(code))
+
+    def test_edges_of_blocks(self):
+        labels = pages.Labels(self.tok)
+        for page in self.renderer.pages(self.REQUEST.replace("columns", "columns rich=0.9"), 20):
+            edges = labels.edges(page)
+            self.assertEqual(edges.shape, (40, 40, 4))
+            found = {tuple(np.rint(e * 999).astype(int)) for e in edges.reshape(-1, 4) if not np.isnan(e[0])}
+            want = [tuple(map(int, b)) for b in re.findall(r"\[\[(\d+), (\d+), (\d+), (\d+)\]\]", page.text())]
+            self.assertTrue(want)
+            near = lambda a, b: max(abs(min(max(x, 0), 999) - y) for x, y in zip(a, b)) <= 1
+            for f in found:
+                self.assertTrue(any(near(f, b) for b in want), (f, want))
+            # the letters of a block, but for the few that stand where another begins, are in it
+            inside = block = 0
+            for code, (x0, y0, x1, y1) in zip(page.codes, page.boxes):
+                if 32 < code < tokens.TAG_BASE and x1 > x0 and 0 <= x0 < 640 and 0 <= y0 < 640:
+                    e = edges[int(y0 + y1) // 2 // 16 % 40, int(x0 + x1) // 2 // 16 % 40] * 640
+                    inside += e[0] - 2 <= x0 and e[1] - 3 <= y0 and x1 <= e[2] + 2 and y1 <= e[3] + 3
+                    block += 1
+            self.assertGreater(inside, 0.9 * block, page.text())
+
+    def test_lines_and_their_boxes(self):
+        request = "seed=31 w=640 h=640 chars=100,500 rich=0.5 size=16,24"
+        for plain, page in zip(self.renderer.pages("text " + request, 20), self.renderer.pages("lines " + request, 20)):
+            np.testing.assert_array_equal(plain.view, page.view)
+            lines = re.findall(r"(?m)^<\|ref\|>(.+?)<\|/ref\|><\|det\|>\[\[(\d+), (\d+), (\d+), (\d+)\]\]<\|/det\|>$", page.text())
+            self.assertEqual(len(lines), page.text().count("\n") + 1)
+            without = re.sub(r"(?m)^#+ |</?t\w+>|\s", "", plain.text())
+            self.assertEqual(re.sub(r"\s", "", "".join(t for t, *_ in lines)), without)
+            for _, x0, y0, x1, y1 in lines:
+                self.assertTrue(int(x0) < int(x1) and int(y0) < int(y1))
+
+    def test_what_counts_more(self):
+        ids = np.array([self.tok.encode("<|ref|>a<|/ref|><|det|>[[12, 3]]<|/det|>\nb7<td>8</td><td>")])
+        weight = data.weigh(ids, ids, self.tok)[0]
+        each = dict(zip([self.tok.decode([i]) for i in ids[0]], weight))
+        self.assertEqual([each[c] for c in "123"], [3, 3, 3])
+        self.assertEqual([each[c] for c in "78["], [1, 1, 1])
+        self.assertEqual([each[c] for c in "ab"], [4, 4])
+        self.assertEqual([each["</td>"], weight[-1]], [2, 4])
 
     def test_tiles_come_with_an_overview(self):
         page = self.renderer.pages("text seed=1 w=1280 h=1920 global=1024 size=20,30", 1)[0]
@@ -338,15 +378,18 @@ class Fused(unittest.TestCase):
         if not os.path.exists(f"{STATE}/pack/train/molecules.txt"):
             # made without RDKit, for stages that have no molecules
             rows = [r for r in rows if not r["request"].startswith("molecule")]
-        for row in rows:
+        for row in rows + [dict(rows[-1], frozen=1)]:
             source.ask(dict(row, batch=1), 0)
             batch = source.take(dict(row, batch=1), 0)[0]
             batch = {k: v.to(DEVICE) for k, v in batch.items()}
-            loss, _ = losses.compute(net, helpers, batch, WEIGHTS)
+            loss, figures = losses.compute(net, helpers, batch, WEIGHTS)
             net.zero_grad()
             loss.backward()
-            norm = sum(float(p.grad.norm()) for p in net.parameters() if p.grad is not None)
-            self.assertTrue(np.isfinite(norm) and norm > 0, row)
+            norms = {n: float(p.grad.norm()) for n, p in net.named_parameters() if p.grad is not None}
+            self.assertTrue(np.isfinite(sum(norms.values())) and sum(norms.values()) > 0, row)
+            self.assertEqual("edge" in figures, row["task"] == "markdown" and "overview" not in row)
+            encoder = sum(v for n, v in norms.items() if "sam_model" in n or "vision_model" in n)
+            self.assertEqual(encoder > 0, "frozen" not in batch, row)
 
 
 class Fast(unittest.TestCase):
