@@ -28,6 +28,12 @@ def choose(stage, seed, group):
     return random.Random(f"{seed}/{group}").choices(rows, [r["p"] for r in rows])[0]
 
 
+def name_of(row):
+    """How the curve calls the batches of a row of the plan: size and kind of the pages, g = with boxes"""
+    kind = row["request"].split()[0]
+    return f"{row['view'][0]}x{row['view'][1]} {kind}" + ("g" if "grounded=1" in row["request"] else "")
+
+
 def prompt_of(page, task):
     """What is asked about a page: to locate is to locate what its answer begins with."""
     prompt = tokens.PROMPTS[task]
@@ -107,8 +113,10 @@ class Source:
         if row["task"] == "markdown" and "overview" not in row:
             for i, batch in zip(order, batches):
                 batch["edge"] = torch.from_numpy(np.stack([self.labels.edges(s[0]) for s in samples[i * n:(i + 1) * n]]))
-        if rng.random() < row.get("frozen", 0):
-            for batch in batches:
+        frozen = rng.random() < row.get("frozen", 0)
+        for batch in batches:
+            batch["name"] = torch.frombuffer(bytearray(name_of(row).encode()), dtype=torch.uint8)
+            if frozen:
                 batch["frozen"] = torch.ones(1)
         return batches
 

@@ -2,8 +2,8 @@
 
 The helpers make reading learnable in hours instead of weeks: the encoder names
 the characters of each patch and of each cell and how far its block reaches; some
-heads of the decoder are told which cell the next character is in; a hidden state
-tells where in that cell.
+heads of the decoder are told which cell the next character is in; hidden states
+tell where in that cell it is, and where on the page each cell.
 """
 import torch
 import torch.nn as nn
@@ -15,6 +15,10 @@ from pages import IGNORE, PATCH_SLOTS
 
 GUIDED = {1: 2, 2: 4, 3: 4}  # decoder layer: heads that are told where to look
 POINTER_LAYER = 2
+PLACING_LAYERS = (0, 1)  # after which the decoder knows where on the page each cell is
+ROWS, COLUMNS = 72, 48  # rows of an overview count from OVERVIEW_ROWS on
+OVERVIEW_ROWS = 48
+KEPT = (*PLACING_LAYERS, *(i for i in GUIDED if i not in PLACING_LAYERS))
 EMPTY_SHARE = 0.06  # of the empty slots are trained on
 SLOTS = 512  # on a CPU products are compiled for each shape, so that few shapes are faster than small ones
 SCORES = 1 << 27  # of guided heads at a time, so that long pages fit in memory
@@ -30,6 +34,7 @@ class Helpers(nn.Module):
         self.sub = nn.Linear(hidden, 16)
         self.edge = nn.Linear(hidden, 16 * 4)
         nn.init.constant_(self.edge.bias, 0.5)
+        self.place = nn.Linear(hidden, ROWS + COLUMNS)
 
 
 def choose_slots(labels):
@@ -60,6 +65,30 @@ def edges(module, cells, want):
     z = z.view(B, h // 4, w // 4, 4, 4, 4).transpose(2, 3).reshape(B, h, w, 4)
     known = ~torch.isnan(want)
     return (z[known] - want[known]).abs().mean()
+
+
+def places(image, overview):
+    """Row and column of each cell and line end of the visual sequence"""
+    parts = []
+    for view, first in ((image, 0), (overview, OVERVIEW_ROWS)):
+        if view is not None:
+            h, w = view.shape[2] // 64, view.shape[3] // 64
+            row, column = torch.arange(first, first + h), torch.arange(w + 1)
+            parts.append(torch.stack([row.repeat_interleave(w + 1), column.repeat(h)]))
+    return torch.cat(parts, 1).to(image.device)
+
+
+def placing(module, states, where):
+    """
+    Cross entropy of row and column, and how often both are right.  A tile's
+    cells do not know which tile they are of, so that the decoder has to count.
+    """
+    z = module(states).float()
+    row, column = z[..., :ROWS].transpose(1, 2), z[..., ROWS:].transpose(1, 2)
+    want = where[:, None].expand(2, z.shape[0], -1)
+    with torch.no_grad():
+        right = ((row.argmax(1) == want[0]) & (column.argmax(1) == want[1])).float().mean()
+    return F.cross_entropy(row, want[0]) + F.cross_entropy(column, want[1]), right
 
 
 def guidance(model, cell, weight, first):
@@ -106,7 +135,7 @@ def compute(model, helpers, batch, weights):
         image = pixels(batch["view"], batch["paper"], batch["ink"])
         if overview is not None:
             overview = pixels(overview, batch["paper"], batch["ink"])
-        logits, cells, patches, hidden, first = model(image, overview, batch["ids"][:, :-1], tuple(GUIDED), frozen)
+        logits, cells, patches, hidden, first = model(image, overview, batch["ids"][:, :-1], KEPT, frozen)
         labels = batch["labels"][:, 1:]
         mask = labels != IGNORE
         z, want, weight = logits[mask].float(), labels[mask], batch["weight"][:, 1:][mask]
@@ -127,11 +156,16 @@ def compute(model, helpers, batch, weights):
         if "edge" in batch and not frozen:
             out["edge"] = edges(helpers.edge, cells, batch["edge"])
             total = total + weights["edge"] * out["edge"]
+        if weights["place"] > 0:
+            where = places(image, overview)
+            found = [placing(helpers.place, hidden[i][:, 1:first - 1], where) for i in PLACING_LAYERS]
+            out["place"], out["where"] = found[0][0] + found[1][0], found[1][1]
+            total = total + weights["place"] * out["place"]
         if weights["guide"] > 0:
             guide, out["gacc"] = guidance(model, batch["cell"][:, 1:], batch["weight"][:, 1:], first)
             out["guide"] = guide
             where = batch["cell"][:, 1:] >= 0
-            z = helpers.sub(hidden[POINTER_LAYER])[where]
+            z = helpers.sub(hidden[POINTER_LAYER][:, first:])[where]
             want = batch["sub"][:, 1:][where]
             out["sub"] = F.cross_entropy(z.float(), want)
             with torch.no_grad():

@@ -453,7 +453,7 @@ class NanoOCR(nn.Module):
         return a.cos().to(kind), a.sin().to(kind)
 
     def forward(self, image, overview, ids, keep=(), frozen=False):
-        """ids [B, L] after the image; hidden states of all layers in keep, logits of all L positions"""
+        """ids [B, L] after the image; states of the whole sequence after the layers in keep, logits of all L positions"""
         visual, cells, patches = self.encode(image, overview, frozen)
         e = self.model.embed_tokens
         B = visual.shape[0]
@@ -464,7 +464,7 @@ class NanoOCR(nn.Module):
         for i, layer in enumerate(self.model.layers):
             x = layer(x, cos, sin, None, i in keep)
             if i in keep:
-                hidden[i] = x[:, first:]
+                hidden[i] = x
         logits = self.lm_head(self.model.norm(x[:, first:]))
         return logits, cells, patches, hidden, first
 

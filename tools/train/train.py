@@ -247,7 +247,7 @@ def work(rank, world, a, memory, counters, barrier):
             break
         stage = data.stage_of(plan, counters["pages"], a.stage)
         batch = feed.next(counters["pages"])
-        view = view_name(batch, tok)
+        view = bytes(batch.pop("name").tolist()).decode()
         counters["pages"] += len(batch["ids"]) * world
         counters["chars"] += int((batch["cell"] >= 0).sum()) * world
         batch = {k: v.to(a.device, non_blocking=True) for k, v in batch.items()}
@@ -293,11 +293,6 @@ def work(rank, world, a, memory, counters, barrier):
         if a.parcel:
             state.write_parcel(a.parcel, dict(counters=counters),
                                dict(weights=run.flat.named(values), average=run.flat.named(memory["average"])))
-
-
-def view_name(batch, tok):
-    grounded = bool((batch["ids"][0] == tok.tag["<|grounding|>"]).any())
-    return "x".join(map(str, batch["view"].shape[:0:-1])) + ("g" if grounded else "")
 
 
 def main():
