@@ -4,6 +4,7 @@ A request is a line for render/main.c; the pages that come back depend on the
 line alone.
 """
 import os
+import re
 import subprocess
 
 import numpy as np
@@ -102,12 +103,10 @@ class Labels:
         h, w = page.view.shape
         out = np.full((h // PATCH, w // PATCH, 4), np.nan, np.float32)
         for i in np.flatnonzero(page.codes == DET):
-            # the numbers of a box stand at its corners
             n = int(np.argmax(page.codes[i:] == DET_END))
-            corners = page.boxes[i:i + n][page.boxes[i:i + n, 2] >= 0]
-            x0, y0, x1, y1 = *corners[0, :2], *corners[-1, :2]
-            top, left = max(0, int(y0) // PATCH), max(0, int(x0) // PATCH)
-            out[top:int(y1) // PATCH + 1, left:int(x1) // PATCH + 1] = x0 / w, y0 / h, x1 / w, y1 / h
+            box = [int(v) / 999 for v in re.findall(r"\d+", "".join(map(chr, page.codes[i + 1:i + n])))]
+            x0, y0, x1, y1 = (int(v * side) // PATCH for v, side in zip(box, (w, h, w, h)))
+            out[y0:y1 + 1, x0:x1 + 1] = box
         return out
 
     def of(self, page):

@@ -261,7 +261,7 @@ class Figures(unittest.TestCase):
             self.assertEqual(len(seen), len(rest))
             # nothing that is only told is named in a patch
             patch = pages.Labels(self.tok).of(page)[3]
-            labels = sum(map(len, re.findall(r"labelled (\w+)", page.text())))
+            labels = sum(map(len, re.findall(r"labelled (\S+)", page.text())))
             self.assertLessEqual(np.count_nonzero(patch), labels)
 
     def test_charts(self):

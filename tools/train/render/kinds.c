@@ -121,6 +121,8 @@ static void
 emit_line(Page *p, const Unit *units, int n)
 {
 	Box box = {1e6f, 1e6f, -1e6f, -1e6f};
+	Box corner;
+	int begin;
 
 	while (n > 0 && units[n - 1].code == ' ')
 		n--;
@@ -130,6 +132,7 @@ emit_line(Page *p, const Unit *units, int n)
 		return;
 	if (p->n_units)
 		page_emit(p, '\n');
+	begin = p->n_units;
 	page_emit(p, UNIT_REF);
 	for (int i = 0; i < n; i++)
 	{
@@ -144,10 +147,13 @@ emit_line(Page *p, const Unit *units, int n)
 		box.x1 = fmaxf(box.x1, units[i].box.x1);
 		box.y1 = fmaxf(box.y1, units[i].box.y1);
 	}
+	corner = box_first(box);
+	p->units[begin].box = corner;
+	p->units[begin].placed = true;
 	page_emit(p, UNIT_REF_END);
-	page_emit(p, UNIT_DET);
+	page_emit_at(p, UNIT_DET, corner);
 	page_emit_at(p, UNIT_BOX, box);
-	page_emit(p, UNIT_DET_END);
+	page_emit_at(p, UNIT_DET_END, box_last(box));
 }
 
 /* Every line with its box: what stands on it is what the reference names. */

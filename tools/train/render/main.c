@@ -80,6 +80,8 @@ take_option(Request *q, const char *key, const char *value, int *n)
 		q->rescale = (float) a;
 	else if (!strcmp(key, "rich"))
 		q->rich = (float) a;
+	else if (!strcmp(key, "brief"))
+		q->brief = (float) a;
 	else if (!strcmp(key, "random"))
 		q->random = (float) a;
 	else if (!strcmp(key, "held_fonts"))
@@ -112,6 +114,7 @@ take_request(Request *q, char *line)
 				   .lead_hi = 1.6f,
 				   .chars_lo = 50,
 				   .chars_hi = 400,
+				   .brief = .3f,
 				   .random = .5f};
 	if (!token)
 		return 0;
@@ -157,24 +160,24 @@ thousandth(float v, int side)
 	return t < 0 ? 0 : t > 999 ? 999 : t;
 }
 
-/* The numbers of a box look at its corners. */
+/* A box is written while the reader looks at its corners. */
 static void
 spell_box(Output *o, Box b, int w, int h)
 {
 	int v[4] = {thousandth(b.x0, w), thousandth(b.y0, h), thousandth(b.x1, w), thousandth(b.y1, h)};
-	Box corner[2] = {{b.x0, b.y0, b.x0, b.y0}, {b.x1, b.y1, b.x1, b.y1}};
+	Box corner[2] = {box_first(b), box_last(b)};
 	char s[16];
 
 	for (int i = 0; i < 4; i++)
 	{
 		for (const char *c = i == 0 ? "[[" : ", "; *c; c++)
-			add(o, (uint32_t) *c, b, false);
+			add(o, (uint32_t) *c, corner[i / 2], true);
 		snprintf(s, sizeof(s), "%d", v[i]);
 		for (const char *c = s; *c; c++)
 			add(o, (uint32_t) *c, corner[i / 2], true);
 	}
-	add(o, ']', b, false);
-	add(o, ']', b, false);
+	add(o, ']', corner[1], true);
+	add(o, ']', corner[1], true);
 }
 
 static Box

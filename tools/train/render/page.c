@@ -75,6 +75,26 @@ page_emit_seen(Page *p, const char *s, float x, float y)
 		page_emit_at(p, (unsigned char) *s, (Box){x, y, x, y});
 }
 
+#define INSET 12 /* half of a letter */
+
+Box
+box_first(Box b)
+{
+	float x = b.x0 + fminf(INSET, (b.x1 - b.x0) / 2);
+	float y = b.y0 + fminf(INSET, (b.y1 - b.y0) / 2);
+
+	return (Box){x, y, x, y};
+}
+
+Box
+box_last(Box b)
+{
+	float x = b.x1 - fminf(INSET, (b.x1 - b.x0) / 2);
+	float y = b.y1 - fminf(INSET, (b.y1 - b.y0) / 2);
+
+	return (Box){x, y, x, y};
+}
+
 int
 page_block_begin(Page *p, const char *label)
 {
@@ -93,8 +113,23 @@ page_block_begin(Page *p, const char *label)
 void
 page_block_end(Page *p, int block, Box box)
 {
-	if (block >= 0)
-		p->units[block].box = box;
+	const Box corner = box_first(box);
+
+	if (block < 0)
+		return;
+	for (int i = block - 1; i >= 0; i--)
+	{
+		p->units[i].box = corner;
+		p->units[i].placed = true;
+		if (p->units[i].code == UNIT_REF)
+			break;
+	}
+	for (int i = block + 1; i <= block + 2; i++)
+	{
+		p->units[i].box = corner;
+		p->units[i].placed = true;
+	}
+	p->units[block].box = box;
 }
 
 /* ---- pixels ---- */

@@ -65,6 +65,7 @@ typedef struct Request
 	float skew;				/* most degrees */
 	float rescale;			/* share of pages drawn at another size, then resized */
 	float rich;				/* share of pages with headings, lists and the like */
+	float brief;			/* share of paragraphs of a few words */
 	float random;			/* share of blocks of random words and codes */
 	bool held_fonts;
 	bool held_text;
@@ -122,6 +123,10 @@ extern float page_word(Page *p, const Style *s, FaceStyle face, float x, float b
 /* Draws without emitting. */
 extern float page_draw(Page *p, const Style *s, FaceStyle face, float x, float base, const Word *w);
 extern bool page_can_draw(Page *p, const Style *s, const Word *w);
+
+/* Where a reader looks who writes of a box's beginning or end: at the first or the last letter. */
+extern Box box_first(Box b);
+extern Box box_last(Box b);
 
 /* A block of a grounded page: its tags first, its box when it has ended. */
 extern int page_block_begin(Page *p, const char *label);
