@@ -212,7 +212,11 @@ block_paragraph(Column *c)
 	float u = rng_unit(p->rng);
 	int most = c->left / 5 < MAX_WORDS ? c->left / 5 : MAX_WORDS;
 	Word words[MAX_WORDS];
-	int n = rng_int(p->rng, 1, rng_chance(p->rng, p->request->brief) ? 8 : most > 90 ? 90 : most < 1 ? 1 : most);
+	int n = rng_int(p->rng, 1,
+					rng_chance(p->rng, p->request->brief) ? 8
+					: most > 90							  ? 90
+					: most < 1							  ? 1
+														  : most);
 	int block;
 	int lines;
 

@@ -201,11 +201,10 @@ kind_find(const char *name)
 	{
 		const char *name;
 		KindFunction draw;
-	} kinds[] = {
-		{"text", kind_text},	 {"columns", kind_columns},		{"table", kind_table},
-		{"chart", kind_chart},	 {"equations", kind_equations}, {"geometry", kind_geometry},
-		{"lines", kind_lines},	 {"locate", kind_locate},		{"molecule", kind_molecule},
-		{"scene", kind_scene}};
+	} kinds[] = {{"text", kind_text},	{"columns", kind_columns},	   {"table", kind_table},
+				 {"chart", kind_chart}, {"equations", kind_equations}, {"geometry", kind_geometry},
+				 {"lines", kind_lines}, {"locate", kind_locate},	   {"molecule", kind_molecule},
+				 {"scene", kind_scene}};
 
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
 		if (strcmp(name, kinds[i].name) == 0)
