@@ -33,7 +33,6 @@ class Helpers(nn.Module):
         self.c2 = nn.Linear(48, classes)
         self.sub = nn.Linear(hidden, 16)
         self.edge = nn.Linear(hidden, 16 * 4)
-        nn.init.constant_(self.edge.bias, 0.5)
         self.place = nn.Linear(hidden, ROWS + COLUMNS)
 
 
@@ -59,12 +58,17 @@ def naming(first, second, features, labels, width):
 
 
 def edges(module, cells, want):
-    """Mean error of where the block of each patch ends on its four sides; want [B, h, w, 4], NaN where there is no block"""
+    """
+    Smooth error and mean error of where the block of each patch ends on its four
+    sides; want [B, h, w, 4] in shares of the view, NaN where there is no block.
+    """
     B, h, w, _ = want.shape
     z = module(F.layer_norm(cells.float(), cells.shape[-1:])).float()
-    z = z.view(B, h // 4, w // 4, 4, 4, 4).transpose(2, 3).reshape(B, h, w, 4)
+    # Adam's step is as large for a weight of any scale: without the factor the edges jump about
+    z = 0.5 + 0.1 * z.view(B, h // 4, w // 4, 4, 4, 4).transpose(2, 3).reshape(B, h, w, 4)
     known = ~torch.isnan(want)
-    return (z[known] - want[known]).abs().mean()
+    z, want = z[known], want[known]
+    return F.smooth_l1_loss(z, want, beta=0.1), (z.detach() - want).abs().mean()
 
 
 def places(image, overview):
@@ -154,8 +158,8 @@ def compute(model, helpers, batch, weights):
             out["cell"], out["cacc"] = naming(helpers.c1, helpers.c2, cells, grouped, 48)
             total = total + weights["cell"] * out["cell"]
         if "edge" in batch and not frozen:
-            out["edge"] = edges(helpers.edge, cells, batch["edge"])
-            total = total + weights["edge"] * out["edge"]
+            loss, out["edge"] = edges(helpers.edge, cells, batch["edge"])
+            total = total + weights["edge"] * loss
         if weights["place"] > 0:
             where = places(image, overview)
             found = [placing(helpers.place, hidden[i][:, 1:first - 1], where) for i in PLACING_LAYERS]
