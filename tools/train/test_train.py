@@ -128,10 +128,10 @@ class Pages(unittest.TestCase):
                 self.assertTrue(int(x0) < int(x1) and int(y0) < int(y1))
 
     def test_what_counts_more(self):
-        ids = np.array([self.tok.encode("<|ref|>a<|/ref|><|det|>[[12, 3]]<|/det|>\nb7<td>8</td><td>")])
+        ids = np.array([self.tok.encode("<|ref|>a<|/ref|><|det|>[[123, 45, 6]]<|/det|>\nb7<td>8</td><td>")])
         weight = data.weigh(ids, ids, self.tok)[0]
         each = dict(zip([self.tok.decode([i]) for i in ids[0]], weight))
-        self.assertEqual([each[c] for c in "123"], [3, 3, 3])
+        np.testing.assert_allclose([each[c] for c in "123456"], [3, 2, 0.3, 2, 0.3, 0.3])
         self.assertEqual([each[c] for c in "78["], [1, 1, 1])
         self.assertEqual([each[c] for c in "ab"], [4, 4])
         self.assertEqual([each["</td>"], weight[-1]], [2, 4])
