@@ -27,7 +27,7 @@ def averages(a, run):
         content, named = state.read_parcel(a.source)
         run.load_named(memory["average"], named["weights" if a.raw else "average"])
         counters = content["counters"]
-    return run.split(memory["average"])[0], counters
+    return *run.split(memory["average"]), counters
 
 
 def main():
@@ -35,15 +35,17 @@ def main():
     p.add_argument("out")
     p.add_argument("--source", default=os.environ.get("DSOCR_TRAIN", "var/train"), help="folder with state.pt or a parcel")
     p.add_argument("--raw", action="store_true", help="the last weights instead of their average")
+    p.add_argument("--helpers", help="file for the helpers, which only training wants, instead of OUT/helpers.safetensors")
     a = p.parse_args()
     a.seed = 0
     os.makedirs(a.out, exist_ok=True)
     tok = state.tokenizer_for(DEFAULT_CHECKPOINT + "/tokenizer.json", a.out + "/tokenizer.json")
     run = Run(a, tok)
-    weights, counters = averages(a, run)
+    weights, helpers, counters = averages(a, run)
     weights = {k: v.detach().to(torch.bfloat16).contiguous().clone() for k, v in weights.items()}
     weights["model.vision_model.embeddings.patch_embedding.weight"].zero_()
     save_file(weights, a.out + "/model.safetensors", metadata={"format": "pt"})
+    state.write_helpers(a.helpers or a.out + "/helpers.safetensors", helpers, counters)
     size = sum(v.numel() * 2 for v in weights.values())
     write = lambda name, content: json.dump(content, open(f"{a.out}/{name}", "w", encoding="utf-8"), indent=1,
                                             ensure_ascii=False)

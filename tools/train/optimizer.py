@@ -76,7 +76,7 @@ class Optimizer:
         self.part = (flat.rest + size * rank // world, flat.rest + size * (rank + 1) // world)
 
     @torch.no_grad()
-    def step(self, values, gradient, momentum, second, t, rate, decay=0.02, beta1=0.9, beta2=0.98):
+    def step(self, values, gradient, momentum, second, t, rate, decay, beta1=0.9, beta2=0.98):
         """t counts from 1; momentum and second are flat; second is used by Adam's part only"""
         for at, n, (r, c) in self.mine:
             view = lambda v: v[at:at + n * r * c].view(n, r, c)

@@ -61,6 +61,21 @@ def read_checkpoint(folder):
     return {k: v.float() for k, v in load_file(folder + "/model.safetensors").items()}
 
 
+def write_helpers(path, helpers, counters):
+    from safetensors.torch import save_file
+    save_file({k: v.detach().to(torch.bfloat16).contiguous().clone() for k, v in helpers.items()}, path,
+              metadata={"counters": json.dumps(counters)})
+
+
+def read_helpers(path):
+    """Helpers by name and the counters of the run they are of; nothing if there is no such file."""
+    from safetensors import safe_open
+    if not os.path.exists(path):
+        return {}, {}
+    with safe_open(path, "pt") as f:
+        return {k: f.get_tensor(k).float() for k in f.keys()}, json.loads(f.metadata()["counters"])
+
+
 def write_parcel(folder, content, named):
     """named: {"weights": {...}, "average": {...}}; content: small things, as JSON."""
     layout, low, high = [], io.BytesIO(), io.BytesIO()

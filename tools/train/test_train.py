@@ -4,6 +4,7 @@
 They need what `tools/train/run setup` makes.  DEVICE=cuda runs the model's tests
 there; ENGINE names a dsocr-engine, with which the model is compared.
 """
+import argparse
 import ast
 import contextlib
 import importlib.util
@@ -487,6 +488,30 @@ class Parcels(unittest.TestCase):
             content, named = state.read_parcel(tmp)
             for k, v in average.items():
                 self.assertLess(float((named["average"][k] - v).abs().max()), float(v.abs().max()) / 250)
+
+
+class Beginning(unittest.TestCase):
+    def arguments(self, folder):
+        return argparse.Namespace(state=folder, start=folder, seed=1)
+
+    def test_a_model_and_its_helpers(self):
+        with tempfile.TemporaryDirectory() as tmp:
+            tok = tokenizer(tmp)
+            run = train.Run(self.arguments(tmp), tok)
+            for name in ("model.safetensors", "tokenizer.json"):
+                shutil.copy(f"{NANO}/{name}", f"{tmp}/{name}")
+            memory = {k: torch.zeros(run.flat.size) for k in ("values", "average")}
+            counters = train.begin(self.arguments(tmp), run, memory)
+            self.assertEqual((counters["step"], counters["alone"]), (0, train.HELPERS_FIRST))
+            helpers = {k: torch.randn(v.shape).bfloat16().float() for k, v in run.helpers.state_dict().items()}
+            state.write_helpers(tmp + "/helpers.safetensors", helpers, {"step": 7, "group": 5, "seed": 3, "t": 7})
+            counters = train.begin(self.arguments(tmp), run, memory)
+            self.assertEqual([counters.get(k) for k in ("step", "group", "seed", "t", "alone")], [7, 5, 3, 0, None])
+            for k, v in run.split(memory["values"])[1].items():
+                self.assertTrue(torch.equal(v, helpers[k]), k)
+
+    def test_no_file_no_helpers(self):
+        self.assertEqual(state.read_helpers("/nonexistent"), ({}, {}))
 
 
 class Curve(unittest.TestCase):

@@ -28,8 +28,11 @@ from optimizer import Flat, Optimizer
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 DEFAULT_CHECKPOINT = os.path.join(HERE, "../../models/nano")
+HELPERS = os.path.join(HERE, "helpers.safetensors")  # of that checkpoint
 BARRIER_SECONDS = 3600  # a rank that is this late is gone: others may have the machine, but not for so long
+DECAY = 0.02  # of matrices, times the rate
 WARM_UP = 40  # steps after a start without the optimizer's state
+HELPERS_FIRST = 200  # steps in which new helpers learn alone, so that they do not spoil a trained model
 
 
 def arguments():
@@ -100,7 +103,11 @@ def begin(a, run, memory):
         look_at_neighbours(run.model)
     elif os.path.isdir(start):
         old = tokens.Tokens(start + "/tokenizer.json")
-        state.adopt(state.read_checkpoint(start), None, run.model, run.helpers, old, run.tok)
+        helpers, before = state.read_helpers(HELPERS if start == DEFAULT_CHECKPOINT else start + "/helpers.safetensors")
+        state.adopt(state.read_checkpoint(start), helpers, run.model, run.helpers, old, run.tok)
+        counters.update(before, t=0)
+        if not helpers:
+            counters["alone"] = counters["step"] + HELPERS_FIRST
     else:
         # a file with average weights and helpers, of the tokenizer beside it or of models/nano
         saved = torch.load(start, map_location="cpu", weights_only=False)
@@ -240,8 +247,8 @@ def work(rank, world, a, memory, counters, barrier):
         if rank == 0:
             wait_while_paused(a.state)
             over = time.time() - began > a.minutes * 60 or counters["step"] - first_step >= a.steps
-            alone = world > 1 and os.getppid() != parent
-            memory["stop"][0] = alone or over or os.path.exists(a.state + "/STOP")
+            orphan = world > 1 and os.getppid() != parent
+            memory["stop"][0] = orphan or over or os.path.exists(a.state + "/STOP")
         meet()
         if memory["stop"][0]:
             break
@@ -251,6 +258,8 @@ def work(rank, world, a, memory, counters, barrier):
         counters["pages"] += len(batch["ids"]) * world
         counters["chars"] += int((batch["cell"] >= 0).sum()) * world
         batch = {k: v.to(a.device, non_blocking=True) for k, v in batch.items()}
+        alone = counters["step"] < counters.get("alone", 0)
+        run.model.requires_grad_(not alone)
         gradients[rank].zero_()
         torch.manual_seed(counters["step"] * 64 + rank)
         try:
@@ -269,7 +278,8 @@ def work(rank, world, a, memory, counters, barrier):
         if math.isfinite(norm):
             for i, k in optimizer.parts():
                 gradients[0][i:k].mul_(min(1.0, plan["clip"] / (norm + 1e-6)))
-            optimizer.step(values, gradients[0], memory["momentum"], memory["second"], counters["t"], rate)
+            optimizer.step(values, gradients[0], memory["momentum"], memory["second"], counters["t"], rate,
+                           0.0 if alone else DECAY)
             keep = min(plan["ema"], 1 - 1 / (counters["t"] / 4 + 2))
             for i, k in optimizer.parts():
                 memory["average"][i:k].lerp_(values[i:k], 1 - keep)

@@ -1,4 +1,4 @@
-"""Fused operations for CPUs with a tile unit (AMX), compiled on first use.
+"""Fused operations for CPUs with products in bf16 (AVX-512, or AMX), compiled on first use.
 
 Everything here is also said in plain PyTorch where it is used; without such a
 CPU or a compiler that is what runs.  DSOCR_FAST=no does without, too.
@@ -9,7 +9,7 @@ import sys
 import torch
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-FLAGS = ["-O3", "-march=sapphirerapids", "-fno-math-errno", "-fno-trapping-math"]
+FLAGS = ["-O3", "-march=icelake-server", "-mavx512bf16", "-mamx-tile", "-mamx-bf16", "-mprefer-vector-width=512", "-fno-math-errno", "-fno-trapping-math"]
 _module = None
 
 
@@ -18,7 +18,7 @@ def _can():
         return False
     with open("/proc/cpuinfo") as f:
         flags = f.read()
-    return all(f in flags for f in ("amx_bf16", "amx_tile", "avx512_bf16"))
+    return "avx512_bf16" in flags and "avx512_vbmi2" in flags
 
 
 def load(folder):

@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * gemm.cpp
- *		Products of small bf16 matrices on the tile unit (AMX).
+ *		Products of small bf16 matrices, on the tile unit (AMX) where there is
+ *		one, else in the vector registers.
  *
  *-------------------------------------------------------------------------
  */
@@ -13,10 +14,13 @@
 #define ARCH_REQ_XCOMP_PERM 0x1023
 #define XFEATURE_XTILEDATA 18
 
+static bool tiles;
+
 int
-tiles_allowed(void)
+gemm_allowed(void)
 {
-	return __builtin_cpu_supports("avx512bf16") && syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+	tiles = __builtin_cpu_supports("amx-bf16") && syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+	return __builtin_cpu_supports("avx512bf16");
 }
 
 /* A constant: compilers miss that _tile_loadconfig() reads all 64 bytes of it. */
@@ -30,13 +34,15 @@ alignas(64) static const struct
 void
 tiles_begin(void)
 {
-	_tile_loadconfig(&shapes);
+	if (tiles)
+		_tile_loadconfig(&shapes);
 }
 
 void
 tiles_end(void)
 {
-	_tile_release();
+	if (tiles)
+		_tile_release();
 }
 
 /* 32 x 32 of C: tiles 0 to 3; A in 4 and 5, B in 6 and 7 */
@@ -92,9 +98,62 @@ block_1x1(int K, const bf16 *A, long lda, const bf16 *B, long ldb, float *C, lon
 	_tile_stored(0, C, ldc * 4);
 }
 
+/* 8 rows of 32 or 16 columns of C, all in registers; a pair of A goes to all columns. */
+template <int WIDE>
+static void
+block_vector(int K, const bf16 *A, long lda, const bf16 *B, long ldb, float *C, long ldc, int add)
+{
+	__m512 c[8][WIDE];
+
+#pragma GCC unroll 8
+	for (int i = 0; i < 8; i++)
+#pragma GCC unroll 2
+		for (int j = 0; j < WIDE; j++)
+			c[i][j] = add ? _mm512_loadu_ps(C + i * ldc + 16 * j) : _mm512_setzero_ps();
+	for (int k = 0; k < K; k += 2)
+	{
+		const bf16 *row = B + (long) k * ldb;
+		__m512bh b[WIDE];
+
+#pragma GCC unroll 2
+		for (int j = 0; j < WIDE; j++)
+			b[j] = (__m512bh) _mm512_loadu_si512(row + 32 * j);
+#pragma GCC unroll 8
+		for (int i = 0; i < 8; i++)
+		{
+			int pair;
+
+			memcpy(&pair, A + i * lda + k, sizeof(pair));
+#pragma GCC unroll 2
+			for (int j = 0; j < WIDE; j++)
+				c[i][j] = _mm512_dpbf16_ps(c[i][j], (__m512bh) _mm512_set1_epi32(pair), b[j]);
+		}
+	}
+#pragma GCC unroll 8
+	for (int i = 0; i < 8; i++)
+#pragma GCC unroll 2
+		for (int j = 0; j < WIDE; j++)
+			_mm512_storeu_ps(C + i * ldc + 16 * j, c[i][j]);
+}
+
+static void
+gemm_vector(int M, int N, int K, const bf16 *A, long lda, const bf16 *B, long ldb, float *C, long ldc, int add)
+{
+	for (int n = 0; n < N; n += 32)
+		for (int m = 0; m < M; m += 8)
+		{
+			if (n + 32 <= N)
+				block_vector<2>(K, A + m * lda, lda, B + 2 * n, ldb, C + m * ldc + n, ldc, add);
+			else
+				block_vector<1>(K, A + m * lda, lda, B + 2 * n, ldb, C + m * ldc + n, ldc, add);
+		}
+}
+
 void
 gemm(int M, int N, int K, const bf16 *A, long lda, const bf16 *B, long ldb, float *C, long ldc, int add)
 {
+	if (!tiles)
+		return gemm_vector(M, N, K, A, lda, B, ldb, C, ldc, add);
 	for (int n = 0; n < N; n += 32)
 		for (int m = 0; m < M; m += 32)
 		{

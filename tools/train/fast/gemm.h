@@ -1,10 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * gemm.h
- *		Products of small bf16 matrices on the tile unit (AMX).
+ *		Products of small bf16 matrices, on the tile unit (AMX) where there is
+ *		one, else in the vector registers.
  *
  * C[M, N] = A[M, K] B[K, N] in fp32. A is row by row. B is in pairs: rows 2i
- * and 2i + 1 interleaved, [K / 2][N][2], as the tile unit wants it. M and N
+ * and 2i + 1 interleaved, [K / 2][N][2], as both want it. M and N
  * are multiples of 16, K of 32: callers pad with zeros.
  *
  *-------------------------------------------------------------------------
@@ -16,8 +17,8 @@
 
 typedef uint16_t bf16;
 
-/* Lets this process use the tile unit; 0 if it may not. */
-int tiles_allowed(void);
+/* Whether this CPU can; lets the process use the tile unit if there is one. */
+int gemm_allowed(void);
 
 /* All eight tiles 16 rows of 64 bytes; once a thread, undone by tiles_end(). */
 void tiles_begin(void);

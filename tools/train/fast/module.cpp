@@ -33,7 +33,7 @@ Tensors experts_gather_backward(const Tensor &g, const Tensor &y, const Tensor &
 
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, m)
 {
-	m.def("allowed", [] { return tiles_allowed() != 0; });
+	m.def("allowed", [] { return gemm_allowed() != 0; });
 	m.def("attention_forward", &attention_forward);
 	m.def("attention_backward", &attention_backward);
 	m.def("norm_forward", &norm_forward);
