@@ -555,7 +555,7 @@ class Resuming(unittest.TestCase):
             self.assertTrue(torch.equal(whole[k], halves[k]), k)
 
     def test_two_ranks_and_processes(self):
-        for options in (["--world", "2"], ["--workers", "2"]):
+        for options in (["--world", "2", "--start", "nothing"], ["--workers", "2", "--start", "nothing"]):
             saved = self.train(self.folder(), "--steps", "2", *options)
             self.assertTrue(bool(torch.isfinite(saved["values"]).all()))
             self.assertEqual(saved["counters"]["step"], 2)
