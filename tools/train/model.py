@@ -65,7 +65,7 @@ class SamAttention(nn.Module):
         self.rel_pos_w = nn.Parameter(torch.zeros(2 * side - 1, dim // heads))
 
     def forward(self, x):  # B H W C
-        """Decomposed relative positions as more channels of q and k: q.k + rel_h + rel_w is one product."""
+        """q.k + rel_h + rel_w; where attention takes no such positions, as more channels of q and k in one product."""
         B, H, W, C = x.shape
         d = C // self.heads
         n = B * self.heads
@@ -73,6 +73,9 @@ class SamAttention(nn.Module):
         grid = q.view(n, H, W, d)
         rh = torch.einsum("bhwc,hkc->bhwk", grid, relative_table(H, self.rel_pos_h).to(q.dtype))
         rw = torch.einsum("bhwc,wkc->bhwk", grid, relative_table(W, self.rel_pos_w).to(q.dtype))
+        if fast.usable(q):
+            o = fast.attention(q[None], k[None], v[None], rows=rh.reshape(1, n, H * W, H), columns=rw.reshape(1, n, H * W, W))
+            return self.proj(o.view(B, self.heads, H * W, d).transpose(1, 2).reshape(B, H, W, C))
         eye_h = torch.eye(H, dtype=q.dtype, device=q.device).repeat_interleave(W, 0)
         eye_w = torch.eye(W, dtype=q.dtype, device=q.device).repeat(H, 1)
         pad = -(d + H + W) % 8
@@ -81,8 +84,6 @@ class SamAttention(nn.Module):
         if fused(x):
             q, k = F.pad(q, (0, pad)), F.pad(k, (0, pad))
             o = F.scaled_dot_product_attention(q[None], k[None], v[None], scale=1.0)[0]
-        elif fast.usable(q):
-            o = fast.attention(q[None], k[None], v[None], scale=1.0)
         else:
             o = (q @ k.transpose(1, 2)).softmax(-1, dtype=q.dtype) @ v
         return self.proj(o.view(B, self.heads, H * W, d).transpose(1, 2).reshape(B, H, W, C))

@@ -424,6 +424,15 @@ class Fast(unittest.TestCase):
             make = lambda n: torch.randn(b, t, h, n).bfloat16().transpose(1, 2)
             self.compare(lambda q, k, v: fast.attention(q, k, v, causal), plain, [make(d), make(d), make(e)])
 
+    def test_attention_over_a_grid(self):
+        for b, h, y, x, d in ((3, 4, 14, 14, 32), (1, 2, 5, 37, 32), (2, 1, 40, 40, 32)):
+            def plain(q, k, v, rows, columns):
+                s = (q @ k.transpose(2, 3) * d ** -0.5).unflatten(3, (y, x)) + rows[..., None] + columns[..., None, :]
+                return s.flatten(3).softmax(-1) @ v
+            make = lambda n: torch.randn(b, y * x, h, n).bfloat16().transpose(1, 2)
+            self.compare(lambda q, k, v, r, c: fast.attention(q, k, v, rows=r, columns=c), plain,
+                         [make(d), make(d), make(d), make(y), make(x)])
+
     def test_norms(self):
         make = lambda *n: torch.randn(*n)
         self.compare(lambda x, w, b: fast.norm(x, w, b, 1e-6), lambda x, w, b: F.layer_norm(x, (128,), w, b, 1e-6),

@@ -9,7 +9,8 @@ import sys
 import torch
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-FLAGS = ["-O3", "-march=icelake-server", "-mavx512bf16", "-mamx-tile", "-mamx-bf16", "-mprefer-vector-width=512", "-fno-math-errno", "-fno-trapping-math"]
+FLAGS = ["-O3", "-march=icelake-server", "-mavx512bf16", "-mamx-tile", "-mamx-bf16", "-mprefer-vector-width=512",
+         "-fno-math-errno", "-fno-trapping-math"]
 _module = None
 
 
@@ -50,21 +51,25 @@ def usable(x):
 
 class _Attention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, q, k, v, causal, scale):
-        o, sums = _module.attention_forward(q, k, v, causal, scale)
-        ctx.save_for_backward(q, k, v, o, sums)
+    def forward(ctx, q, k, v, rows, columns, causal, scale):
+        o, sums = _module.attention_forward(q, k, v, rows, columns, causal, scale)
+        ctx.save_for_backward(q, k, v, rows, columns, o, sums)
         ctx.how = causal, scale
         return o
 
     @staticmethod
     def backward(ctx, g):
-        q, k, v, o, sums = ctx.saved_tensors
-        return *_module.attention_backward(g if g.stride(-1) == 1 else g.contiguous(), q, k, v, o, sums, *ctx.how), None, None
+        g = g if g.stride(-1) == 1 else g.contiguous()
+        out = _module.attention_backward(g, *ctx.saved_tensors, *ctx.how)
+        return *out, *[None] * (7 - len(out))
 
 
-def attention(q, k, v, causal=False, scale=None):
-    """softmax(q k' scale) v for q and k [B, H, T, d], v [B, H, T, e]"""
-    return _Attention.apply(q, k, v, causal, q.shape[-1] ** -0.5 if scale is None else scale)
+def attention(q, k, v, causal=False, rows=None, columns=None):
+    """
+    softmax(q k' / sqrt(d)) v for q and k [B, H, T, d], v [B, H, T, e]; over a grid with
+    rows [B, H, T, y] and columns [B, H, T, x], T = x y, added to the scores of its keys
+    """
+    return _Attention.apply(q, k, v, rows, columns, causal, q.shape[-1] ** -0.5)
 
 
 class _Norm(torch.autograd.Function):

@@ -8,6 +8,10 @@
  * scores and sums in fp32.  T, d and e are padded with zeros to multiples of
  * 32 in our own copies.
  *
+ * Over a grid of T = rows x columns, SAM's relative positions may be added to
+ * the scores: what query i gives to keys of row y, [B, H, T, rows], and of
+ * column x, [B, H, T, columns].
+ *
  *-------------------------------------------------------------------------
  */
 #include <torch/extension.h>
@@ -16,6 +20,8 @@
 #include <vector>
 
 #include "gemm.h"
+
+using Maybe = c10::optional<at::Tensor>;
 
 namespace
 {
@@ -169,6 +175,28 @@ put_rows(const float *in, long lin, const Head &x, int first, int count, const f
 	}
 }
 
+/* Scores of a query times scale, and what it gives to the rows and columns of the grid. */
+void
+lean(float *s, const bf16 *rows, int height, const bf16 *columns, int width, float scale)
+{
+	__m512 by = _mm512_set1_ps(scale);
+
+	for (int x = 0; x < width; x += 16)
+	{
+		__mmask16 m = width - x >= 16 ? 0xffff : (1u << (width - x)) - 1;
+		__m512 column = load16_masked(columns + x, m);
+
+		for (int y = 0; y < height; y++)
+		{
+			uint32_t word = (uint32_t) rows[y] << 16;
+			float row, *at = s + (long) y * width + x;
+
+			memcpy(&row, &word, sizeof(row));
+			_mm512_mask_storeu_ps(at, m, _mm512_fmadd_ps(_mm512_maskz_loadu_ps(m, at), by, _mm512_add_ps(column, _mm512_set1_ps(row))));
+		}
+	}
+}
+
 /* A row of scores to e^(s - max), of which [valid, width) is 0; returns the sum, and the maximum in *top. */
 float
 soften(const float *s, bf16 *p, int valid, int width, float scale, float *top)
@@ -195,7 +223,8 @@ soften(const float *s, bf16 *p, int valid, int width, float scale, float *top)
 }
 
 void
-forward_head(const Head &q, const Head &k, const Head &v, const Head &o, float *lse, bool causal, float scale)
+forward_head(const Head &q, const Head &k, const Head &v, const Head &o, const Head *rows_of, const Head *columns_of, float *lse,
+			 bool causal, float scale)
 {
 	static thread_local Scratch<bf16> space;
 	static thread_local Scratch<float> numbers;
@@ -221,7 +250,10 @@ forward_head(const Head &q, const Head &k, const Head &v, const Head &o, float *
 			float top, sum;
 			int valid = causal ? std::min(i0 + i + 1, q.n) : q.n;
 
-			sum = soften(s + (size_t) i * T, p + (size_t) i * T, valid, width, scale, &top);
+			if (rows_of && i0 + i < q.n)
+				lean(s + (size_t) i * T, rows_of->p + (i0 + i) * rows_of->step, rows_of->d, columns_of->p + (i0 + i) * columns_of->step,
+					 columns_of->d, scale);
+			sum = soften(s + (size_t) i * T, p + (size_t) i * T, valid, width, rows_of ? 1 : scale, &top);
 			inverse[i] = 1 / sum;
 			if (i0 + i < q.n)
 				lse[i0 + i] = top + logf(sum);
@@ -231,15 +263,66 @@ forward_head(const Head &q, const Head &k, const Head &v, const Head &o, float *
 	}
 }
 
+/* What queries give to rows and columns of the grid, and the gradients of that: [rows][T], [columns][T]. */
+struct Grid
+{
+	int height, width;
+	float *rows, *columns, *d_rows, *d_columns;
+};
+
+Grid
+turn_grid(const Head &rows, const Head &columns, int T)
+{
+	static thread_local Scratch<float> numbers;
+	size_t nr = (size_t) rows.d * T, nc = (size_t) columns.d * T;
+	float *f = numbers.get(2 * (nr + nc));
+	Grid g = {rows.d, columns.d, f, f + nr, f + nr + nc, f + 2 * nr + nc};
+
+	memset(f, 0, 2 * (nr + nc) * sizeof(float));
+	for (const Head *h : {&rows, &columns})
+		for (int i = 0; i < h->n; i++)
+			for (int y = 0; y < h->d; y++)
+			{
+				uint32_t word = (uint32_t) h->p[i * h->step + y] << 16;
+
+				memcpy((h == &rows ? g.rows : g.columns) + (size_t) y * T + i, &word, sizeof(word));
+			}
+	return g;
+}
+
+/* [d][T] in fp32 to the rows of x */
+void
+turn_back(const float *in, const Head &x, int T)
+{
+	for (int i = 0; i < x.n; i++)
+		for (int y = 0; y < x.d; y += 16)
+		{
+			__mmask16 m = x.d - y >= 16 ? 0xffff : (1u << (x.d - y)) - 1;
+			__m512i lanes = _mm512_mullo_epi32(_mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0), _mm512_set1_epi32(T));
+
+			_mm256_mask_storeu_epi16(x.p + i * x.step + y, m,
+									 narrow(_mm512_mask_i32gather_ps(_mm512_setzero_ps(), m, lanes, in + (size_t) y * T + i, 4)));
+		}
+}
+
 /*
  * Rows j and j + 1 of the transposed scores s and products x = v_j . do_i, of
- * queries from on, to p and ds = p (x - delta) scale; ds in pairs, too.
+ * queries from on, to p and ds = p (x - delta) scale; ds in pairs, too. With a
+ * grid for keys below n.
  */
+template <bool GRID>
 void
 differ(const float *s, const float *x, const float *lse, const float *delta, bf16 *p, bf16 *ds, bf16 *pairs, int j, int from,
-	   int width, float scale, bool causal)
+	   int width, float scale, bool causal, const Grid *g, int T, int n)
 {
 	__m512 by = _mm512_set1_ps(scale);
+	long row[2], column[2];
+
+	for (int r = 0; GRID && r < 2; r++)
+	{
+		row[r] = (long) (j + r) / g->width * T + from;
+		column[r] = (long) (j + r) % g->width * T + from;
+	}
 
 	for (int i = 0; i < width; i += 16)
 	{
@@ -248,12 +331,23 @@ differ(const float *s, const float *x, const float *lse, const float *delta, bf1
 		for (int r = 0; r < 2; r++)
 		{
 			int at = r * COLUMNS + i, early = causal ? j + r - from - i : 0;
-			__m512 e = exp16(_mm512_fmsub_ps(_mm512_loadu_ps(s + at), by, _mm512_loadu_ps(lse + i))), d;
+			__m512 z = _mm512_fmsub_ps(_mm512_loadu_ps(s + at), by, _mm512_loadu_ps(lse + i)), e, d;
+			bool placed = GRID && j + r < n;
 
+			if (placed)
+				z = _mm512_add_ps(z, _mm512_add_ps(_mm512_loadu_ps(g->rows + row[r] + i), _mm512_loadu_ps(g->columns + column[r] + i)));
+			e = exp16(z);
 			if (early > 0)
 				e = _mm512_maskz_mov_ps(early >= 16 ? 0 : 0xffff << early, e);
-			d = _mm512_mul_ps(_mm512_mul_ps(e, by), _mm512_sub_ps(_mm512_loadu_ps(x + at), _mm512_loadu_ps(delta + i)));
-			half[r] = narrow(d);
+			d = _mm512_mul_ps(e, _mm512_sub_ps(_mm512_loadu_ps(x + at), _mm512_loadu_ps(delta + i)));
+			if (placed)
+			{
+				float *to_row = g->d_rows + row[r] + i, *to_column = g->d_columns + column[r] + i;
+
+				_mm512_storeu_ps(to_row, _mm512_add_ps(_mm512_loadu_ps(to_row), d));
+				_mm512_storeu_ps(to_column, _mm512_add_ps(_mm512_loadu_ps(to_column), d));
+			}
+			half[r] = narrow(_mm512_mul_ps(d, by));
 			_mm256_storeu_si256((__m256i *) (p + at), narrow(e));
 			_mm256_storeu_si256((__m256i *) (ds + at), half[r]);
 		}
@@ -316,7 +410,7 @@ pack(const Head &q, const Head &k, const Head &v, const Head &g, int T, int D, i
 
 void
 backward_head(const Head &q, const Head &k, const Head &v, const Head &o, const Head &g, const float *lse, const Head &dq,
-			  const Head &dk, const Head &dv, bool causal, float scale)
+			  const Head &dk, const Head &dv, const Grid *grid, bool causal, float scale)
 {
 	int T = padded(q.n), D = padded(q.d), E = padded(v.d);
 	Packed a = pack(q, k, v, g, T, D, E);
@@ -348,8 +442,8 @@ backward_head(const Head &q, const Head &k, const Head &v, const Head &o, const 
 			{
 				size_t at = (size_t) j * COLUMNS;
 
-				differ(a.s + at, a.x + at, a.lse + from, a.delta + from, a.p + at, a.ds + at, a.ds_pairs + at, j0 + j, from, width,
-					   scale, causal);
+				(grid ? differ<true> : differ<false>)(a.s + at, a.x + at, a.lse + from, a.delta + from, a.p + at, a.ds + at,
+													  a.ds_pairs + at, j0 + j, from, width, scale, causal, grid, T, q.n);
 			}
 			gemm(n, E, width, a.p, COLUMNS, a.g_pairs + (size_t) from * E, E, a.dv, E, add);
 			gemm(n, D, width, a.ds, COLUMNS, a.q_pairs + (size_t) from * D, D, a.dk, D, add);
@@ -387,34 +481,63 @@ check(const at::Tensor &t, const char *name)
 
 } // namespace
 
-/* Output [B, H, T, e] and the logarithms of the sums [B, H, T]. */
+/* Output [B, H, T, e] and the logarithms of the sums [B, H, T]; rows and columns: of a grid, or none */
 std::vector<at::Tensor>
-attention_forward(const at::Tensor &q, const at::Tensor &k, const at::Tensor &v, bool causal, double scale)
+attention_forward(const at::Tensor &q, const at::Tensor &k, const at::Tensor &v, const Maybe &rows, const Maybe &columns,
+				  bool causal, double scale)
 {
 	check(q, "q");
 	check(k, "k");
 	check(v, "v");
 	TORCH_CHECK(q.sizes() == k.sizes() && q.size(2) == v.size(2), "shapes differ");
+	if (rows)
+	{
+		check(*rows, "rows");
+		check(*columns, "columns");
+		TORCH_CHECK(!causal && rows->size(2) == q.size(2) && columns->size(2) == q.size(2) &&
+						rows->size(3) * columns->size(3) == q.size(2),
+					"not a grid");
+	}
 	at::Tensor o = like(v), lse = at::empty({q.size(0), q.size(1), q.size(2)}, q.options().dtype(at::kFloat));
 
 	tiles_begin();
 	for (long i = 0; i < q.size(0) * q.size(1); i++)
-		forward_head(head(q, i), head(k, i), head(v, i), head(o, i), lse.data_ptr<float>() + i * q.size(2), causal, (float) scale);
+	{
+		Head y = rows ? head(*rows, i) : Head(), x = rows ? head(*columns, i) : Head();
+
+		forward_head(head(q, i), head(k, i), head(v, i), head(o, i), rows ? &y : nullptr, &x, lse.data_ptr<float>() + i * q.size(2),
+					 causal, (float) scale);
+	}
 	tiles_end();
 	return {o, lse};
 }
 
+/* Gradients of q, k and v, and of rows and columns where they are given */
 std::vector<at::Tensor>
-attention_backward(const at::Tensor &g, const at::Tensor &q, const at::Tensor &k, const at::Tensor &v, const at::Tensor &o,
-				   const at::Tensor &lse, bool causal, double scale)
+attention_backward(const at::Tensor &g, const at::Tensor &q, const at::Tensor &k, const at::Tensor &v, const Maybe &rows,
+				   const Maybe &columns, const at::Tensor &o, const at::Tensor &lse, bool causal, double scale)
 {
 	check(g, "gradient");
-	at::Tensor dq = like(q), dk = like(k), dv = like(v);
+	std::vector<at::Tensor> out = {like(q), like(k), like(v)};
 
+	if (rows)
+	{
+		out.push_back(like(*rows));
+		out.push_back(like(*columns));
+	}
 	tiles_begin();
 	for (long i = 0; i < q.size(0) * q.size(1); i++)
+	{
+		Grid grid = rows ? turn_grid(head(*rows, i), head(*columns, i), padded(q.size(2))) : Grid();
+
 		backward_head(head(q, i), head(k, i), head(v, i), head(o, i), head(g, i), lse.data_ptr<float>() + i * q.size(2),
-					  head(dq, i), head(dk, i), head(dv, i), causal, (float) scale);
+					  head(out[0], i), head(out[1], i), head(out[2], i), rows ? &grid : nullptr, causal, (float) scale);
+		if (rows)
+		{
+			turn_back(grid.d_rows, head(out[3], i), padded(q.size(2)));
+			turn_back(grid.d_columns, head(out[4], i), padded(q.size(2)));
+		}
+	}
 	tiles_end();
-	return {dq, dk, dv};
+	return out;
 }

@@ -15,9 +15,10 @@ using at::Tensor;
 using Tensors = std::vector<Tensor>;
 using Maybe = c10::optional<Tensor>;
 
-Tensors attention_forward(const Tensor &q, const Tensor &k, const Tensor &v, bool causal, double scale);
-Tensors attention_backward(const Tensor &g, const Tensor &q, const Tensor &k, const Tensor &v, const Tensor &o, const Tensor &lse,
-						   bool causal, double scale);
+Tensors attention_forward(const Tensor &q, const Tensor &k, const Tensor &v, const Maybe &rows, const Maybe &columns, bool causal,
+						  double scale);
+Tensors attention_backward(const Tensor &g, const Tensor &q, const Tensor &k, const Tensor &v, const Maybe &rows,
+						   const Maybe &columns, const Tensor &o, const Tensor &lse, bool causal, double scale);
 Tensors norm_forward(const Tensor &x, const Tensor &w, const Maybe &b, double eps);
 Tensors norm_backward(const Tensor &g, const Tensor &x, const Tensor &w, const Tensor &stats, bool centred);
 Tensor gelu_forward(const Tensor &x);
