@@ -70,6 +70,8 @@ def measure(files, read, name=""):
         text, ended = read.get(f, ("", False))
         wrong, n = metrics.errors(truth["text"], text)
         page = dict(file=f, size=truth["size"], wrong=wrong, chars=n, ended=ended, read=text)
+        if "language" in truth:
+            page["language"] = truth["language"]
         page["order"] = metrics.order(truth["text"], text)
         if "<table>" in truth["text"]:
             page["cells"] = metrics.right_cells(truth["text"], text)
@@ -110,9 +112,14 @@ def by_size(name, reader, pages):
     return rows
 
 
+def by_language(name, reader, pages):
+    found = sorted({p["language"] for p in pages if "language" in p})
+    return [row(f"{name}, {l}", reader, [p for p in pages if p.get("language") == l]) for l in found]
+
+
 def show(name, reader, pages):
     sized = name in ("seen", "unseen", "scanned", "pango", "office")
-    for r in [row(name, reader, pages)] + (by_size(name, reader, pages) if sized else []):
+    for r in [row(name, reader, pages)] + (by_size(name, reader, pages) if sized else []) + by_language(name, reader, pages):
         print("| " + " | ".join(r) + " |", flush=True)
 
 

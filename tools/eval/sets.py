@@ -7,6 +7,7 @@ never uses: PDF manuals through poppler, groff, pango, weasyprint, LibreOffice.
 Each page is NNN.png and NNN.json: {"text": ..., "size": ..., "boxes": ...}.
 """
 import argparse
+import glob
 import gzip
 import html
 import json
@@ -72,23 +73,41 @@ def held_prose(rng, least):
     return chosen
 
 
+def pango_page(text, family, size):
+    """A page of 640 x 640 by cairo, with kerning and ligatures; None if the text is too long"""
+    with tempfile.TemporaryDirectory() as tmp:
+        open(tmp + "/t.txt", "w", encoding="utf-8").write(text)
+        subprocess.run(["pango-view", "-q", "--pixels", "--width=600", "--margin=20", f"--font={family} {size}",
+                        "-o", tmp + "/t.png", tmp + "/t.txt"], check=True, stderr=subprocess.DEVNULL)
+        drawn = Image.open(tmp + "/t.png").convert("RGB")
+    page = Image.new("RGB", (640, 640), "white")
+    page.paste(drawn, (0, 0))
+    return page if drawn.height <= 640 else None
+
+
 def pango(out, count):
-    """Unseen typefaces, drawn by cairo with kerning and ligatures."""
+    """Prose in unseen typefaces."""
     rng = random.Random(7)
     for i in range(count):
         size = rng.randint(18, 32)
         room = int(560 * 560 / (size * size * 0.75))
         text = "\n".join(held_prose(rng, 60))[:min(room, rng.randint(150, 450))].rsplit(" ", 1)[0]
-        with tempfile.TemporaryDirectory() as tmp:
-            open(tmp + "/t.txt", "w", encoding="utf-8").write(text)
-            subprocess.run(["pango-view", "-q", "--pixels", "--width=600", "--margin=20",
-                            f"--font={rng.choice(UNSEEN)} {size}", "-o", tmp + "/t.png", tmp + "/t.txt"], check=True,
-                           stderr=subprocess.DEVNULL)
-            drawn = Image.open(tmp + "/t.png").convert("RGB")
-        page = Image.new("RGB", (640, 640), "white")
-        page.paste(drawn, (0, 0))
-        if drawn.height <= 640:
+        page = pango_page(text, rng.choice(UNSEEN), size)
+        if page:
             write(out, i, page, text=text, size=size)
+
+
+def languages(out, count):
+    """Words of one language on each page, in an unseen typeface that has all their letters."""
+    rng = random.Random(19)
+    files = sorted(glob.glob(f"{STATE}/pack/held/words.*.txt") + glob.glob(f"{STATE}/pack/held/other/words.*.txt"))
+    for i in range(count):
+        words = open(files[i % len(files)], encoding="utf-8").read().split()
+        size = rng.randint(20, 28)
+        text = " ".join(rng.choice(words) for _ in range(rng.randint(20, 35)))
+        page = pango_page(text, rng.choice(["Open Sans", "Gentium Plus"]), size)
+        if page:
+            write(out, i, page, text=text, size=size, language=files[i % len(files)][-6:-4])
 
 
 def pdf_page(path, number, dpi):
@@ -249,7 +268,7 @@ def office(out, count, a4=False):
                     made += 1
 
 
-OTHERS = {"pango": pango, "manual": manual, "letter": letter, "html-tables": html_tables, "office": office,
+OTHERS = {"pango": pango, "languages": languages, "manual": manual, "letter": letter, "html-tables": html_tables, "office": office,
           "office-a4": lambda out, count: office(out, count, a4=True)}
 
 
