@@ -14,6 +14,8 @@ import pages
 import tokens
 
 GROUP = 3  # batches
+TILE_CELLS = 10  # in a row of a tile
+CROSSED = 3  # letters behind a border that count more
 FREE_SEEDS = 1 << 62  # from here on seeds belong to evaluation
 
 
@@ -61,6 +63,19 @@ def weigh(ids, labels, tok):
     return weight.astype(np.float32)
 
 
+def crossings(cell, columns):
+    """
+    The first letters behind a border between tiles, as 1: there the next cell is
+    another tile's first, which looks like the beginning of a line.
+    """
+    tile = np.where(cell >= 0, cell % (columns + 1) // TILE_CELLS, -1)
+    over = (tile[:, 1:] > tile[:, :-1]) & (tile[:, :-1] >= 0)
+    behind = np.zeros(cell.shape, bool)
+    for i in range(1, 1 + CROSSED):
+        behind[:, i:] |= over[:, :over.shape[1] + 1 - i]
+    return behind & (cell >= 0)
+
+
 def collate(samples, prompts, tok):
     """samples: (page, ids, cell, sub, patch); ids get their prompt before them and the end after them"""
     length = 1 + rounded(max(len(p) + len(s[1]) for p, s in zip(prompts, samples)))
@@ -75,9 +90,12 @@ def collate(samples, prompts, tok):
         ids[i, p:p + n] = labels[i, p:p + n] = t
         ids[i, p + n] = labels[i, p + n] = tokens.EOS_ID
         cell[i, p:p + n], sub[i, p:p + n] = c, s
+    weight = weigh(ids, labels, tok)
+    if samples[0][0].overview is not None:
+        weight += 3 * crossings(cell, samples[0][0].view.shape[1] // 64)
     batch = dict(view=np.stack([s[0].view for s in samples]), paper=np.stack([s[0].paper for s in samples]),
                  ink=np.stack([s[0].ink for s in samples]), patch=np.stack([s[4] for s in samples]),
-                 ids=ids, labels=labels, cell=cell, sub=sub, weight=weigh(ids, labels, tok))
+                 ids=ids, labels=labels, cell=cell, sub=sub, weight=weight)
     if samples[0][0].overview is not None:
         batch["overview"] = np.stack([s[0].overview for s in samples])
     return {k: torch.from_numpy(v) for k, v in batch.items()}
