@@ -523,6 +523,11 @@ class Beginning(unittest.TestCase):
             for k, v in run.split(memory["values"])[1].items():
                 self.assertTrue(torch.equal(v, helpers[k]), k)
 
+            del helpers["place.weight"]
+            state.write_helpers(tmp + "/helpers.safetensors", helpers, {"step": 7})
+            counters = train.begin(self.arguments(tmp), run, memory)
+            self.assertEqual(counters["alone"], 7 + train.HELPERS_FIRST)
+
     def test_no_file_no_helpers(self):
         self.assertEqual(state.read_helpers("/nonexistent"), ({}, {}))
 

@@ -106,7 +106,7 @@ def begin(a, run, memory):
         helpers, before = state.read_helpers(HELPERS if start == DEFAULT_CHECKPOINT else start + "/helpers.safetensors")
         state.adopt(state.read_checkpoint(start), helpers, run.model, run.helpers, old, run.tok)
         counters.update(before, t=0)
-        if not helpers:
+        if set(helpers) != set(run.helpers.state_dict()):
             counters["alone"] = counters["step"] + HELPERS_FIRST
     else:
         # a file with average weights and helpers, of the tokenizer beside it or of models/nano
