@@ -77,14 +77,14 @@ def crossings(cell, columns):
 
 
 def collate(samples, prompts, tok):
-    """samples: (page, ids, cell, sub, patch); ids get their prompt before them and the end after them"""
+    """samples: (page, ids, cell, sub, patch, follow); ids get their prompt before them and the end after them"""
     length = 1 + rounded(max(len(p) + len(s[1]) for p, s in zip(prompts, samples)))
     b = len(samples)
     ids = np.full((b, length), tokens.PAD_ID, np.int64)
     labels = np.full((b, length), pages.IGNORE, np.int64)
     cell = np.full((b, length), -1, np.int64)
     sub = np.full((b, length), -1, np.int64)
-    for i, (_, t, c, s, _) in enumerate(samples):
+    for i, (_, t, c, s, *_) in enumerate(samples):
         n, p = len(t), len(prompts[i])
         ids[i, :p] = prompts[i]
         ids[i, p:p + n] = labels[i, p:p + n] = t
@@ -98,6 +98,8 @@ def collate(samples, prompts, tok):
                  ids=ids, labels=labels, cell=cell, sub=sub, weight=weight)
     if samples[0][0].overview is not None:
         batch["overview"] = np.stack([s[0].overview for s in samples])
+    else:
+        batch["follow"] = np.stack([s[5] for s in samples])
     return {k: torch.from_numpy(v) for k, v in batch.items()}
 
 

@@ -1,16 +1,21 @@
 """What is trained on: the next token, and helpers that the checkpoint does not keep.
 
 The helpers make reading learnable in hours instead of weeks: the encoder names
-the characters of each patch and of each cell and how far its block reaches; some
-heads of the decoder are told which cell the next character is in; hidden states
-tell where in that cell it is, and where on the page each cell.
+the characters of each patch and of each cell, how far its block reaches and where
+reading goes on after its line; some heads of the decoder are told which cell the
+next character is in; hidden states tell where in that cell it is, and where on the
+page each cell.
 """
+import math
+import random
+
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
 import fast
-from model import tiles_of
+import tokens
+from model import tiles_of, woven
 from pages import IGNORE, PATCH_SLOTS
 
 GUIDED = {1: 2, 2: 4, 3: 4}  # decoder layer: heads that are told where to look
@@ -20,8 +25,23 @@ ROWS, COLUMNS = 72, 48  # rows of an overview count from OVERVIEW_ROWS on
 OVERVIEW_ROWS = 48
 KEPT = (*PLACING_LAYERS, *(i for i in GUIDED if i not in PLACING_LAYERS))
 EMPTY_SHARE = 0.06  # of the empty slots are trained on
+EDGE_BINS = 80  # along a side of the view, half a patch of 640
+FOLLOW_BINS = 64  # patches along a side of the largest view that is one
 SLOTS = 512  # on a CPU products are compiled for each shape, so that few shapes are faster than small ones
 SCORES = 1 << 27  # of guided heads at a time, so that long pages fit in memory
+
+
+class Naming(nn.Module):
+    """Scores of classes for each patch, out of its features or of those of its cell."""
+
+    def __init__(self, inputs, patches, width, classes):
+        super().__init__()
+        self.width = width
+        self.first = nn.Linear(inputs, patches * width)
+        self.second = nn.Linear(width, classes)
+
+    def forward(self, features, chosen):
+        return self.second(F.gelu(self.first(features).reshape(-1, self.width)[chosen])).float()
 
 
 class Helpers(nn.Module):
@@ -32,7 +52,8 @@ class Helpers(nn.Module):
         self.c1 = nn.Linear(hidden, 16 * PATCH_SLOTS * 48)
         self.c2 = nn.Linear(48, classes)
         self.sub = nn.Linear(hidden, 16)
-        self.edge = nn.Linear(hidden, 16 * 4)
+        self.edge = nn.ModuleList([Naming(neck, 1, 64, 4 * EDGE_BINS), Naming(hidden, 16, 48, 4 * EDGE_BINS)])
+        self.follow = nn.ModuleList([Naming(neck, 1, 64, 2 * FOLLOW_BINS), Naming(hidden, 16, 48, 2 * FOLLOW_BINS)])
         self.place = nn.Linear(hidden, ROWS + COLUMNS)
 
 
@@ -57,29 +78,55 @@ def naming(first, second, features, labels, width):
     return F.cross_entropy(z.float(), want, ignore_index=IGNORE), right
 
 
-def edges(module, cells, want):
-    """
-    Smooth error and mean error of where the block of each patch ends on its four
-    sides; want [B, h, w, 4] in shares of the view, NaN where there is no block.
-    """
-    B, h, w, _ = want.shape
-    z = module(F.layer_norm(cells.float(), cells.shape[-1:])).float()
-    # Adam's step is as large for a weight of any scale: without the factor the edges jump about
-    z = 0.5 + 0.1 * z.view(B, h // 4, w // 4, 4, 4, 4).transpose(2, 3).reshape(B, h, w, 4)
-    known = ~torch.isnan(want)
-    z, want = z[known], want[known]
-    return F.smooth_l1_loss(z, want, beta=0.1), (z.detach() - want).abs().mean()
+def by_cells(want):
+    """[B, h, w, n] of patches to [B, h / 4, w / 4, 16, n]"""
+    B, h, w, n = want.shape
+    return want.reshape(B, h // 4, 4, w // 4, 4, n).transpose(2, 3).reshape(B, h // 4, w // 4, 16, n)
 
 
-def places(image, overview):
-    """Row and column of each cell and line end of the visual sequence"""
+def filled(known):
+    """Indices of what is known, filled up to a multiple of SLOTS, and how many they are."""
+    i = known.reshape(-1).nonzero()[:, 0]
+    return F.pad(i, (0, -i.shape[0] % SLOTS)), i.shape[0]
+
+
+def edges(naming, features, want):
+    """
+    Cross entropy and mean error of where the block of each patch ends on its four
+    sides; want [..., 4] in shares of the view, NaN where there is no block.  What
+    lies between the middles of two bins belongs to both.
+    """
+    i, n = filled(~torch.isnan(want[..., 0]))
+    want = want.reshape(-1, 4)[i[:n]]
+    z = naming(features, i)[:n].view(n, 4, EDGE_BINS).log_softmax(-1)
+    at = (want * EDGE_BINS - 0.5).clamp(0, EDGE_BINS - 1)
+    low = at.long()
+    both = torch.stack([low, (low + 1).clamp(max=EDGE_BINS - 1)], -1)
+    share = torch.stack([low + 1 - at, at - low], -1)
+    error = ((z.detach().argmax(-1) + 0.5) / EDGE_BINS - want).abs().mean()
+    return -(z.gather(-1, both) * share).sum() / max(1, 4 * n), error
+
+
+def following(naming, features, want):
+    """
+    Cross entropy, and how often both are right, of row and column of the patch where
+    reading goes on after the line of each patch; want [..., 2], -1 where there is none.
+    """
+    i, n = filled(want[..., 0] >= 0)
+    want = want.reshape(-1, 2)[i[:n]].long()
+    z = naming(features, i)[:n].view(n, 2, FOLLOW_BINS)
+    with torch.no_grad():
+        right = (z.argmax(-1) == want).all(-1).float().mean()
+    return F.cross_entropy(z.flatten(0, 1), want.flatten(), reduction="sum") / max(1, 2 * n), right
+
+
+def places(grids, device):
+    """Row and column of each cell and line end of the visual sequence; grids: (rows, columns) of the page and of its overview"""
     parts = []
-    for view, first in ((image, 0), (overview, OVERVIEW_ROWS)):
-        if view is not None:
-            h, w = view.shape[2] // 64, view.shape[3] // 64
-            row, column = torch.arange(first, first + h), torch.arange(w + 1)
-            parts.append(torch.stack([row.repeat_interleave(w + 1), column.repeat(h)]))
-    return torch.cat(parts, 1).to(image.device)
+    for (h, w), first in zip(grids, (0, OVERVIEW_ROWS)):
+        row, column = torch.arange(first, first + h), torch.arange(w + 1)
+        parts.append(torch.stack([row.repeat_interleave(w + 1), column.repeat(h)]))
+    return torch.cat(parts, 1).to(device)
 
 
 def placing(module, states, where):
@@ -93,6 +140,55 @@ def placing(module, states, where):
     with torch.no_grad():
         right = ((row.argmax(1) == want[0]) & (column.argmax(1) == want[1])).float().mean()
     return F.cross_entropy(row, want[0]) + F.cross_entropy(column, want[1]), right
+
+
+class Bank:
+    """Views of the last steps as the encoder saw them, to count pages of tiles without encoding so many."""
+
+    KEPT = 48
+    SHAPES = [(3, 2)] * 4 + [(r, c) for r in range(1, 5) for c in range(1, 5) if 2 <= r * c <= 9]
+
+    def __init__(self, seed):
+        self.tiles, self.overviews, self.random = [], [], random.Random(seed)
+
+    def keep(self, cells):
+        """cells: [views, h, w, d]"""
+        side = cells.shape[1:3]
+        kind = self.tiles if side == (10, 10) else self.overviews if side == (16, 16) else []
+        kind.extend(cells.unbind())
+        del kind[:-self.KEPT]
+
+    def draw(self):
+        """Tiles [n, 10, 10, d] of a page that never was, their rows and columns, and an overview [1, 16, 16, d]; or None"""
+        if not self.tiles or not self.overviews:
+            return None
+        rows, columns = self.random.choice(self.SHAPES)
+        tiles = torch.stack(self.random.choices(self.tiles, k=rows * columns))
+        return tiles, rows, columns, self.random.choice(self.overviews)[None]
+
+
+def counting(model, helpers, bank):
+    """
+    placing() on a page made of random views.  The decoder has to count a page's
+    cells by where they are in the sequence, whatever is in them; real pages of so
+    many tiles cost the encoder a hundred times as much.
+    """
+    drawn = bank.draw()
+    if drawn is None:
+        return 0.0, torch.tensor(math.nan)
+    tiles, rows, columns, overview = drawn
+    grids = [woven(tiles, rows, columns), overview]
+    x = model.sequence(grids)
+    x = torch.cat([model.model.embed_tokens.weight[tokens.BOS_ID].expand(1, 1, -1).float(), x.float()], 1)
+    cos, sin = model.rotary(0, x.shape[1], x)
+    where = places([g.shape[1:3] for g in grids], x.device)
+    total = 0.0
+    for i in range(max(PLACING_LAYERS) + 1):
+        x = model.model.layers[i](x, cos, sin)
+        if i in PLACING_LAYERS:
+            loss, right = placing(helpers.place, x[:, 1:-1], where)
+            total = total + loss
+    return total, right
 
 
 def guidance(model, cell, weight, first):
@@ -131,8 +227,8 @@ def pixels(gray, paper, ink):
     return (ink + g * (paper - ink)).round_().div_(127.5).sub_(1.0)
 
 
-def compute(model, helpers, batch, weights):
-    """Total loss and figures to log."""
+def compute(model, helpers, batch, weights, bank=None):
+    """Total loss and figures to log; with a bank there is counting in every step."""
     out = {}
     overview, frozen = batch.get("overview"), "frozen" in batch
     with torch.autocast(batch["view"].device.type, torch.bfloat16):
@@ -140,10 +236,12 @@ def compute(model, helpers, batch, weights):
         if overview is not None:
             overview = pixels(overview, batch["paper"], batch["ink"])
         logits, cells, patches, hidden, first = model(image, overview, batch["ids"][:, :-1], KEPT, frozen)
+        balance = sum(layer.mlp.balance for layer in model.model.layers if hasattr(layer.mlp, "balance"))
         labels = batch["labels"][:, 1:]
         mask = labels != IGNORE
         z, want, weight = logits[mask].float(), labels[mask], batch["weight"][:, 1:][mask]
-        total = out["lm"] = (F.cross_entropy(z, want, reduction="none") * weight).sum() / weight.sum()
+        out["lm"] = (F.cross_entropy(z, want, reduction="none") * weight).sum() / weight.sum()
+        total = out["lm"] + weights["moe"] * balance
         with torch.no_grad():
             out["acc"] = (z.argmax(-1) == want).float().mean()
         names = batch["patch"]
@@ -153,15 +251,17 @@ def compute(model, helpers, batch, weights):
             out["patch"], out["pacc"] = naming(helpers.p1, helpers.p2, patches.permute(0, 2, 3, 1), names, 64)
             total = total + weights["patch"] * out["patch"]
         if weights["cell"] > 0 and not frozen:
-            B, h, w, s = names.shape
-            grouped = names.view(B, h // 4, 4, w // 4, 4, s).permute(0, 1, 3, 2, 4, 5)
-            out["cell"], out["cacc"] = naming(helpers.c1, helpers.c2, cells, grouped, 48)
+            out["cell"], out["cacc"] = naming(helpers.c1, helpers.c2, cells, by_cells(names), 48)
             total = total + weights["cell"] * out["cell"]
-        if "edge" in batch and not frozen:
-            loss, out["edge"] = edges(helpers.edge, cells, batch["edge"])
-            total = total + weights["edge"] * loss
+        for kind, loss in (("edge", edges), ("follow", following)):
+            if kind in batch and not frozen:
+                of_patch, of_cell = getattr(helpers, kind)
+                near, _ = loss(of_patch, patches.permute(0, 2, 3, 1), batch[kind])
+                far, out[kind] = loss(of_cell, cells, by_cells(batch[kind]))
+                out[kind + "loss"] = near + far
+                total = total + weights[kind] * (near + far)
         if weights["place"] > 0:
-            where = places(image, overview)
+            where = places([(v.shape[2] // 64, v.shape[3] // 64) for v in (image, overview) if v is not None], image.device)
             found = [placing(helpers.place, hidden[i][:, 1:first - 1], where) for i in PLACING_LAYERS]
             out["place"], out["where"] = found[0][0] + found[1][0], found[1][1]
             total = total + weights["place"] * out["place"]
@@ -175,6 +275,9 @@ def compute(model, helpers, batch, weights):
             with torch.no_grad():
                 out["sacc"] = (z.argmax(-1) == want).float().mean()
             total = total + weights["guide"] * guide + weights["sub"] * out["sub"]
-        balance = sum(layer.mlp.balance for layer in model.model.layers if hasattr(layer.mlp, "balance"))
-        total = total + weights["moe"] * balance
+        if bank is not None:
+            # the last, as the layers it runs forget what they kept of the page
+            bank.keep(cells.detach())
+            loss, out["counted"] = counting(model, helpers, bank)
+            total = total + weights["place"] * loss
     return total, {k: v.detach() for k, v in out.items()}

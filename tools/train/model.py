@@ -427,6 +427,12 @@ class NanoOCR(nn.Module):
         line = self.model.image_newline.to(grid.dtype).expand(B, h, 1, d)
         return torch.cat([grid, line], 2).reshape(B, -1, d)
 
+    def sequence(self, grids):
+        """Grids of cells [B, h, w, d], the overview last, to the visual sequence"""
+        parts = [self.with_newlines(g) for g in grids]
+        parts.append(self.model.view_seperator.to(grids[0].dtype).expand(grids[0].shape[0], 1, -1))
+        return torch.cat(parts, 1)
+
     def encode(self, image, overview=None, frozen=False):
         """
         [B, 3, H, W], and [B, 3, G, G] of tiled pages, to the visual sequence,
@@ -442,9 +448,7 @@ class NanoOCR(nn.Module):
             else:
                 cells, patches = self.view_features(tiles_of(image.permute(0, 2, 3, 1), t, t).permute(0, 3, 1, 2))
                 grids = [woven(cells, H // t, W // t), self.view_features(overview)[0]]
-        parts = [self.with_newlines(g) for g in grids]
-        parts.append(m.view_seperator.to(cells.dtype).expand(B, 1, -1))
-        return torch.cat(parts, 1), cells, patches
+        return self.sequence(grids), cells, patches
 
     def rotary(self, first, count, like):
         i = torch.arange(0, self.head_dim, 2, device=like.device).float() / self.head_dim

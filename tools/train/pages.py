@@ -109,8 +109,26 @@ class Labels:
             out[y0:y1 + 1, x0:x1 + 1] = box
         return out
 
+    @staticmethod
+    def follow(runs, px, py, shape):
+        """
+        Row and column of the patch where reading goes on after the line, table cell
+        or block of each patch [ph, pw, 2], -1 where there is none; runs [n] counts
+        them, for the characters that are in patches px, py.
+        """
+        out = np.full((*shape, 2), -1, np.int16)
+        begins = np.flatnonzero(np.diff(runs, prepend=-1))
+        after = np.searchsorted(begins, np.arange(len(runs)), side="right")
+        has = after < len(begins)
+        to = begins[after[has]]
+        out[py[has], px[has]] = np.stack([py[to], px[to]], 1)
+        return out
+
     def of(self, page):
-        """ids [n], cell in the visual sequence [n] or -1, sub-cell 0..15 [n], class of each patch [ph, pw, slots]"""
+        """
+        ids [n], cell in the visual sequence [n] or -1, sub-cell 0..15 [n], and for each patch its
+        classes [ph, pw, slots] and what follows it [ph, pw, 2]
+        """
         h, w = page.view.shape
         codes, boxes = page.codes, page.boxes
         # an empty line is one token
@@ -144,4 +162,5 @@ class Labels:
         rank = np.arange(len(at)) - np.searchsorted(at, at)
         fits = rank < PATCH_SLOTS
         patch.reshape(-1, PATCH_SLOTS)[at[fits], rank[fits]] = self.kind[codes[seen]][order][fits]
-        return ids, cell, sub, patch
+        runs = np.cumsum((codes == 10) | (codes >= tokens.TAG_BASE))
+        return ids, cell, sub, patch, self.follow(runs[seen], px[seen], py[seen], patch.shape[:2])

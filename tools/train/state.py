@@ -50,6 +50,8 @@ def adopt(weights, helpers, model, helper_module, old_tok, tok):
         mine = helper_module.state_dict()
         old_classes, classes = dict(old_tok.classes, nothing=0), dict(tok.classes, nothing=0)
         for name, value in (helpers or {}).items():
+            if name not in mine:
+                continue  # of a helper that is no more
             if name in ("p2.weight", "p2.bias", "c2.weight", "c2.bias"):
                 _rows(old_classes, classes, value, mine[name])
             else:

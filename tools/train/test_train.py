@@ -36,7 +36,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 NANO = os.path.join(HERE, "../../models/nano")
 STATE = os.environ.get("DSOCR_TRAIN", "var/train")
 DEVICE = os.environ.get("DEVICE", "cpu")
-WEIGHTS = dict(patch=0.4, cell=0.8, guide=0.3, sub=0.4, edge=2, place=0.1, moe=0.01)
+WEIGHTS = dict(patch=0.4, cell=0.8, guide=0.3, sub=0.4, edge=0.15, follow=0.1, place=0.1, moe=0.01)
 
 
 def read_plan():
@@ -83,7 +83,7 @@ class Pages(unittest.TestCase):
     def test_ids_spell_the_text(self):
         labels = pages.Labels(self.tok)
         for page in self.renderer.pages(self.REQUEST, 20):
-            ids, cell, sub, patch = labels.of(page)
+            ids, cell, sub, *_ = labels.of(page)
             self.assertEqual(self.tok.decode(ids.tolist()), page.text())
             self.assertEqual(ids.tolist(), self.tok.encode(page.text()))
             self.assertLess(cell.max(), 110)
@@ -116,6 +116,24 @@ class Pages(unittest.TestCase):
                     inside += e[0] - 2 <= x0 and e[1] - 3 <= y0 and x1 <= e[2] + 2 and y1 <= e[3] + 3
                     block += 1
             self.assertGreater(inside, 0.9 * block, page.text())
+
+    def test_where_reading_goes_on(self):
+        labels = pages.Labels(self.tok)
+        for kind in ("text rich=0.5", "table", "columns grounded=1"):
+            for page in self.renderer.pages(kind + " seed=5 w=640 h=640 size=18,24 chars=100,500", 10):
+                follow = labels.of(page)[-1]
+                runs = [[]]
+                for code, (x0, y0, x1, y1) in zip(page.codes, page.boxes):
+                    if code == 10 or code >= tokens.TAG_BASE:
+                        runs.append([])
+                    elif code > 32 and 0 <= x0 < x1 < 640 and 0 <= y0 < y1 < 640:
+                        runs[-1].append((int(y0 + y1) // 32, int(x0 + x1) // 32))
+                runs = [r for r in runs if r]
+                # a patch that two lines share says what follows one of them
+                right = sum(tuple(follow[at]) == b[0] for a, b in zip(runs, runs[1:]) for at in a)
+                self.assertGreaterEqual(right, 0.85 * sum(map(len, runs[:-1])), page.text())
+                alone = set(runs[-1]).difference(*runs[:-1]) if runs else ()
+                self.assertTrue(all(follow[at][0] == -1 for at in alone))
 
     def test_lines_and_their_boxes(self):
         request = "seed=31 w=640 h=640 chars=100,500 rich=0.5 size=16,24"
@@ -383,16 +401,20 @@ class Fused(unittest.TestCase):
         if not os.path.exists(f"{STATE}/pack/train/molecules.txt"):
             # made without RDKit, for stages that have no molecules
             rows = [r for r in rows if not r["request"].startswith("molecule")]
-        for row in rows + [dict(rows[-1], frozen=1)]:
+        bank = losses.Bank(1)
+        bank.keep(torch.randn(2, 16, 16, 320, device=DEVICE))
+        for row in [dict(rows[-1], frozen=1), *rows]:
             source.ask(dict(row, batch=1), 0)
             batch = source.take(dict(row, batch=1), 0)[0]
             batch = {k: v.to(DEVICE) for k, v in batch.items()}
-            loss, figures = losses.compute(net, helpers, batch, WEIGHTS)
+            loss, figures = losses.compute(net, helpers, batch, WEIGHTS, bank)
             net.zero_grad()
             loss.backward()
             norms = {n: float(p.grad.norm()) for n, p in net.named_parameters() if p.grad is not None}
             self.assertTrue(np.isfinite(sum(norms.values())) and sum(norms.values()) > 0, row)
             self.assertEqual("edge" in figures, row["task"] == "markdown" and "overview" not in row)
+            self.assertTrue(torch.isfinite(figures["counted"]))
+            self.assertEqual("follow" in figures, "overview" not in row)
             encoder = sum(v for n, v in norms.items() if "sam_model" in n or "vision_model" in n)
             self.assertEqual(encoder > 0, "frozen" not in batch, row)
 

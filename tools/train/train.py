@@ -22,7 +22,7 @@ import data
 import fast
 import state
 import tokens
-from losses import Helpers, compute
+from losses import Bank, Helpers, compute
 from model import NanoOCR, look_at_neighbours, make_config
 from optimizer import Flat, Optimizer
 
@@ -32,7 +32,7 @@ HELPERS = os.path.join(HERE, "helpers.safetensors")  # of that checkpoint
 BARRIER_SECONDS = 3600  # a rank that is this late is gone: others may have the machine, but not for so long
 DECAY = 0.02  # of matrices, times the rate
 WARM_UP = 40  # steps after a start without the optimizer's state
-HELPERS_FIRST = 200  # steps in which new helpers learn alone, so that they do not spoil a trained model
+HELPERS_FIRST = 100  # steps in which new helpers learn alone, so that they do not spoil a trained model
 
 
 def arguments():
@@ -236,6 +236,7 @@ def work(rank, world, a, memory, counters, barrier):
     plan = json.load(open(a.plan))
     feed = ProcessFeed(a, plan, counters) if a.workers else CpuFeed(a, tok, rank, plan, counters)
     log = Log(a.state + "/log.jsonl") if rank == 0 else None
+    bank = Bank(counters["step"] * 64 + rank)
     parent = os.getppid()
     if world > 1:
         for s in (signal.SIGTERM, signal.SIGINT):
@@ -263,7 +264,7 @@ def work(rank, world, a, memory, counters, barrier):
         gradients[rank].zero_()
         torch.manual_seed(counters["step"] * 64 + rank)
         try:
-            loss, figures = compute(run.model, run.helpers, batch, plan["weights"])
+            loss, figures = compute(run.model, run.helpers, batch, plan["weights"], bank)
             loss.backward()
         except torch.cuda.OutOfMemoryError:
             print(f"not enough memory for {view}, {len(batch['ids'])} pages", flush=True)

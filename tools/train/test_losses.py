@@ -1,0 +1,108 @@
+#!/usr/bin/env python3
+"""Tests of the helpers' losses: tools/train/test_losses.py [CLASS...]"""
+import math
+import unittest
+
+import torch
+
+import losses
+import model
+
+
+class Said(torch.nn.Module):
+    """A helper that says what it is told to, for the patches that are asked for."""
+
+    def __init__(self, scores):
+        super().__init__()
+        self.scores = scores.flatten(0, -2)
+
+    def forward(self, features, chosen):
+        return self.scores[chosen]
+
+
+class Edges(unittest.TestCase):
+    def scores(self, want):
+        """The best there are: shares of the two bins beside each edge"""
+        at = (want * losses.EDGE_BINS - 0.5).clamp(0, losses.EDGE_BINS - 1).nan_to_num()
+        bins = torch.arange(losses.EDGE_BINS)
+        return (1 - (bins - at[..., None]).abs()).clamp(min=1e-9).log().flatten(-2)
+
+    def test_between_bins(self):
+        torch.manual_seed(1)
+        want = torch.rand(2, 8, 8, 4)
+        want[0, :4] = math.nan
+        best, error = losses.edges(Said(self.scores(want)), None, want)
+        self.assertLess(float(error), 0.5 / losses.EDGE_BINS)
+        moved, far = losses.edges(Said(self.scores((want + 0.1) % 1)), None, want)
+        self.assertGreater(float(far), 0.09)
+        self.assertGreater(float(moved), float(best) + 1)
+
+    def test_no_block(self):
+        want = torch.full((1, 8, 8, 4), math.nan)
+        loss, _ = losses.edges(losses.Naming(16, 1, 8, 4 * losses.EDGE_BINS), torch.randn(1, 8, 8, 16), want)
+        self.assertEqual(float(loss), 0)
+
+    def test_patches_of_cells(self):
+        """A cell's features name its patches in the order in which by_cells() has them."""
+        naming = losses.Naming(3, 16, 5, 7)
+        features = torch.randn(2, 2, 3, 3)
+        want = torch.arange(2 * 8 * 12).view(2, 8, 12, 1)
+        i = torch.arange(2 * 8 * 12)
+        of = torch.nn.functional.gelu(naming.first(features).view(2, 2, 3, 16, 5))
+        grouped = losses.by_cells(want)
+        for b, y, x in ((0, 0, 0), (1, 5, 11), (0, 7, 2)):
+            at = (grouped == want[b, y, x]).flatten().nonzero().item()
+            self.assertTrue(torch.allclose(naming(features, i)[at], naming.second(of[b, y // 4, x // 4, y % 4 * 4 + x % 4])))
+
+
+class Following(unittest.TestCase):
+    def test_rows_and_columns(self):
+        want = torch.full((1, 8, 8, 2), -1, dtype=torch.int16)
+        want[0, 2, 3] = torch.tensor([4, 1])
+        want[0, 4, 1] = torch.tensor([4, 7])
+        scores = torch.zeros(1, 8, 8, 2 * losses.FOLLOW_BINS)
+        scores[..., 4] = 50
+        scores[..., losses.FOLLOW_BINS + 1] = 50
+        loss, right = losses.following(Said(scores), None, want)
+        self.assertEqual(float(right), 0.5)
+        self.assertAlmostEqual(float(loss), 50 / 4, 3)
+        self.assertEqual(float(losses.following(Said(scores), None, torch.full_like(want, -1))[0]), 0)
+
+
+class Counting(unittest.TestCase):
+    def setUp(self):
+        torch.manual_seed(1)
+        self.net = model.NanoOCR(model.make_config(400))
+        self.helpers = losses.Helpers(128, 320, 10)
+        self.bank = losses.Bank(1)
+
+    def test_keeps_views_of_two_sizes(self):
+        self.assertIsNone(self.bank.draw())
+        self.bank.keep(torch.zeros(5, 5, 5, 320))
+        self.bank.keep(torch.ones(60, 10, 10, 320))
+        self.assertIsNone(self.bank.draw())
+        self.bank.keep(torch.ones(1, 16, 16, 320))
+        for _ in range(50):
+            tiles, rows, columns, overview = self.bank.draw()
+            self.assertEqual(tiles.shape, (rows * columns, 10, 10, 320))
+            self.assertTrue(2 <= rows * columns <= 9 and overview.shape == (1, 16, 16, 320))
+        self.assertEqual(len(self.bank.tiles), losses.Bank.KEPT)
+
+    def test_is_placing_of_a_page_of_tiles(self):
+        """The same loss as that of the page whose views these are."""
+        image, overview = torch.randn(1, 3, 640, 1280), torch.randn(1, 3, 1024, 1024)
+        with torch.no_grad():
+            visual, cells, _ = self.net.encode(image, overview)
+            _, _, _, hidden, first = self.net(image, overview, torch.ones(1, 4, dtype=torch.long), losses.KEPT)
+            self.bank.SHAPES = [(1, 2)]
+            self.bank.random.choices = lambda tiles, k: tiles[-k:]
+            self.bank.keep(cells)
+            self.bank.keep(self.net.view_features(overview)[0])
+            where = losses.places([(10, 20), (16, 16)], "cpu")
+            want = sum(losses.placing(self.helpers.place, hidden[i][:, 1:first - 1], where)[0] for i in losses.PLACING_LAYERS)
+            self.assertEqual(visual.shape[1], where.shape[1] + 1)
+            self.assertAlmostEqual(float(losses.counting(self.net, self.helpers, self.bank)[0]), float(want), 4)
+
+
+if __name__ == "__main__":
+    unittest.main()
