@@ -13,8 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 import state
-import tokens
-from model import NanoOCR, make_config
+from model import make_config
 from train import DEFAULT_CHECKPOINT, Run
 
 

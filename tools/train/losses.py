@@ -279,5 +279,5 @@ def compute(model, helpers, batch, weights, bank=None):
             # the last, as the layers it runs forget what they kept of the page
             bank.keep(cells.detach())
             loss, out["counted"] = counting(model, helpers, bank)
-            total = total + weights["place"] * loss
+            total = total + weights["count"] * loss
     return total, {k: v.detach() for k, v in out.items()}

@@ -438,7 +438,6 @@ class NanoOCR(nn.Module):
         [B, 3, H, W], and [B, 3, G, G] of tiled pages, to the visual sequence,
         cell features and patch features.  A frozen encoder learns nothing.
         """
-        m = self.model
         B, _, H, W = image.shape
         t = self.TILE
         with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
