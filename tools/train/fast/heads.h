@@ -34,7 +34,10 @@ template <typename T> struct Scratch
 		}
 		return p;
 	}
-	~Scratch() { free(p); }
+	~Scratch()
+	{
+		free(p);
+	}
 };
 
 /* One head of a tensor [B, H, T, d]. */
@@ -50,8 +53,8 @@ head(const at::Tensor &t, long i)
 {
 	long h = t.size(1);
 
-	return {(bf16 *) t.data_ptr<at::BFloat16>() + i / h * t.stride(0) + i % h * t.stride(1), t.stride(2), (int) t.size(2),
-			(int) t.size(3)};
+	return {(bf16 *) t.data_ptr<at::BFloat16>() + i / h * t.stride(0) + i % h * t.stride(1),
+			t.stride(2), (int) t.size(2), (int) t.size(3)};
 }
 
 /* Rows, padded: [N][D] */
@@ -75,10 +78,13 @@ pair_rows(const bf16 *rows, bf16 *out, int N, int D)
 	for (int i = 0; i < N; i += 2)
 		for (int j = 0; j < D; j += 16)
 		{
-			__m512i a = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *) (rows + (long) i * D + j)));
-			__m512i b = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *) (rows + (long) (i + 1) * D + j)));
+			__m512i a = _mm512_cvtepu16_epi32(
+				_mm256_loadu_si256((const __m256i *) (rows + (long) i * D + j)));
+			__m512i b = _mm512_cvtepu16_epi32(
+				_mm256_loadu_si256((const __m256i *) (rows + (long) (i + 1) * D + j)));
 
-			_mm512_storeu_si512(out + (long) i * D + 2 * j, _mm512_or_si512(a, _mm512_slli_epi32(b, 16)));
+			_mm512_storeu_si512(out + (long) i * D + 2 * j,
+								_mm512_or_si512(a, _mm512_slli_epi32(b, 16)));
 		}
 }
 
@@ -122,7 +128,8 @@ pair_columns(const bf16 *rows, bf16 *out, int N, int D)
 {
 	for (int i = 0; i < N; i += 16)
 		for (int j = 0; j < D / 2; j += 16)
-			turn_16((const uint32_t *) rows + (long) i * (D / 2) + j, D / 2, (uint32_t *) out + (long) j * N + i, N);
+			turn_16((const uint32_t *) rows + (long) i * (D / 2) + j, D / 2,
+					(uint32_t *) out + (long) j * N + i, N);
 }
 
 /* Padded rows transposed: [D][N], by way of pairs of channels */
@@ -135,7 +142,8 @@ transpose(const bf16 *pairs, bf16 *out, int N, int D)
 			__m512i w = _mm512_loadu_si512(pairs + 2 * ((long) j * N + i));
 
 			_mm256_storeu_si256((__m256i *) (out + (long) 2 * j * N + i), _mm512_cvtepi32_epi16(w));
-			_mm256_storeu_si256((__m256i *) (out + (long) (2 * j + 1) * N + i), _mm512_cvtepi32_epi16(_mm512_srli_epi32(w, 16)));
+			_mm256_storeu_si256((__m256i *) (out + (long) (2 * j + 1) * N + i),
+								_mm512_cvtepi32_epi16(_mm512_srli_epi32(w, 16)));
 		}
 }
 
@@ -151,7 +159,8 @@ put_rows(const float *in, long lin, const Head &x, int first, int count, const f
 		{
 			__mmask16 m = x.d - j >= 16 ? 0xffff : (1u << (x.d - j)) - 1;
 
-			_mm256_mask_storeu_epi16(out + j, m, narrow(_mm512_mul_ps(_mm512_loadu_ps(in + i * lin + j), f)));
+			_mm256_mask_storeu_epi16(out + j, m,
+									 narrow(_mm512_mul_ps(_mm512_loadu_ps(in + i * lin + j), f)));
 		}
 	}
 }
