@@ -6,7 +6,6 @@ They need what `tools/train/run setup` makes.
 import ast
 import importlib.util
 import re
-import tempfile
 import unittest
 
 import numpy as np
@@ -14,18 +13,11 @@ import numpy as np
 import data
 import pages
 import tokens
-from test_train import STATE, read_plan, tokenizer
+from test_train import STATE, Rendered, read_plan
 
 
-class Figures(unittest.TestCase):
+class Figures(Rendered):
     """What is not only text: the target agrees with what is drawn."""
-
-    def setUp(self):
-        self.renderer = pages.renderer(STATE)
-        self.addCleanup(self.renderer.close)
-        self.tmp = tempfile.TemporaryDirectory()
-        self.addCleanup(self.tmp.cleanup)
-        self.tok = tokenizer(self.tmp.name)
 
     def pages(self, request, count=30):
         return self.renderer.pages(f"{request} w=512 h=512 size=18,26 chars=60,300 seed=11", count)

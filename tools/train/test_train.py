@@ -60,8 +60,8 @@ class Tokenizer(unittest.TestCase):
         self.assertEqual(old.decode(old.encode("Ex\n\n1 é")), "Ex\n\n1 é")
 
 
-class Pages(unittest.TestCase):
-    REQUEST = "columns seed=77 w=640 h=640 grounded=1 rich=0.8 effects=1 skew=2 rescale=0.5 chars=200,600"
+class Rendered(unittest.TestCase):
+    """With a renderer and a tokenizer."""
 
     def setUp(self):
         self.renderer = pages.renderer(STATE)
@@ -69,6 +69,10 @@ class Pages(unittest.TestCase):
         self.tmp = tempfile.TemporaryDirectory()
         self.addCleanup(self.tmp.cleanup)
         self.tok = tokenizer(self.tmp.name)
+
+
+class Pages(Rendered):
+    REQUEST = "columns seed=77 w=640 h=640 grounded=1 rich=0.8 effects=1 skew=2 rescale=0.5 chars=200,600"
 
     def test_a_page_follows_from_its_request(self):
         first = self.renderer.pages(self.REQUEST, 3)
