@@ -170,8 +170,8 @@ class Bank:
 def counting(model, helpers, bank):
     """
     placing() on a page made of random views.  The decoder has to count a page's
-    cells by where they are in the sequence, whatever is in them; real pages of so
-    many tiles cost the encoder a hundred times as much.
+    cells by where they are in the sequence, whatever is in them, and of a real page
+    of so many tiles the encoder's part costs most.
     """
     drawn = bank.draw()
     if drawn is None:

@@ -357,7 +357,9 @@ class Beginning(unittest.TestCase):
             for k, v in run.split(memory["values"])[1].items():
                 self.assertTrue(torch.equal(v, helpers[k]), k)
 
+            # of another version: one helper is missing, one is no more
             del helpers["place.weight"]
+            helpers["gone.weight"] = torch.ones(3)
             state.write_helpers(tmp + "/helpers.safetensors", helpers, {"step": 7})
             counters = train.begin(self.arguments(tmp), run, memory)
             self.assertEqual(counters["alone"], 7 + train.HELPERS_FIRST)
