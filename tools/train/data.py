@@ -30,10 +30,15 @@ def choose(stage, seed, group):
     return random.Random(f"{seed}/{group}").choices(rows, [r["p"] for r in rows])[0]
 
 
+def kind_of(row):
+    return row["request"].split()[0]
+
+
 def name_of(row):
-    """How the curve calls the batches of a row of the plan: size and kind of the pages, g = with boxes"""
-    kind = row["request"].split()[0]
-    return f"{row['view'][0]}x{row['view'][1]} {kind}" + ("g" if "grounded=1" in row["request"] else "")
+    """How the curve calls the batches of a row of the plan: size and kind of the pages, g = with boxes, unread = for the encoder"""
+    kind = kind_of(row)
+    kind += "g" if "grounded=1" in row["request"] else ""
+    return f"{row['view'][0]}x{row['view'][1]} {kind}" + (" unread" if row.get("unread") else "")
 
 
 def prompt_of(page, task):
@@ -123,24 +128,27 @@ class Source:
         self.renderer.ask(request, self._size(row) * GROUP)
 
     def take(self, row, group):
-        n = self._size(row)
+        n, kind = self._size(row), kind_of(row)
         samples = []
         for _ in range(n * GROUP):
             page = self.renderer.take()
-            samples.append((page, *self.labels.of(page)))
+            samples.append((page, *self.labels.of(page, kind)))
         samples.sort(key=lambda s: len(s[1]))
         prompts = [self.tok.encode(prompt_of(s[0], row["task"])) for s in samples]
         rng = random.Random(f"{self.seed}/{group}/order")
         order = rng.sample(range(GROUP), GROUP)
         batches = [collate(samples[i * n:(i + 1) * n], prompts[i * n:(i + 1) * n], self.tok) for i in order]
-        if row["task"] == "markdown" and "overview" not in row:
+        if kind == "geometry" or row["task"] == "markdown" and "overview" not in row:
+            edges = self.labels.corners if kind == "geometry" else self.labels.edges
             for i, batch in zip(order, batches):
-                batch["edge"] = torch.from_numpy(np.stack([self.labels.edges(s[0]) for s in samples[i * n:(i + 1) * n]]))
+                batch["edge"] = torch.from_numpy(np.stack([edges(s[0]) for s in samples[i * n:(i + 1) * n]]))
         frozen = rng.random() < row.get("frozen", 0)
         for batch in batches:
             batch["name"] = torch.frombuffer(bytearray(name_of(row).encode()), dtype=torch.uint8)
             if frozen:
                 batch["frozen"] = torch.ones(1)
+            if row.get("unread"):
+                batch["unread"] = torch.ones(1)
         return batches
 
 

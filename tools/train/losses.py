@@ -227,57 +227,86 @@ def pixels(gray, paper, ink):
     return (ink + g * (paper - ink)).round_().div_(127.5).sub_(1.0)
 
 
+def seeing(helpers, batch, weights, cells, patches, names, out):
+    """What patches and cells tell: characters, edges of blocks, where reading goes on.  Figures go to out."""
+    near, total = patches.permute(0, 2, 3, 1), 0.0
+    if weights["patch"] > 0:
+        out["patch"], out["pacc"] = naming(helpers.p1, helpers.p2, near, names, 64)
+        total = total + weights["patch"] * out["patch"]
+    if weights["cell"] > 0:
+        out["cell"], out["cacc"] = naming(helpers.c1, helpers.c2, cells, by_cells(names), 48)
+        total = total + weights["cell"] * out["cell"]
+    for kind, loss in (("edge", edges), ("follow", following)):
+        if kind in batch:
+            of_patch, of_cell = getattr(helpers, kind)
+            of_near, _ = loss(of_patch, near, batch[kind])
+            of_far, out[kind] = loss(of_cell, cells, by_cells(batch[kind]))
+            out[kind + "loss"] = of_near + of_far
+            total = total + weights[kind] * out[kind + "loss"]
+    return total
+
+
+def writing(logits, labels, weight, out):
+    """The next character."""
+    mask = labels != IGNORE
+    z, want, weight = logits[mask].float(), labels[mask], weight[mask]
+    out["lm"] = (F.cross_entropy(z, want, reduction="none") * weight).sum() / weight.sum()
+    with torch.no_grad():
+        out["acc"] = (z.argmax(-1) == want).float().mean()
+    return out["lm"]
+
+
+def looking(model, helpers, batch, weights, hidden, first, out):
+    """Which cell the guided heads look at for the next character, and the place in it."""
+    cell, weight = batch["cell"][:, 1:], batch["weight"][:, 1:]
+    out["guide"], out["gacc"] = guidance(model, cell, weight, first)
+    z = helpers.sub(hidden[POINTER_LAYER][:, first:])[cell >= 0]
+    want = batch["sub"][:, 1:][cell >= 0]
+    out["sub"] = F.cross_entropy(z.float(), want)
+    with torch.no_grad():
+        out["sacc"] = (z.argmax(-1) == want).float().mean()
+    return weights["guide"] * out["guide"] + weights["sub"] * out["sub"]
+
+
+def reading(model, helpers, batch, weights, grids, out):
+    """What the decoder makes of the cells of a page and of its overview.  Figures go to out."""
+    visual = model.sequence(grids)
+    first = 1 + visual.shape[1]
+    logits, hidden = model.decode(visual, batch["ids"][:, :-1], KEPT)
+    total = writing(logits, batch["labels"][:, 1:], batch["weight"][:, 1:], out)
+    total = total + weights["moe"] * sum(layer.mlp.balance for layer in model.model.layers if hasattr(layer.mlp, "balance"))
+    if weights["place"] > 0:
+        where = places([g.shape[1:3] for g in grids], visual.device)
+        found = [placing(helpers.place, hidden[i][:, 1:first - 1], where) for i in PLACING_LAYERS]
+        out["place"], out["where"] = found[0][0] + found[1][0], found[1][1]
+        total = total + weights["place"] * out["place"]
+    if weights["guide"] > 0:
+        total = total + looking(model, helpers, batch, weights, hidden, first, out)
+    return total
+
+
 def compute(model, helpers, batch, weights, bank=None):
-    """Total loss and figures to log; with a bank there is counting in every step."""
-    out = {}
+    """
+    Total loss and figures to log; with a bank there is counting in every step that
+    reads.  Of a batch with "unread" only the encoder learns, of one with "frozen"
+    only the decoder.
+    """
+    out, total = {}, 0.0
     overview, frozen = batch.get("overview"), "frozen" in batch
     with torch.autocast(batch["view"].device.type, torch.bfloat16):
         image = pixels(batch["view"], batch["paper"], batch["ink"])
-        if overview is not None:
-            overview = pixels(overview, batch["paper"], batch["ink"])
-        logits, cells, patches, hidden, first = model(image, overview, batch["ids"][:, :-1], KEPT, frozen)
-        balance = sum(layer.mlp.balance for layer in model.model.layers if hasattr(layer.mlp, "balance"))
-        labels = batch["labels"][:, 1:]
-        mask = labels != IGNORE
-        z, want, weight = logits[mask].float(), labels[mask], batch["weight"][:, 1:][mask]
-        out["lm"] = (F.cross_entropy(z, want, reduction="none") * weight).sum() / weight.sum()
-        total = out["lm"] + weights["moe"] * balance
-        with torch.no_grad():
-            out["acc"] = (z.argmax(-1) == want).float().mean()
         names = batch["patch"]
         if overview is not None:
+            overview = pixels(overview, batch["paper"], batch["ink"])
             names = tiles_of(names, model.TILE // 16, model.TILE // 16)
-        if weights["patch"] > 0 and not frozen:
-            out["patch"], out["pacc"] = naming(helpers.p1, helpers.p2, patches.permute(0, 2, 3, 1), names, 64)
-            total = total + weights["patch"] * out["patch"]
-        if weights["cell"] > 0 and not frozen:
-            out["cell"], out["cacc"] = naming(helpers.c1, helpers.c2, cells, by_cells(names), 48)
-            total = total + weights["cell"] * out["cell"]
-        for kind, loss in (("edge", edges), ("follow", following)):
-            if kind in batch and not frozen:
-                of_patch, of_cell = getattr(helpers, kind)
-                near, _ = loss(of_patch, patches.permute(0, 2, 3, 1), batch[kind])
-                far, out[kind] = loss(of_cell, cells, by_cells(batch[kind]))
-                out[kind + "loss"] = near + far
-                total = total + weights[kind] * (near + far)
-        if weights["place"] > 0:
-            where = places([(v.shape[2] // 64, v.shape[3] // 64) for v in (image, overview) if v is not None], image.device)
-            found = [placing(helpers.place, hidden[i][:, 1:first - 1], where) for i in PLACING_LAYERS]
-            out["place"], out["where"] = found[0][0] + found[1][0], found[1][1]
-            total = total + weights["place"] * out["place"]
-        if weights["guide"] > 0:
-            guide, out["gacc"] = guidance(model, batch["cell"][:, 1:], batch["weight"][:, 1:], first)
-            out["guide"] = guide
-            where = batch["cell"][:, 1:] >= 0
-            z = helpers.sub(hidden[POINTER_LAYER][:, first:])[where]
-            want = batch["sub"][:, 1:][where]
-            out["sub"] = F.cross_entropy(z.float(), want)
-            with torch.no_grad():
-                out["sacc"] = (z.argmax(-1) == want).float().mean()
-            total = total + weights["guide"] * guide + weights["sub"] * out["sub"]
-        if bank is not None:
-            # the last, as the layers it runs forget what they kept of the page
-            bank.keep(cells.detach())
-            loss, out["counted"] = counting(model, helpers, bank)
-            total = total + weights["count"] * loss
+        grids, cells, patches = model.encode(image, overview, frozen)
+        if not frozen:
+            total = total + seeing(helpers, batch, weights, cells, patches, names, out)
+        if "unread" not in batch:
+            total = total + reading(model, helpers, batch, weights, grids, out)
+            if bank is not None:
+                # the last, as the layers it runs forget what they kept of the page
+                bank.keep(cells.detach())
+                loss, out["counted"] = counting(model, helpers, bank)
+                total = total + weights["count"] * loss
     return total, {k: v.detach() for k, v in out.items()}

@@ -435,8 +435,8 @@ class NanoOCR(nn.Module):
 
     def encode(self, image, overview=None, frozen=False):
         """
-        [B, 3, H, W], and [B, 3, G, G] of tiled pages, to the visual sequence,
-        cell features and patch features.  A frozen encoder learns nothing.
+        [B, 3, H, W], and [B, 3, G, G] of tiled pages, to what sequence() wants,
+        cells and patch features of the views.  A frozen encoder learns nothing.
         """
         B, _, H, W = image.shape
         t = self.TILE
@@ -447,7 +447,7 @@ class NanoOCR(nn.Module):
             else:
                 cells, patches = self.view_features(tiles_of(image.permute(0, 2, 3, 1), t, t).permute(0, 3, 1, 2))
                 grids = [woven(cells, H // t, W // t), self.view_features(overview)[0]]
-        return self.sequence(grids), cells, patches
+        return grids, cells, patches
 
     def rotary(self, first, count, like):
         i = torch.arange(0, self.head_dim, 2, device=like.device).float() / self.head_dim
@@ -456,9 +456,8 @@ class NanoOCR(nn.Module):
         kind = torch.float32 if fast.usable(like) else working_type(like)
         return a.cos().to(kind), a.sin().to(kind)
 
-    def forward(self, image, overview, ids, keep=(), frozen=False):
-        """ids [B, L] after the image; states of the whole sequence after the layers in keep, logits of all L positions"""
-        visual, cells, patches = self.encode(image, overview, frozen)
+    def decode(self, visual, ids, keep=()):
+        """ids [B, L] after the visual sequence; logits of all L positions, states of the whole after the layers in keep"""
         e = self.model.embed_tokens
         B = visual.shape[0]
         x = torch.cat([e.weight[BOS_ID].expand(B, 1, -1).float(), visual.float(), e(ids).float()], 1)
@@ -469,13 +468,12 @@ class NanoOCR(nn.Module):
             x = layer(x, cos, sin, None, i in keep)
             if i in keep:
                 hidden[i] = x
-        logits = self.lm_head(self.model.norm(x[:, first:]))
-        return logits, cells, patches, hidden, first
+        return self.lm_head(self.model.norm(x[:, first:])), hidden
 
     @torch.no_grad()
     def generate(self, image, overview, prompt, most=1024):
         """Greedy, all pages with the same prompt."""
-        visual, _, _ = self.encode(image, overview)
+        visual = self.sequence(self.encode(image, overview)[0])
         e = self.model.embed_tokens
         B = visual.shape[0]
         start = e(torch.tensor(prompt, device=visual.device)).expand(B, -1, -1)

@@ -77,9 +77,14 @@ class Optimizer:
 
     @torch.no_grad()
     def step(self, values, gradient, momentum, second, t, rate, decay, beta1=0.9, beta2=0.98):
-        """t counts from 1; momentum and second are flat; second is used by Adam's part only"""
+        """
+        t counts from 1; momentum and second are flat; second is used by Adam's part only.
+        Matrices without any gradient stay: Muon would repeat its last step at full length.
+        """
         for at, n, (r, c) in self.mine:
             view = lambda v: v[at:at + n * r * c].view(n, r, c)
+            if not view(gradient).any():
+                continue
             m = view(momentum).mul_(0.95).add_(view(gradient))
             u = orthogonal(view(gradient) + 0.95 * m)
             view(values).mul_(1 - rate * decay).sub_(u.float(), alpha=0.2 * math.sqrt(max(r, c)) * rate)

@@ -18,6 +18,7 @@ MAGIC = 0x47504F44
 PATCH, CELL = 16, 64
 PATCH_SLOTS = 3
 IGNORE = -100
+DRAWINGS = ("molecule", "geometry")
 DET, DET_END = (tokens.TAG_BASE + tokens.TAGS.index(t) for t in ("<|det|>", "<|/det|>"))
 
 
@@ -110,11 +111,21 @@ class Labels:
         return out
 
     @staticmethod
+    def corners(page):
+        """As edges(), of the points that a geometry's target tells without standing there: each is its own block."""
+        h, w = page.view.shape
+        out = np.full((h // PATCH, w // PATCH, 4), np.nan, np.float32)
+        for x, y in page.boxes[(page.codes == ord("(")) & (page.boxes[:, 2] >= 0), :2]:
+            if 0 <= x < w and 0 <= y < h:
+                out[int(y) // PATCH, int(x) // PATCH] = x / w, y / h, x / w, y / h
+        return out
+
+    @staticmethod
     def follow(runs, px, py, shape):
         """
-        Row and column of the patch where reading goes on after the line, table cell
-        or block of each patch [ph, pw, 2], -1 where there is none; runs [n] counts
-        them, for the characters that are in patches px, py.
+        Row and column of the patch where reading goes on after the line, table cell,
+        block or atom of each patch [ph, pw, 2], -1 where there is none; runs [n]
+        counts them, for the characters that are in patches px, py.
         """
         out = np.full((*shape, 2), -1, np.int16)
         begins = np.flatnonzero(np.diff(runs, prepend=-1))
@@ -124,10 +135,10 @@ class Labels:
         out[py[has], px[has]] = np.stack([py[to], px[to]], 1)
         return out
 
-    def of(self, page):
+    def of(self, page, kind="text"):
         """
         ids [n], cell in the visual sequence [n] or -1, sub-cell 0..15 [n], and for each patch its
-        classes [ph, pw, slots] and what follows it [ph, pw, 2]
+        classes [ph, pw, slots] and what follows it [ph, pw, 2]; kind is that of the request
         """
         h, w = page.view.shape
         codes, boxes = page.codes, page.boxes
@@ -153,8 +164,13 @@ class Labels:
         sub = np.where(placed, (py % 4) * 4 + px % 4, -1)
 
         # only characters are to be seen in a patch: the box of "nothing" says where a table cell begins, and one without
-        # area where to look for what is not written there
-        seen = placed & (self.kind[codes] > 0) & (boxes[:, 2] > boxes[:, 0])
+        # area where to look for what is not written there; but the first character for such a place in a drawing, where a
+        # "C" is a corner of a molecule, is its name
+        seen = placed & (self.kind[codes] > 0)
+        if kind in DRAWINGS:
+            seen[1:] &= (boxes[1:] != boxes[:-1]).any(1) | (boxes[1:, 2] > boxes[1:, 0])
+        else:
+            seen &= boxes[:, 2] > boxes[:, 0]
         patch = np.zeros((h // PATCH, w // PATCH, PATCH_SLOTS), np.int32)
         flat = (py * (w // PATCH) + px)[seen]
         order = np.argsort(flat, kind="stable")
@@ -162,5 +178,8 @@ class Labels:
         rank = np.arange(len(at)) - np.searchsorted(at, at)
         fits = rank < PATCH_SLOTS
         patch.reshape(-1, PATCH_SLOTS)[at[fits], rank[fits]] = self.kind[codes[seen]][order][fits]
-        runs = np.cumsum((codes == 10) | (codes >= tokens.TAG_BASE))
+        atoms = (codes >= ord("A")) & (codes <= ord("Z"))
+        runs = np.cumsum(atoms if kind == "molecule" else (codes == 10) | (codes >= tokens.TAG_BASE))
+        if kind == "molecule":
+            seen &= atoms
         return ids, cell, sub, patch, self.follow(runs[seen], px[seen], py[seen], patch.shape[:2])

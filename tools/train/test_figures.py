@@ -40,20 +40,45 @@ class Figures(Rendered):
         x, y = int(x), int(y)
         return int(page.view[max(0, y - around):y + around + 1, max(0, x - around):x + around + 1].min())
 
+    @staticmethod
+    def atoms(page):
+        """Indices of the first letters of a molecule's atoms"""
+        return [i for i, c in enumerate(page.text()) if c.isupper() and page.boxes[i, 2] >= 0]
+
     def test_molecules(self):
-        with open(f"{STATE}/pack/train/molecules.txt", encoding="utf-8") as f:
-            known = {line.split("\t")[0] for line in f}
         lengths = set()
         for page in self.pages("molecule"):
-            self.assertIn(page.text(), known)
-            atoms = len(re.findall(r"\[[^]]*\]|Cl|Br|[A-Za-z]", page.text()))
-            placed = page.boxes[page.boxes[:, 2] >= 0]
+            placed = page.boxes[self.atoms(page)]
+            atoms = len(re.findall(r"\[[^]]*\]|Cl|Br|[A-Z]", page.text()))
             self.assertEqual(len(np.unique(placed, axis=0)), atoms)
             for x0, y0, x1, y1 in placed:
                 # a corner of a chain has no letter, but lines that meet
                 self.assertLess(self.darkest(page, (x0 + x1) / 2, (y0 + y1) / 2, max(8, int(x1 - x0) // 2)), 128)
             lengths.add(atoms)
         self.assertGreater(len(lengths), 8)
+
+    def test_molecules_by_patch(self):
+        """Each atom is named where it is, whether or not it is written there, and says which comes next."""
+        right = total = 0
+        for page in self.pages("molecule"):
+            at = self.atoms(page)
+            *_, patch, follow = pages.Labels(self.tok).of(page, "molecule")
+            where = [(int(y0 + y1) // 32, int(x0 + x1) // 32) for x0, y0, x1, y1 in page.boxes[at]]
+            for i, (row, column) in enumerate(where):
+                self.assertIn(self.tok.classes[chr(page.codes[at[i]])], patch[row, column])
+                if where.count((row, column)) == 1 and i + 1 < len(where):
+                    # where two atoms are in a patch, the later one counts
+                    right += tuple(follow[row, column]) == where[i + 1]
+                    total += 1
+        self.assertGreater(right, 0.97 * total)
+
+    @unittest.skipUnless(importlib.util.find_spec("rdkit"), "no RDKit")
+    def test_molecules_are_what_is_drawn(self):
+        from rdkit import Chem
+        with open(f"{STATE}/pack/train/molecules.txt", encoding="utf-8") as f:
+            known = {line.split("\t")[0] for line in f}
+        for page in self.pages("molecule", 200):
+            self.assertIn(Chem.MolToSmiles(Chem.MolFromSmiles(page.text())), known, page.text())
 
     @unittest.skipUnless(importlib.util.find_spec("rdkit"), "no RDKit")
     def test_molecules_are_what_the_files_say(self):
@@ -104,6 +129,14 @@ class Figures(Rendered):
                 self.assertLess(self.darkest(page, 256 + x * 512 / 24, 256 - y * 512 / 24), 160, page.text())
         self.assertGreater(circles, 5)
         self.assertGreater(dashes, 5)
+
+    def test_corners_of_geometry(self):
+        for page in self.pages("geometry"):
+            corners = pages.Labels(self.tok).corners(page).reshape(-1, 4)
+            found = [tuple(c) for c in corners if not np.isnan(c[0])]
+            want = re.findall(r"\((-?\d+), (-?\d+)\)", page.text())
+            self.assertEqual({(round(24 * x - 12), round(12 - 24 * y)) for x, y, *_ in found}, {tuple(map(int, w)) for w in want})
+            self.assertTrue(all(c[:2] == c[2:] for c in found))
 
     def test_equations(self):
         commands = set()

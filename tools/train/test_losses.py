@@ -92,14 +92,15 @@ class Counting(unittest.TestCase):
         """The same loss as that of the page whose views these are."""
         image, overview = torch.randn(1, 3, 640, 1280), torch.randn(1, 3, 1024, 1024)
         with torch.no_grad():
-            visual, cells, _ = self.net.encode(image, overview)
-            _, _, _, hidden, first = self.net(image, overview, torch.ones(1, 4, dtype=torch.long), losses.KEPT)
+            grids, cells, _ = self.net.encode(image, overview)
+            visual = self.net.sequence(grids)
+            _, hidden = self.net.decode(visual, torch.ones(1, 4, dtype=torch.long), losses.KEPT)
             self.bank.SHAPES = [(1, 2)]
             self.bank.random.choices = lambda tiles, k: tiles[-k:]
             self.bank.keep(cells)
             self.bank.keep(self.net.view_features(overview)[0])
             where = losses.places([(10, 20), (16, 16)], "cpu")
-            want = sum(losses.placing(self.helpers.place, hidden[i][:, 1:first - 1], where)[0] for i in losses.PLACING_LAYERS)
+            want = sum(losses.placing(self.helpers.place, hidden[i][:, 1:visual.shape[1]], where)[0] for i in losses.PLACING_LAYERS)
             self.assertEqual(visual.shape[1], where.shape[1] + 1)
             self.assertAlmostEqual(float(losses.counting(self.net, self.helpers, self.bank)[0]), float(want), 4)
 

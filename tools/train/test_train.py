@@ -215,7 +215,7 @@ class Fused(unittest.TestCase):
             rows = [r for r in rows if not r["request"].startswith("molecule")]
         bank = losses.Bank(1)
         bank.keep(torch.randn(2, 16, 16, 320, device=DEVICE))
-        for row in [dict(rows[-1], frozen=1), *rows]:
+        for row in [dict(rows[-1], frozen=1), dict(rows[0], unread=True), *rows]:
             source.ask(dict(row, batch=1), 0)
             batch = source.take(dict(row, batch=1), 0)[0]
             batch = {k: v.to(DEVICE) for k, v in batch.items()}
@@ -224,11 +224,14 @@ class Fused(unittest.TestCase):
             loss.backward()
             norms = {n: float(p.grad.norm()) for n, p in net.named_parameters() if p.grad is not None}
             self.assertTrue(np.isfinite(sum(norms.values())) and sum(norms.values()) > 0, row)
-            self.assertEqual("edge" in figures, row["task"] == "markdown" and "overview" not in row)
-            self.assertTrue(torch.isfinite(figures["counted"]))
+            blocks = row["task"] == "markdown" or row["request"].startswith("geometry")
+            self.assertEqual("edge" in figures, blocks and "overview" not in row)
+            self.assertEqual("acc" in figures and bool(torch.isfinite(figures["counted"])), "unread" not in row)
             self.assertEqual("follow" in figures, "overview" not in row)
             encoder = sum(v for n, v in norms.items() if "sam_model" in n or "vision_model" in n)
             self.assertEqual(encoder > 0, "frozen" not in batch, row)
+            decoder = sum(v for n, v in norms.items() if n.startswith(("model.layers", "lm_head")))
+            self.assertEqual(decoder > 0, "unread" not in batch, row)
 
 
 class Fast(unittest.TestCase):

@@ -257,7 +257,8 @@ def work(rank, world, a, memory, counters, barrier):
         batch = feed.next(counters["pages"])
         view = bytes(batch.pop("name").tolist()).decode()
         counters["pages"] += len(batch["ids"]) * world
-        counters["chars"] += int((batch["cell"] >= 0).sum()) * world
+        kind = "unread" if "unread" in batch else "chars"
+        counters[kind] = counters.get(kind, 0) + int((batch["cell"] >= 0).sum()) * world
         batch = {k: v.to(a.device, non_blocking=True) for k, v in batch.items()}
         alone = counters["step"] < counters.get("alone", 0)
         run.model.requires_grad_(not alone)
@@ -294,6 +295,7 @@ def work(rank, world, a, memory, counters, barrier):
             log.add(view, figures)
             if counters["step"] % a.log_steps == 0:
                 log.write(dict(step=counters["step"], pages=counters["pages"], chars=counters["chars"],
+                               unread=counters.get("unread", 0),
                                minutes=round(counters["seconds"] / 60, 2), rate=round(rate, 6),
                                norm=round(norm, 3)))
             if now - last_save > a.save_seconds:

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * molecules.c
- *		Structural formulae; the target is their SMILES.
+ *		Structural formulae; the target is their SMILES as smiles.c writes it.
  *
  * molecules.py has said where atoms and bonds lie.  Here they are turned,
  * mirrored, scaled and drawn: carbon is a corner without letters.
@@ -10,44 +10,13 @@
  */
 #include "kinds.h"
 
-#include <ctype.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "molecules.h"
 #include "text.h"
-
-#define MAX_ATOMS 32
-#define MAX_BONDS 40
-#define MAX_SMILES 160
-
-typedef struct Atom
-{
-	float x, y;
-	char element[3];
-	int hydrogens, charge;
-	float toward[2][4]; /* directions of its bonds */
-	int bonds;
-	bool named;
-	Box box; /* of all its letters */
-	Box letter;
-} Atom;
-
-typedef struct Bond
-{
-	int from, to, order, side;
-} Bond;
-
-typedef struct Molecule
-{
-	char smiles[MAX_SMILES];
-	Atom atom[MAX_ATOMS];
-	Bond bond[MAX_BONDS];
-	int atoms, bonds;
-	float length; /* of a bond */
-	float thick;
-} Molecule;
 
 /* A line that our own tool wrote; what does not fit is an error of that tool. */
 static bool
@@ -271,36 +240,6 @@ draw_bond(Page *p, const Style *s, const Molecule *m, const Bond *b)
 	}
 }
 
-/* Letters of atoms look at their atom, everything else between them stands nowhere. */
-static void
-emit_smiles(Page *p, const Molecule *m)
-{
-	bool bracket = false;
-	bool named = false; /* the atom of this bracket */
-	int i = 0;
-
-	for (const char *c = m->smiles; *c; c++)
-	{
-		const Atom *a = i < m->atoms ? &m->atom[i] : NULL;
-
-		if (*c == '[' || *c == ']')
-			bracket = *c == '[', named = false;
-		if (a && isalpha((unsigned char) *c) && !(bracket && named))
-		{
-			int letters = (int) strlen(a->element);
-
-			for (int k = 0; k < letters; k++)
-				page_emit_at(p, (unsigned char) c[k],
-							 a->named ? a->letter : (Box){a->x, a->y, a->x, a->y});
-			c += letters - 1;
-			named = true;
-			i++;
-			continue;
-		}
-		page_emit(p, (unsigned char) *c);
-	}
-}
-
 Style
 kind_molecule(Page *p, float scale)
 {
@@ -335,6 +274,6 @@ kind_molecule(Page *p, float scale)
 	}
 	for (int i = 0; i < m.bonds; i++)
 		draw_bond(p, &s, &m, &m.bond[i]);
-	emit_smiles(p, &m);
+	smiles_emit(p, &m);
 	return s;
 }
