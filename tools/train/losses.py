@@ -120,6 +120,28 @@ def following(naming, features, want):
     return F.cross_entropy(z.flatten(0, 1), want.flatten(), reduction="sum") / max(1, 2 * n), right
 
 
+def own_places(want):
+    """Row and column of each patch of [B, h, w, n]"""
+    return torch.meshgrid(*(torch.arange(n, device=want.device) for n in want.shape[1:3]), indexing="ij")
+
+
+def edges_from_patches(want):
+    """
+    Edges as seen from the middle of each patch, half a patch of 640 a bin: SAM tells
+    places from each other, but hardly where on the page they are; that is CLIP's part.
+    """
+    row, column = own_places(want)
+    patches = torch.tensor([want.shape[2], want.shape[1]] * 2, device=want.device)
+    away = want * patches - torch.stack([column, row, column, row], -1) - 0.5
+    return (away * 2 / EDGE_BINS + 0.5).clamp(0, 1)
+
+
+def follow_from_patches(want):
+    """As edges_from_patches(), for following()"""
+    away = want - torch.stack(own_places(want), -1) + FOLLOW_BINS // 2
+    return torch.where(want >= 0, away.clamp(0, FOLLOW_BINS - 1), -1)
+
+
 def places(grids, device):
     """Row and column of each cell and line end of the visual sequence; grids: (rows, columns) of the page and of its overview"""
     parts = []
@@ -236,10 +258,10 @@ def seeing(helpers, batch, weights, cells, patches, names, out):
     if weights["cell"] > 0:
         out["cell"], out["cacc"] = naming(helpers.c1, helpers.c2, cells, by_cells(names), 48)
         total = total + weights["cell"] * out["cell"]
-    for kind, loss in (("edge", edges), ("follow", following)):
+    for kind, loss, seen_from in (("edge", edges, edges_from_patches), ("follow", following, follow_from_patches)):
         if kind in batch:
             of_patch, of_cell = getattr(helpers, kind)
-            of_near, _ = loss(of_patch, near, batch[kind])
+            of_near, _ = loss(of_patch, near, seen_from(batch[kind]))
             of_far, out[kind] = loss(of_cell, cells, by_cells(batch[kind]))
             out[kind + "loss"] = of_near + of_far
             total = total + weights[kind] * out[kind + "loss"]

@@ -20,6 +20,32 @@ class Said(torch.nn.Module):
         return self.scores[chosen]
 
 
+class FromPatches(unittest.TestCase):
+    def test_edges(self):
+        want = torch.full((1, 40, 40, 4), math.nan)
+        want[0, 10, 20] = torch.tensor([19 / 40, 0.0, 1.0, 11 / 40])
+        seen = losses.edges_from_patches(want)
+        self.assertEqual(int((~torch.isnan(seen)).sum()), 4)
+        # half patches from the middle of the patch: 3 to the left, 21 up, 39 to the right, 1 down
+        for got, away in zip(seen[0, 10, 20].tolist(), (-3, -21, 39, 1)):
+            self.assertAlmostEqual((got - 0.5) * losses.EDGE_BINS, away, 4)
+
+    def test_edges_of_another_view(self):
+        want = torch.full((1, 20, 20, 4), math.nan)
+        want[0, 10, 10] = torch.tensor([0.5, 0.5, 11 / 20, 11 / 20])
+        for got, away in zip(losses.edges_from_patches(want)[0, 10, 10].tolist(), (-1, -1, 1, 1)):
+            self.assertAlmostEqual((got - 0.5) * losses.EDGE_BINS, away, 4)
+
+    def test_follow(self):
+        want = torch.full((1, 40, 40, 2), -1, dtype=torch.int16)
+        want[0, 3, 30] = torch.tensor([4, 2])
+        want[0, 0, 39] = torch.tensor([39, 0])
+        seen = losses.follow_from_patches(want)
+        self.assertEqual(seen[0, 3, 30].tolist(), [32 + 1, 32 - 28])
+        self.assertEqual(seen[0, 0, 39].tolist(), [63, 0])
+        self.assertEqual(int((seen >= 0).sum()), 4)
+
+
 class Edges(unittest.TestCase):
     def scores(self, want):
         """The best there are: shares of the two bins beside each edge"""
