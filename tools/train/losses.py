@@ -26,6 +26,7 @@ OVERVIEW_ROWS = 48
 KEPT = (*PLACING_LAYERS, *(i for i in GUIDED if i not in PLACING_LAYERS))
 EMPTY_SHARE = 0.06  # of the empty slots are trained on
 EDGE_BINS = 80  # along a side of the view, half a patch of 640
+EDGE_REACH = 5  # patches, as far as patches tell edges
 FOLLOW_BINS = 64  # patches along a side of the largest view that is one
 SLOTS = 512  # on a CPU products are compiled for each shape, so that few shapes are faster than small ones
 SCORES = 1 << 27  # of guided heads at a time, so that long pages fit in memory
@@ -127,13 +128,13 @@ def own_places(want):
 
 def edges_from_patches(want):
     """
-    Edges as seen from the middle of each patch, half a patch of 640 a bin: SAM tells
+    Edges as seen from the middle of each patch, no farther than EDGE_REACH: SAM tells
     places from each other, but hardly where on the page they are; that is CLIP's part.
     """
     row, column = own_places(want)
     patches = torch.tensor([want.shape[2], want.shape[1]] * 2, device=want.device)
     away = want * patches - torch.stack([column, row, column, row], -1) - 0.5
-    return (away * 2 / EDGE_BINS + 0.5).clamp(0, 1)
+    return (away / (2 * EDGE_REACH) + 0.5).clamp(0, 1)
 
 
 def follow_from_patches(want):

@@ -26,15 +26,15 @@ class FromPatches(unittest.TestCase):
         want[0, 10, 20] = torch.tensor([19 / 40, 0.0, 1.0, 11 / 40])
         seen = losses.edges_from_patches(want)
         self.assertEqual(int((~torch.isnan(seen)).sum()), 4)
-        # half patches from the middle of the patch: 3 to the left, 21 up, 39 to the right, 1 down
-        for got, away in zip(seen[0, 10, 20].tolist(), (-3, -21, 39, 1)):
-            self.assertAlmostEqual((got - 0.5) * losses.EDGE_BINS, away, 4)
+        # patches from the middle of the patch: 1.5 to the left, too far up and to the right, 0.5 down
+        for got, away in zip(seen[0, 10, 20].tolist(), (-1.5, -5, 5, 0.5)):
+            self.assertAlmostEqual((got - 0.5) * 2 * losses.EDGE_REACH, away, 4)
 
     def test_edges_of_another_view(self):
         want = torch.full((1, 20, 20, 4), math.nan)
         want[0, 10, 10] = torch.tensor([0.5, 0.5, 11 / 20, 11 / 20])
-        for got, away in zip(losses.edges_from_patches(want)[0, 10, 10].tolist(), (-1, -1, 1, 1)):
-            self.assertAlmostEqual((got - 0.5) * losses.EDGE_BINS, away, 4)
+        for got, away in zip(losses.edges_from_patches(want)[0, 10, 10].tolist(), (-0.5, -0.5, 0.5, 0.5)):
+            self.assertAlmostEqual((got - 0.5) * 2 * losses.EDGE_REACH, away, 4)
 
     def test_follow(self):
         want = torch.full((1, 40, 40, 2), -1, dtype=torch.int16)
