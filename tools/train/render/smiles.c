@@ -167,8 +167,7 @@ emit_atom(Walk *w, int atom)
 	if (a->charge)
 		page_emit(p, '[');
 	for (const char *c = a->element; *c; c++)
-		page_emit_at(p, (unsigned char) *c,
-					 a->named ? a->letter : (Box){a->x, a->y, a->x, a->y});
+		page_emit_at(p, (unsigned char) *c, a->named ? a->letter : (Box){a->x, a->y, a->x, a->y});
 	if (a->charge == 0)
 		return;
 	if (a->hydrogens > 0)
