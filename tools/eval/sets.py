@@ -17,6 +17,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import unicodedata
 
 from PIL import Image
 
@@ -64,8 +65,9 @@ def generated(out, count, name):
     renderer.close()
 
 
-def held_prose(rng, least):
+def held_prose(rng, least, wanted=None):
     lines = open(f"{STATE}/pack/held/prose.txt", encoding="utf-8").read().split("\n")[:-1]
+    lines = list(filter(wanted, lines))
     chosen = []
     while sum(map(len, chosen)) < least:
         chosen.append(rng.choice(lines))
@@ -145,13 +147,18 @@ def manual(out, count):
                 i += 1
 
 
+def groff_writes(line):
+    """Whether its PostScript typefaces have all letters; others it leaves out."""
+    return all(c < "\u0100" or unicodedata.category(c)[0] == "P" for c in line)
+
+
 def letter(out, count):
     """Letters by groff, A4 at 150 dpi."""
     rng = random.Random(13)
     for i in range(count):
         point = rng.choice([10, 11, 12, 12])
-        source = [f".nr PS {point}", f".nr VS {point + 3}", f".fam {rng.choice('THPBN')}", ".ll 16c", ".pl 29.7c", ".nh"]
-        for p in held_prose(rng, rng.randint(500, 1800)):
+        source = [f".nr PS {point}", f".nr VS {point + 3}", f".fam {rng.choice('THPBN')}", ".ll 16c", ".pl 29.7c", ".nr HY 0"]
+        for p in held_prose(rng, rng.randint(500, 1800), groff_writes):
             source += [".LP", p.replace("\\", "").lstrip(".'")]
         with tempfile.TemporaryDirectory() as tmp:
             open(tmp + "/l.ms", "w", encoding="utf-8").write("\n".join(source) + "\n")
