@@ -20,6 +20,7 @@ from pages import IGNORE, PATCH_SLOTS
 
 GUIDED = {1: 2, 2: 4, 3: 4}  # decoder layer: heads that are told where to look
 POINTER_LAYER = 2
+POINTING = {"next": 1, "top": 2, "bottom": 3}  # heads of CLIP's last layer that are told where to look
 PLACING_LAYERS = (0, 1)  # after which the decoder knows where on the page each cell is
 ROWS, COLUMNS = 72, 48  # rows of an overview count from OVERVIEW_ROWS on
 OVERVIEW_ROWS = 48
@@ -29,6 +30,7 @@ EDGE_BINS = 80  # along a side of the view, half a patch of 640
 EDGE_REACH = 5  # patches, as far as patches tell edges
 FOLLOW_BINS = 64  # patches along a side of the largest view that is one
 SLOTS = 512  # on a CPU products are compiled for each shape, so that few shapes are faster than small ones
+TILED = 3  # times as much does it count where a head looks in a page of tiles, which has many more cells
 SCORES = 1 << 27  # of guided heads at a time, so that long pages fit in memory
 
 
@@ -119,6 +121,34 @@ def following(naming, features, want):
     with torch.no_grad():
         right = (z.argmax(-1) == want).all(-1).float().mean()
     return F.cross_entropy(z.flatten(0, 1), want.flatten(), reduction="sum") / max(1, 2 * n), right
+
+
+def pointing(attention, head, want):
+    """
+    Cross entropy, and how often it is right, of the cell that a guided head of CLIP
+    looks at from the cell of each patch; want [B, h, w, 2] is row and column of a
+    patch there, -1 where there is none.
+    """
+    q, k = (x[:, head].float() for x in attention.kept)
+    columns = want.shape[2] // 4
+    want = by_cells(want).flatten(1, 2)
+    known = want[..., 0] >= 0
+    want = 1 + (want[..., 0] // 4 * columns + want[..., 1] // 4).long().clamp(min=0)
+    z = (q[:, 1:] @ k.transpose(1, 2) * q.shape[-1] ** -0.5).log_softmax(-1)
+    with torch.no_grad():
+        right = (z.argmax(-1, keepdim=True) == want)[known].float().mean()
+    return -z.gather(-1, want)[known].sum() / known.sum().clamp(min=1), right
+
+
+def corner(edges, sides):
+    """Patch at the corner of the block of each patch, inside it: row and column as pointing() wants them; sides: (top or bottom, left or right)"""
+    inside = 0.6  # patches: half of a letter
+    patches = torch.tensor([edges.shape[1], edges.shape[2]], device=edges.device)
+    first = edges[..., [1, 0]] * patches + inside
+    last = torch.maximum(edges[..., [3, 2]] * patches - inside, first)
+    at = torch.stack([(first, last)[side][..., i] for i, side in enumerate(sides)], -1)
+    known = (edges[..., 2:] > edges[..., :2]).any(-1, keepdim=True)  # a point has no corners
+    return torch.where(known, at.nan_to_num(0).clamp(min=0).minimum(patches - 1), -1).long()
 
 
 def own_places(want):
@@ -269,6 +299,23 @@ def seeing(helpers, batch, weights, cells, patches, names, out):
     return total
 
 
+def directing(model, batch, out):
+    """
+    Where CLIP's guided heads look: at what follows, and at where the first and the
+    last line of the own block begin.  Without this its cells hardly know how far up
+    and down their block reaches.
+    """
+    attention = model.model.vision_model.transformer.layers[-1].self_attn
+    wants = {"next": batch["follow"]} if "follow" in batch else {}
+    if "edge" in batch:
+        wants.update(top=corner(batch["edge"], (0, 0)), bottom=corner(batch["edge"], (1, 0)))
+    total = 0.0
+    for name, want in wants.items():
+        loss, out[name] = pointing(attention, POINTING[name], want)
+        total = total + loss
+    return total
+
+
 def writing(logits, labels, weight, out):
     """The next character."""
     mask = labels != IGNORE
@@ -288,7 +335,8 @@ def looking(model, helpers, batch, weights, hidden, first, out):
     out["sub"] = F.cross_entropy(z.float(), want)
     with torch.no_grad():
         out["sacc"] = (z.argmax(-1) == want).float().mean()
-    return weights["guide"] * out["guide"] + weights["sub"] * out["sub"]
+    much = weights["guide"] * (TILED if "overview" in batch else 1)
+    return much * out["guide"] + weights["sub"] * out["sub"]
 
 
 def reading(model, helpers, batch, weights, grids, out):
@@ -325,6 +373,7 @@ def compute(model, helpers, batch, weights, bank=None):
         grids, cells, patches = model.encode(image, overview, frozen)
         if not frozen:
             total = total + seeing(helpers, batch, weights, cells, patches, names, out)
+            total = total + weights["point"] * directing(model, batch, out)
         if "unread" not in batch:
             total = total + reading(model, helpers, batch, weights, grids, out)
             if bank is not None:

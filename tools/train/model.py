@@ -165,10 +165,12 @@ class ClipAttention(nn.Module):
         self.heads = heads
         self.qkv_proj = nn.Linear(dim, 3 * dim)
         self.out_proj = nn.Linear(dim, dim)
+        self.kept = None  # q and k of the last call, for the guided heads
 
     def forward(self, x):
         B, T, C = x.shape
         q, k, v = self.qkv_proj(x).view(B, T, 3, self.heads, C // self.heads).permute(2, 0, 3, 1, 4)
+        self.kept = (q, k) if self.training else None
         attend = fast.attention if fast.usable(q) else F.scaled_dot_product_attention
         return self.out_proj(attend(q, k, v).transpose(1, 2).reshape(B, T, C))
 

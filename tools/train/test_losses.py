@@ -95,6 +95,41 @@ class Following(unittest.TestCase):
         self.assertEqual(float(losses.following(Said(scores), None, torch.full_like(want, -1))[0]), 0)
 
 
+class Pointing(unittest.TestCase):
+    def test_corners(self):
+        edges = torch.full((1, 40, 40, 4), math.nan)
+        edges[0, 10, 20] = torch.tensor([4, 8, 36, 16]) / 40
+        edges[0, 11, 20] = torch.tensor([4, 8, 36, 8.5]) / 40  # less than a letter high
+        edges[0, 12, 20] = torch.tensor([4, 8, 4, 8]) / 40  # a point
+        top, bottom = losses.corner(edges, (0, 0)), losses.corner(edges, (1, 0))
+        self.assertEqual(top[0, 10, 20].tolist(), [8, 4])
+        self.assertEqual(bottom[0, 10, 20].tolist(), [15, 4])
+        self.assertEqual(losses.corner(edges, (1, 1))[0, 10, 20].tolist(), [15, 35])
+        self.assertEqual(bottom[0, 11, 20].tolist(), [8, 4])
+        self.assertEqual(int((top >= 0).all(-1).sum()), 2)
+
+    def test_where_a_head_looks(self):
+        net = model.NanoOCR(model.make_config(400))
+        attention = net.model.vision_model.transformer.layers[-1].self_attn
+        net.train()
+        with torch.no_grad():
+            net.encode(torch.randn(2, 3, 128, 128))
+        q, k = attention.kept
+        self.assertEqual(q.shape, (2, 5, 1 + 4, 64))
+        attention.kept = torch.zeros_like(q), torch.eye(5, 64).expand_as(k).clone()
+        attention.kept[0][:, 1, 1 + 2, 1 + 1] = 80  # the third cell looks at the second: 10 more than at the others
+        want = torch.full((2, 8, 8, 2), -1, dtype=torch.int16)
+        want[1, 5, 2] = torch.tensor([3, 6])
+        loss, right = losses.pointing(attention, 1, want)
+        self.assertEqual(float(right), 1)
+        self.assertAlmostEqual(float(loss), math.log(1 + 4 * math.exp(-10)), 4)
+        want[0, 0, 0] = torch.tensor([3, 6])
+        loss, right = losses.pointing(attention, 1, want)
+        self.assertEqual(float(right), 0.5)
+        self.assertAlmostEqual(float(loss), math.log(5) / 2, 3)
+        self.assertEqual(float(losses.pointing(attention, 1, torch.full_like(want, -1))[0]), 0)
+
+
 class Counting(unittest.TestCase):
     def setUp(self):
         torch.manual_seed(1)
