@@ -196,13 +196,17 @@ def placing(module, states, where):
 
 
 class Bank:
-    """Views of the last steps as the encoder saw them, to count pages of tiles without encoding so many."""
+    """
+    Views of the last steps: cells, to count pages of tiles without encoding so many,
+    and pages as CLIP got them, to teach it their layout without running SAM again.
+    """
 
     KEPT = 48
+    PAGES, DRAWN = 512, 16
     SHAPES = [(3, 2)] * 4 + [(r, c) for r in range(1, 5) for c in range(1, 5) if 2 <= r * c <= 9]
 
     def __init__(self, seed):
-        self.tiles, self.overviews, self.random = [], [], random.Random(seed)
+        self.tiles, self.overviews, self.pages, self.random = [], [], [], random.Random(seed)
 
     def keep(self, cells):
         """cells: [views, h, w, d]"""
@@ -218,6 +222,39 @@ class Bank:
         rows, columns = self.random.choice(self.SHAPES)
         tiles = torch.stack(self.random.choices(self.tiles, k=rows * columns))
         return tiles, rows, columns, self.random.choice(self.overviews)[None]
+
+
+    def keep_pages(self, seen, names, follow, edge):
+        """seen: [pages, c, n, n]; only those of small mode, so that they go together"""
+        if seen.shape[2] == 10:
+            self.pages.extend(zip(seen, names, follow, edge))
+            del self.pages[:-self.PAGES]
+
+    def draw_pages(self):
+        """As keep_pages() got them, or None while there are few"""
+        if len(self.pages) < 2 * self.DRAWN:
+            return None
+        return [torch.stack(part) for part in zip(*self.random.sample(self.pages, self.DRAWN))]
+
+
+def laying(model, helpers, batch, weights, bank):
+    """
+    seeing() and directing() of CLIP alone, on pages of the last steps: it has to learn
+    how far blocks reach and what follows what, from far fewer places than there are letters.
+    """
+    seen, follow = model.model.sam_model.kept, batch["follow"]
+    edge = batch.get("edge", torch.full((*follow.shape[:3], 4), math.nan, device=follow.device))
+    bank.keep_pages(seen, batch["patch"], follow, edge)
+    drawn = bank.draw_pages()
+    if drawn is None:
+        return 0.0
+    seen, names, follow, edge = drawn
+    cells = model.cells(seen)
+    loss, _ = naming(helpers.c1, helpers.c2, cells, by_cells(names), 48)
+    total = weights["cell"] * loss
+    total = total + weights["edge"] * edges(helpers.edge[1], cells, by_cells(edge))[0]
+    total = total + weights["follow"] * following(helpers.follow[1], cells, by_cells(follow))[0]
+    return total + weights["point"] * directing(model, dict(follow=follow, edge=edge), {})
 
 
 def counting(model, helpers, bank):
@@ -374,6 +411,8 @@ def compute(model, helpers, batch, weights, bank=None):
         if not frozen:
             total = total + seeing(helpers, batch, weights, cells, patches, names, out)
             total = total + weights["point"] * directing(model, batch, out)
+            if bank is not None and "follow" in batch:
+                total = total + laying(model, helpers, batch, weights, bank)
         if "unread" not in batch:
             total = total + reading(model, helpers, batch, weights, grids, out)
             if bank is not None:

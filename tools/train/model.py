@@ -145,6 +145,7 @@ class Sam(nn.Module):
                                   nn.Conv2d(neck, neck, 3, padding=1, bias=False), LayerNorm2d(neck))
         self.net_2 = nn.Conv2d(neck, a, 3, 2, 1, bias=False)
         self.net_3 = nn.Conv2d(a, b, 3, 2, 1, bias=False)
+        self.kept = None  # what the last call gave to CLIP, for Bank
 
     def forward(self, image):
         """B 3 S S to compressed features [B, b, S/64, S/64] and patch features [B, neck, S/16, S/16]"""
@@ -156,7 +157,9 @@ class Sam(nn.Module):
         for block in self.blocks:
             x = block(x)
         patches = self.neck(x.permute(0, 3, 1, 2))
-        return self.net_3(self.net_2(patches)), patches
+        x = self.net_3(self.net_2(patches))
+        self.kept = x.detach() if self.training else None
+        return x, patches
 
 
 class ClipAttention(nn.Module):
@@ -416,13 +419,17 @@ class NanoOCR(nn.Module):
 
     def view_features(self, image):
         """[B, 3, S, S] to cell features [B, n, n, d] and patch features [B, neck, S/16, S/16]"""
+        x, patches = self.model.sam_model(image)
+        return self.cells(x), patches
+
+    def cells(self, x):
+        """SAM's [B, c, n, n] to cell features [B, n, n, d]"""
         m = self.model
-        x, patches = m.sam_model(image)
         clip = m.vision_model(x)
         f = torch.cat([clip, x.flatten(2).transpose(1, 2).to(clip.dtype)], -1)
         f = m.projector.layers(f)
         n = x.shape[-1]
-        return f.view(-1, n, n, f.shape[-1]), patches
+        return f.view(-1, n, n, f.shape[-1])
 
     def with_newlines(self, grid):
         B, h, w, d = grid.shape

@@ -130,6 +130,64 @@ class Pointing(unittest.TestCase):
         self.assertEqual(float(losses.pointing(attention, 1, torch.full_like(want, -1))[0]), 0)
 
 
+class Silent(torch.nn.Module):
+    """A helper that does not know."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.classes = classes
+
+    def forward(self, features, chosen):
+        return torch.zeros(len(chosen), self.classes)
+
+
+class Laying(unittest.TestCase):
+    WEIGHTS = dict(patch=0, cell=1.0, edge=1.0, follow=1.0, point=1.0)
+
+    def setUp(self):
+        torch.manual_seed(1)
+        self.net, self.helpers = model.NanoOCR(model.make_config(400)).train(), losses.Helpers(128, 320, 10)
+        self.helpers.edge[0], self.helpers.follow[0] = Silent(4 * losses.EDGE_BINS), Silent(2 * losses.FOLLOW_BINS)
+        self.bank = losses.Bank(1)
+        self.bank.DRAWN = 2
+        self.bank.random.sample = lambda pages, n: pages[-n:]
+        self.addCleanup(setattr, losses, "EMPTY_SHARE", losses.EMPTY_SHARE)
+        losses.EMPTY_SHARE = 0
+
+    def batch(self, side):
+        edge = torch.rand(2, side, side, 4)
+        edge[1] = math.nan
+        return dict(patch=torch.randint(0, 10, (2, side, side, 3)), follow=torch.randint(0, side, (2, side, side, 2)), edge=edge)
+
+    def test_is_seeing_of_cells(self):
+        """On pages just seen it is the same loss but for what patches tell, which here is nothing."""
+        batch = self.batch(40)
+        with torch.no_grad():
+            _, cells, patches = self.net.encode(torch.randn(2, 3, 640, 640))
+            want = losses.seeing(self.helpers, batch, self.WEIGHTS, cells, patches, batch["patch"], {})
+            want += losses.directing(self.net, batch, {}) - math.log(losses.EDGE_BINS) - math.log(losses.FOLLOW_BINS)
+            self.assertEqual(losses.laying(self.net, self.helpers, batch, self.WEIGHTS, self.bank), 0)
+            got = losses.laying(self.net, self.helpers, batch, self.WEIGHTS, self.bank)
+        self.assertAlmostEqual(float(got), float(want), 3)
+
+    def test_keeps_pages_of_one_size(self):
+        self.bank.PAGES = 3
+        with torch.no_grad():
+            for side in (20, 40, 20, 40, 40):
+                self.net.encode(torch.randn(2, 3, 16 * side, 16 * side))
+                losses.laying(self.net, self.helpers, self.batch(side), self.WEIGHTS, self.bank)
+        self.assertEqual(len(self.bank.pages), 3)
+
+    def test_teaches_clip_alone(self):
+        batch = self.batch(40)
+        with torch.no_grad():
+            self.net.encode(torch.randn(2, 3, 640, 640))
+            losses.laying(self.net, self.helpers, batch, self.WEIGHTS, self.bank)
+        losses.laying(self.net, self.helpers, batch, self.WEIGHTS, self.bank).backward()
+        learning = {n.split(".")[1] for n, p in self.net.named_parameters() if p.grad is not None}
+        self.assertEqual(learning, {"vision_model", "projector"})
+
+
 class Counting(unittest.TestCase):
     def setUp(self):
         torch.manual_seed(1)
