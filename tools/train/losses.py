@@ -29,6 +29,7 @@ EMPTY_SHARE = 0.06  # of the empty slots are trained on
 EDGE_BINS = 80  # along a side of the view, half a patch of 640
 EDGE_REACH = 5  # patches, as far as patches tell edges
 FOLLOW_BINS = 64  # patches along a side of the largest view that is one
+MOST = 4096  # patches that edges and follow are asked for at a time: neighbours say the same
 SLOTS = 512  # on a CPU products are compiled for each shape, so that few shapes are faster than small ones
 TILED = 3  # times as much does it count where a head looks in a page of tiles, which has many more cells
 SCORES = 1 << 27  # of guided heads at a time, so that long pages fit in memory
@@ -88,8 +89,10 @@ def by_cells(want):
 
 
 def filled(known):
-    """Indices of what is known, filled up to a multiple of SLOTS, and how many they are."""
+    """Indices of what is known, at most MOST by chance, filled up to a multiple of SLOTS, and how many they are."""
     i = known.reshape(-1).nonzero()[:, 0]
+    if i.shape[0] > MOST:
+        i = i[torch.randperm(i.shape[0], device=i.device)[:MOST]]
     return F.pad(i, (0, -i.shape[0] % SLOTS)), i.shape[0]
 
 

@@ -68,6 +68,15 @@ class Edges(unittest.TestCase):
         loss, _ = losses.edges(losses.Naming(16, 1, 8, 4 * losses.EDGE_BINS), torch.randn(1, 8, 8, 16), want)
         self.assertEqual(float(loss), 0)
 
+    def test_many_patches(self):
+        """Of more than MOST some by chance are asked for, each once."""
+        want = torch.full((4, 40, 40), True)
+        want[0, 0] = False
+        i, n = losses.filled(want)
+        self.assertEqual((n, len(i), len(set(i.tolist()))), (losses.MOST,) * 3)
+        self.assertTrue(bool(want.flatten()[i].all()))
+        self.assertNotEqual(i.tolist(), losses.filled(want)[0].tolist())
+
     def test_patches_of_cells(self):
         """A cell's features name its patches in the order in which by_cells() has them."""
         naming = losses.Naming(3, 16, 5, 7)
@@ -153,6 +162,8 @@ class Laying(unittest.TestCase):
         self.bank.random.sample = lambda pages, n: pages[-n:]
         self.addCleanup(setattr, losses, "EMPTY_SHARE", losses.EMPTY_SHARE)
         losses.EMPTY_SHARE = 0
+        self.addCleanup(setattr, losses, "MOST", losses.MOST)
+        losses.MOST = 1 << 20
 
     def batch(self, side):
         edge = torch.rand(2, side, side, 4)
