@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 
 import data
+import export
 import fast
 import losses
 import model
@@ -34,7 +35,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 NANO = os.path.join(HERE, "../../models/nano")
 STATE = os.environ.get("DSOCR_TRAIN", "var/train")
 DEVICE = os.environ.get("DEVICE", "cpu")
-WEIGHTS = dict(patch=0.4, cell=0.8, guide=0.3, sub=0.4, edge=0.15, follow=0.1, place=0.1, count=0.3, moe=0.01)
+WEIGHTS = dict(patch=0.4, cell=0.8, guide=0.3, sub=0.4, edge=0.5, follow=0.25, point=0.15, place=0.1, count=0.3, moe=0.01)
 
 
 def read_plan():
@@ -338,6 +339,20 @@ class Parcels(unittest.TestCase):
             content, named = state.read_parcel(tmp)
             for k, v in average.items():
                 self.assertLess(float((named["average"][k] - v).abs().max()), float(v.abs().max()) / 250)
+
+
+class Exports(unittest.TestCase):
+    def test_mean_of_states(self):
+        with tempfile.TemporaryDirectory() as tmp:
+            for name, value, seen in (("a", 1.0, 20), ("b", 3.0, 10)):
+                os.mkdir(f"{tmp}/{name}")
+                torch.save(dict(values=torch.full((4,), value), average=torch.full((4,), -value), counters=dict(pages=seen)),
+                           f"{tmp}/{name}/state.pt")
+            for sources, raw, want in (([f"{tmp}/a"], True, 1), ([f"{tmp}/a=1", f"{tmp}/b=3"], True, 2.5),
+                                       ([f"{tmp}/b", f"{tmp}/a"], False, -2)):
+                values, counters = export.mean(sources, raw, None)
+                self.assertEqual(values.tolist(), [want] * 4)
+            self.assertEqual(counters["pages"], 20)
 
 
 class Beginning(unittest.TestCase):
