@@ -152,20 +152,30 @@ tokens_alone(int page, DsocrMode mode)
 	return tokens;
 }
 
-/* A page that the smaller modes write more of than base: what these write, the model's rounding decides. */
+static const DsocrMode rungs[] = {DSOCR_MODE_TINY, DSOCR_MODE_SMALL, DSOCR_MODE_BASE};
+
+/*
+ * A page that a mode writes more of than the next one, which stops by itself, and
+ * that mode's rung: what they write, the model's rounding decides.
+ */
 static int
-page_shortest_in_base(void)
+page_shorter_above(int *rung)
 {
 	for (int page = ED_PAGES; page >= 0; page--)
 	{
-		int base = tokens_alone(page, DSOCR_MODE_BASE);
-		int tiny = base < 0 ? 0 : tokens_alone(page, DSOCR_MODE_TINY);
-		int small = base < 0 ? 0 : tokens_alone(page, DSOCR_MODE_SMALL);
+		int below = tokens_alone(page, rungs[0]);
 
-		if (base >= 0 && (tiny < 0 || tiny > base + 1) && (small < 0 || small > base + 1))
-			return page;
+		for (int i = 0; i + 1 < (int) (sizeof(rungs) / sizeof(rungs[0])); i++)
+		{
+			int above = tokens_alone(page, rungs[i + 1]);
+
+			*rung = i;
+			if (above >= 0 && (below < 0 || below > above + 1))
+				return page;
+			below = above;
+		}
 	}
-	fail_msg("no page is shortest in base");
+	fail_msg("no page is shorter in the next mode");
 	return -1;
 }
 
@@ -173,9 +183,10 @@ page_shortest_in_base(void)
 static void
 test_first_stop_wins(void **state)
 {
-	static const DsocrMode up[] = {DSOCR_MODE_TINY, DSOCR_MODE_SMALL, DSOCR_MODE_BASE};
+	int rung;
+	int page = page_shorter_above(&rung);
+	DsocrRequest r = request(1, page, rungs[rung + 1], 600);
 	EdDriver d;
-	DsocrRequest r = request(1, page_shortest_in_base(), DSOCR_MODE_BASE, 600);
 	EdDriver alone;
 
 	r.ladder = false;
@@ -183,15 +194,15 @@ test_first_stop_wins(void **state)
 	assert_int_equal(alone.outcomes[1].finish, DSOCR_FINISH_STOP);
 	r.ladder = true;
 	read_one(engine, &r, &d);
-	expect_attempts(&d.outcomes[1], 1, up + 2);
+	expect_attempts(&d.outcomes[1], 1, rungs + rung + 1);
 	ed_same(&d.outcomes[1], &alone.outcomes[1]);
 	ed_free(&d);
 
-	/* just enough for this mode; the smaller ones would write more */
+	/* just enough for this mode; the one below would write more */
 	r.max_tokens = alone.outcomes[1].tokens + 1;
-	r.mode = DSOCR_MODE_TINY;
+	r.mode = rungs[rung];
 	read_one(engine, &r, &d);
-	expect_attempts(&d.outcomes[1], 3, up);
+	expect_attempts(&d.outcomes[1], 2, rungs + rung);
 	ed_same(&d.outcomes[1], &alone.outcomes[1]);
 	assert_true(d.outcomes[1].attempts[0].text_tokens > d.outcomes[1].tokens);
 	ed_free(&d);
