@@ -81,6 +81,14 @@ def crossings(cell, columns):
     return behind & (cell >= 0)
 
 
+def depths(cell, columns):
+    """
+    How many tiles down each letter is, and what is not placed as the letter before it.
+    Few pages are so long, and there lines are lost most often.
+    """
+    return np.maximum.accumulate(np.maximum(cell, 0), 1) // ((columns + 1) * TILE_CELLS)
+
+
 def collate(samples, prompts, tok):
     """samples: (page, ids, cell, sub, patch, follow); ids get their prompt before them and the end after them"""
     length = 1 + rounded(max(len(p) + len(s[1]) for p, s in zip(prompts, samples)))
@@ -97,7 +105,8 @@ def collate(samples, prompts, tok):
         cell[i, p:p + n], sub[i, p:p + n] = c, s
     weight = weigh(ids, labels, tok)
     if samples[0][0].overview is not None:
-        weight += 3 * crossings(cell, samples[0][0].view.shape[1] // 64)
+        columns = samples[0][0].view.shape[1] // 64
+        weight = (weight + 3 * crossings(cell, columns)) * (1 + depths(cell, columns)).astype(np.float32)
     batch = dict(view=np.stack([s[0].view for s in samples]), paper=np.stack([s[0].paper for s in samples]),
                  ink=np.stack([s[0].ink for s in samples]), patch=np.stack([s[4] for s in samples]),
                  ids=ids, labels=labels, cell=cell, sub=sub, weight=weight)

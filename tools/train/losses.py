@@ -4,7 +4,7 @@ The helpers make reading learnable in hours instead of weeks: the encoder names
 the characters of each patch and of each cell, how far its block reaches and where
 reading goes on after its line; some heads of the decoder are told which cell the
 next character is in; hidden states tell where in that cell it is, and where on the
-page each cell.
+page that and each other cell is.
 """
 import math
 import random
@@ -20,8 +20,9 @@ from pages import IGNORE, PATCH_SLOTS
 
 GUIDED = {1: 2, 2: 4, 3: 4}  # decoder layer: heads that are told where to look
 POINTER_LAYER = 2
-POINTING = {"next": 1, "top": 2, "bottom": 3}  # heads of CLIP's last layer that are told where to look
+POINTING = {"next": 1, "top": 2, "bottom": 3, "right": 4}  # heads of CLIP's last layer that are told where to look
 PLACING_LAYERS = (0, 1)  # after which the decoder knows where on the page each cell is
+TELLING_LAYERS = (1, 2)  # after which it knows where the next character is
 ROWS, COLUMNS = 72, 48  # rows of an overview count from OVERVIEW_ROWS on
 OVERVIEW_ROWS = 48
 KEPT = (*PLACING_LAYERS, *(i for i in GUIDED if i not in PLACING_LAYERS))
@@ -113,6 +114,25 @@ def edges(naming, features, want):
     return -(z.gather(-1, both) * share).sum() / max(1, 4 * n), error
 
 
+def begins(want):
+    """Whether the block of each patch of [B, h, w, 4] begins in the patch's own cell; where there is none, no."""
+    first = corner(want, (0, 0))
+    cell = [own // 4 for own in own_places(want)]
+    return (first[..., 0] // 4 == cell[0]) & (first[..., 1] // 4 == cell[1]) & (first[..., 0] >= 0)
+
+
+def edges_of_blocks(naming, features, want):
+    """
+    edges() of cells, where those count for half of it that a block begins in: the
+    decoder looks there when it writes the box.  Mean errors of those and of the others.
+    """
+    first, parts = begins(want), []
+    for mask in (first, ~first):
+        parts.append(edges(naming, features, by_cells(want.masked_fill(~mask[..., None], math.nan))))
+    known = sum(bool((mask & ~torch.isnan(want[..., 0])).any()) for mask in (first, ~first))
+    return (parts[0][0] + parts[1][0]) / max(1, known), parts[0][1], parts[1][1]
+
+
 def following(naming, features, want):
     """
     Cross entropy, and how often both are right, of row and column of the patch where
@@ -126,11 +146,11 @@ def following(naming, features, want):
     return F.cross_entropy(z.flatten(0, 1), want.flatten(), reduction="sum") / max(1, 2 * n), right
 
 
-def pointing(attention, head, want):
+def pointing(attention, head, want, first=None):
     """
     Cross entropy, and how often it is right, of the cell that a guided head of CLIP
     looks at from the cell of each patch; want [B, h, w, 2] is row and column of a
-    patch there, -1 where there is none.
+    patch there, -1 where there is none.  Patches that are first count for half of it.
     """
     q, k = (x[:, head].float() for x in attention.kept)
     columns = want.shape[2] // 4
@@ -140,7 +160,12 @@ def pointing(attention, head, want):
     z = (q[:, 1:] @ k.transpose(1, 2) * q.shape[-1] ** -0.5).log_softmax(-1)
     with torch.no_grad():
         right = (z.argmax(-1, keepdim=True) == want)[known].float().mean()
-    return -z.gather(-1, want)[known].sum() / known.sum().clamp(min=1), right
+    each = -z.gather(-1, want)
+    if first is None:
+        return each[known].sum() / known.sum().clamp(min=1), right
+    first = by_cells(first[..., None]).flatten(1, 2)[..., 0]
+    parts = [each[mask].mean() for mask in (known & first, known & ~first) if mask.any()]
+    return sum(parts) / max(1, len(parts)), right
 
 
 def corner(edges, sides):
@@ -196,6 +221,22 @@ def placing(module, states, where):
     with torch.no_grad():
         right = ((row.argmax(1) == want[0]) & (column.argmax(1) == want[1])).float().mean()
     return F.cross_entropy(row, want[0]) + F.cross_entropy(column, want[1]), right
+
+
+def telling(module, states, cell, weight, columns):
+    """
+    Weighted cross entropy of row and column of the next character's cell, out of what is
+    known where that character is decided, and how often both are right.  With it what is
+    written next can look on from there, a line down if need be.
+    """
+    known = cell >= 0
+    cell, weight = cell[known], weight[known]
+    row, column = module(states[known]).float().split([ROWS, COLUMNS], 1)
+    where = cell // (columns + 1), cell % (columns + 1)
+    with torch.no_grad():
+        right = ((row.argmax(1) == where[0]) & (column.argmax(1) == where[1])).float().mean()
+    each = F.cross_entropy(row, where[0], reduction="none") + F.cross_entropy(column, where[1], reduction="none")
+    return (each * weight).sum() / (weight.sum() + 1e-6), right
 
 
 class Bank:
@@ -255,7 +296,7 @@ def laying(model, helpers, batch, weights, bank):
     cells = model.cells(seen)
     loss, _ = naming(helpers.c1, helpers.c2, cells, by_cells(names), 48)
     total = weights["cell"] * loss
-    total = total + weights["edge"] * edges(helpers.edge[1], cells, by_cells(edge))[0]
+    total = total + weights["edge"] * edges_of_blocks(helpers.edge[1], cells, edge)[0]
     total = total + weights["follow"] * following(helpers.follow[1], cells, by_cells(follow))[0]
     return total + weights["point"] * directing(model, dict(follow=follow, edge=edge), {})
 
@@ -329,29 +370,34 @@ def seeing(helpers, batch, weights, cells, patches, names, out):
     if weights["cell"] > 0:
         out["cell"], out["cacc"] = naming(helpers.c1, helpers.c2, cells, by_cells(names), 48)
         total = total + weights["cell"] * out["cell"]
-    for kind, loss, seen_from in (("edge", edges, edges_from_patches), ("follow", following, follow_from_patches)):
-        if kind in batch:
-            of_patch, of_cell = getattr(helpers, kind)
-            of_near, _ = loss(of_patch, near, seen_from(batch[kind]))
-            of_far, out[kind] = loss(of_cell, cells, by_cells(batch[kind]))
-            out[kind + "loss"] = of_near + of_far
-            total = total + weights[kind] * out[kind + "loss"]
+    if "edge" in batch:
+        of_near, _ = edges(helpers.edge[0], near, edges_from_patches(batch["edge"]))
+        of_far, out["begin"], out["edge"] = edges_of_blocks(helpers.edge[1], cells, batch["edge"])
+        out["edgeloss"] = of_near + of_far
+        total = total + weights["edge"] * out["edgeloss"]
+    if "follow" in batch:
+        of_near, _ = following(helpers.follow[0], near, follow_from_patches(batch["follow"]))
+        of_far, out["follow"] = following(helpers.follow[1], cells, by_cells(batch["follow"]))
+        out["followloss"] = of_near + of_far
+        total = total + weights["follow"] * out["followloss"]
     return total
 
 
 def directing(model, batch, out):
     """
-    Where CLIP's guided heads look: at what follows, and at where the first and the
-    last line of the own block begin.  Without this its cells hardly know how far up
-    and down their block reaches.
+    Where CLIP's guided heads look: at what follows, at where the first and the last
+    line of the own block begin, and at its upper right corner.  Without this its cells
+    hardly know how far their block reaches.
     """
     attention = model.model.vision_model.transformer.layers[-1].self_attn
-    wants = {"next": batch["follow"]} if "follow" in batch else {}
+    wants = {"next": (batch["follow"],)} if "follow" in batch else {}
     if "edge" in batch:
-        wants.update(top=corner(batch["edge"], (0, 0)), bottom=corner(batch["edge"], (1, 0)))
+        top, bottom, right = (corner(batch["edge"], sides) for sides in ((0, 0), (1, 0), (0, 1)))
+        first = begins(batch["edge"])
+        wants.update(top=(top,), bottom=(bottom, first), right=(right, first))
     total = 0.0
     for name, want in wants.items():
-        loss, out[name] = pointing(attention, POINTING[name], want)
+        loss, out[name] = pointing(attention, POINTING[name], *want)
         total = total + loss
     return total
 
@@ -375,8 +421,10 @@ def looking(model, helpers, batch, weights, hidden, first, out):
     out["sub"] = F.cross_entropy(z.float(), want)
     with torch.no_grad():
         out["sacc"] = (z.argmax(-1) == want).float().mean()
+    told = [telling(helpers.place, hidden[i][:, first:], cell, weight, batch["view"].shape[2] // 64) for i in TELLING_LAYERS]
+    out["tell"], out["told"] = sum(loss for loss, _ in told), told[-1][1]
     much = weights["guide"] * (TILED if "overview" in batch else 1)
-    return much * out["guide"] + weights["sub"] * out["sub"]
+    return much * out["guide"] + weights["sub"] * out["sub"] + weights["tell"] * out["tell"]
 
 
 def reading(model, helpers, batch, weights, grids, out):

@@ -68,6 +68,29 @@ class Edges(unittest.TestCase):
         loss, _ = losses.edges(losses.Naming(16, 1, 8, 4 * losses.EDGE_BINS), torch.randn(1, 8, 8, 16), want)
         self.assertEqual(float(loss), 0)
 
+    def test_first_cells_count_for_half(self):
+        """Of the block of 4 by 6 patches from the second row and column on, 9 are in the cell where it begins."""
+        want = torch.full((1, 8, 8, 4), math.nan)
+        want[0, 1:5, 1:7] = torch.tensor([1, 1, 7, 5]) / 8
+        first = losses.begins(want)
+        self.assertEqual(first[0].nonzero().tolist(), [[y, x] for y in (1, 2, 3) for x in (1, 2, 3)])
+        moved = want + 0.1 * first[..., None]
+        grouped = losses.by_cells(want)
+        _, begin, edge = losses.edges_of_blocks(Said(losses.by_cells(self.scores(moved))), None, want)
+        self.assertLess(abs(float(begin) - 0.1), 0.6 / losses.EDGE_BINS)
+        self.assertLess(float(edge), 0.6 / losses.EDGE_BINS)
+        worse = [losses.edges_of_blocks(Said(losses.by_cells(self.scores(want + 0.1 * mask[..., None]))), None, want)[0]
+                 for mask in (first, ~first)]
+        self.assertAlmostEqual(float(worse[0]), float(worse[1]), 1)
+        best = losses.edges_of_blocks(Said(self.scores(grouped)), None, want)[0]
+        self.assertGreater(float(worse[0]), float(best) + 1)
+        points = torch.full((1, 8, 8, 4), math.nan)
+        points[0, 2, 2] = 0.3
+        self.assertFalse(bool(losses.begins(points).any()))
+        loss, begin, _ = losses.edges_of_blocks(Said(self.scores(losses.by_cells(points))), None, points)
+        self.assertTrue(math.isnan(float(begin)))
+        self.assertAlmostEqual(float(loss), float(losses.edges(Said(self.scores(points)), None, points)[0]), 4)
+
     def test_many_patches(self):
         """Of more than MOST some by chance are asked for, each once."""
         want = torch.full((4, 40, 40), True)
@@ -137,6 +160,29 @@ class Pointing(unittest.TestCase):
         self.assertEqual(float(right), 0.5)
         self.assertAlmostEqual(float(loss), math.log(5) / 2, 3)
         self.assertEqual(float(losses.pointing(attention, 1, torch.full_like(want, -1))[0]), 0)
+        want[0, 0, 1] = torch.tensor([3, 6])
+        first = torch.zeros(2, 8, 8, dtype=torch.bool)
+        first[0, 0, 1] = first[0, 7, 7] = True
+        loss, right = losses.pointing(attention, 1, want, first)
+        self.assertAlmostEqual(float(right), 1 / 3, 4)
+        self.assertAlmostEqual(float(loss), (math.log(5) + math.log(5) / 2) / 2, 3)
+        self.assertEqual(float(losses.pointing(attention, 1, torch.full_like(want, -1), first)[0]), 0)
+
+
+class Telling(unittest.TestCase):
+    def test_row_and_column(self):
+        cell = torch.tensor([[-1, 5, 21 * 11 + 19], [0, -1, -1]])
+        weight = torch.tensor([[9.0, 1, 3], [1, 9, 9]])
+        states = torch.zeros(2, 3, losses.ROWS + losses.COLUMNS)
+        for b, i, row, column in ((0, 1, 0, 5), (0, 2, 11, 19), (1, 0, 0, 0)):
+            states[b, i, row] = states[b, i, losses.ROWS + column] = 50
+        loss, right = losses.telling(torch.nn.Identity(), states, cell, weight, 20)
+        self.assertLess(float(loss), 1e-6)
+        self.assertEqual(float(right), 1)
+        states[0, 2, 12] = 60  # a row too far down
+        loss, right = losses.telling(torch.nn.Identity(), states, cell, weight, 20)
+        self.assertAlmostEqual(float(loss), 10 * 3 / 5, 3)
+        self.assertAlmostEqual(float(right), 2 / 3, 4)
 
 
 class Silent(torch.nn.Module):

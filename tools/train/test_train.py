@@ -162,6 +162,10 @@ class Pages(Rendered):
         cell = np.array([[-1, 8, 9, 9, 10, 10, 10, 10, 11, 21, 30, 31, 32, -1]])
         self.assertEqual(data.crossings(cell, 20).astype(int).tolist(), [[0, 0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 1, 1, 0]])
 
+    def test_how_far_down(self):
+        cell = np.array([[-1, 8, 209, -1, 210, 250, -1, 240, 420, -1]])
+        self.assertEqual(data.depths(cell, 20).tolist(), [[0, 0, 0, 0, 1, 1, 1, 1, 2, 2]])
+
     def test_tiles_come_with_an_overview(self):
         page = self.renderer.pages("text seed=1 w=1280 h=1920 global=1024 size=20,30", 1)[0]
         self.assertEqual(page.overview.shape, (1024, 1024))

@@ -160,12 +160,16 @@ thousandth(float v, int side)
 	return t < 0 ? 0 : t > 999 ? 999 : t;
 }
 
-/* A box is written while the reader looks at its corners. */
+/*
+ * A box is written while the reader looks at its corners; that of a block, which
+ * is read afterwards, while it looks at the first, where the encoder tells all four.
+ */
 static void
-spell_box(Output *o, Box b, int w, int h)
+spell_box(Output *o, Box b, const Request *q)
 {
-	int v[4] = {thousandth(b.x0, w), thousandth(b.y0, h), thousandth(b.x1, w), thousandth(b.y1, h)};
-	Box corner[2] = {box_first(b), box_last(b)};
+	int v[4] = {thousandth(b.x0, q->w), thousandth(b.y0, q->h), thousandth(b.x1, q->w),
+				thousandth(b.y1, q->h)};
+	Box corner[2] = {box_first(b), q->grounded ? box_first(b) : box_last(b)};
 	char s[16];
 
 	for (int i = 0; i < 4; i++)
@@ -216,7 +220,7 @@ finish_units(Page *p, Output *o)
 		const Unit *u = &p->units[i];
 
 		if (u->code == UNIT_BOX)
-			spell_box(o, move_box(m, u->box), q->w, q->h);
+			spell_box(o, move_box(m, u->box), q);
 		else
 			add(o, u->code, u->placed ? move_box(m, u->box) : (Box){-1, -1, -1, -1}, u->placed);
 	}
