@@ -137,14 +137,18 @@ test_cut_pages_climb(void **state)
 	ed_free(&d);
 }
 
+static const DsocrMode rungs[] = {DSOCR_MODE_TINY, DSOCR_MODE_SMALL, DSOCR_MODE_BASE};
+
 /* How many tokens a reading without the ladder gives; -1 when it does not stop by itself. */
 static int
-tokens_alone(int page, DsocrMode mode)
+tokens_alone(const EdPng *page, DsocrMode mode)
 {
-	DsocrRequest r = request(1, page, mode, 600);
+	DsocrRequest r = request(1, 0, mode, 600);
 	EdDriver d;
 	int tokens;
 
+	r.image = page->bytes;
+	r.image_len = page->len;
 	r.ladder = false;
 	read_one(engine, &r, &d);
 	tokens = d.outcomes[1].finish == DSOCR_FINISH_STOP ? d.outcomes[1].tokens : -1;
@@ -152,61 +156,64 @@ tokens_alone(int page, DsocrMode mode)
 	return tokens;
 }
 
-static const DsocrMode rungs[] = {DSOCR_MODE_TINY, DSOCR_MODE_SMALL, DSOCR_MODE_BASE};
-
 /*
- * A page that a mode writes more of than the next one, which stops by itself, and
- * that mode's rung: what they write, the model's rounding decides.
+ * A page that the smaller modes write more of than base, which stops by itself; to
+ * be freed.  What they write the model's rounding decides, so small pages with a few
+ * large digits are drawn until there is one.
  */
-static int
-page_shorter_above(int *rung)
+static EdPng
+page_shortest_in_base(void)
 {
-	for (int page = ED_PAGES; page >= 0; page--)
+	for (int i = 0; i < 200; i++)
 	{
-		int below = tokens_alone(page, rungs[0]);
+		EdPng page = ed_draw_page(300 + (unsigned) i, 40 + 4 * (i % 20));
+		int base = tokens_alone(&page, DSOCR_MODE_BASE);
+		bool found = base >= 0;
 
-		for (int i = 0; i + 1 < (int) (sizeof(rungs) / sizeof(rungs[0])); i++)
+		for (int k = 0; k < 2 && found; k++)
 		{
-			int above = tokens_alone(page, rungs[i + 1]);
+			int smaller = tokens_alone(&page, rungs[k]);
 
-			*rung = i;
-			if (above >= 0 && (below < 0 || below > above + 1))
-				return page;
-			below = above;
+			found = smaller < 0 || smaller > base + 1;
 		}
+		if (found)
+			return page;
+		free(page.bytes);
 	}
-	fail_msg("no page is shorter in the next mode");
-	return -1;
+	fail_msg("no page is shortest in base");
+	return (EdPng){0};
 }
 
 /* What stops is the answer, however short it is. */
 static void
 test_first_stop_wins(void **state)
 {
-	int rung;
-	int page = page_shorter_above(&rung);
-	DsocrRequest r = request(1, page, rungs[rung + 1], 600);
+	EdPng page = page_shortest_in_base();
+	DsocrRequest r = request(1, 0, DSOCR_MODE_BASE, 600);
 	EdDriver d;
 	EdDriver alone;
 
+	r.image = page.bytes;
+	r.image_len = page.len;
 	r.ladder = false;
 	read_one(engine, &r, &alone);
 	assert_int_equal(alone.outcomes[1].finish, DSOCR_FINISH_STOP);
 	r.ladder = true;
 	read_one(engine, &r, &d);
-	expect_attempts(&d.outcomes[1], 1, rungs + rung + 1);
+	expect_attempts(&d.outcomes[1], 1, rungs + 2);
 	ed_same(&d.outcomes[1], &alone.outcomes[1]);
 	ed_free(&d);
 
-	/* just enough for this mode; the one below would write more */
+	/* just enough for this mode; the smaller ones would write more */
 	r.max_tokens = alone.outcomes[1].tokens + 1;
-	r.mode = rungs[rung];
+	r.mode = DSOCR_MODE_TINY;
 	read_one(engine, &r, &d);
-	expect_attempts(&d.outcomes[1], 2, rungs + rung);
+	expect_attempts(&d.outcomes[1], 3, rungs);
 	ed_same(&d.outcomes[1], &alone.outcomes[1]);
 	assert_true(d.outcomes[1].attempts[0].text_tokens > d.outcomes[1].tokens);
 	ed_free(&d);
 	ed_free(&alone);
+	free(page.bytes);
 }
 
 /* A cancel ends the request in every step of every reading, and nothing stays behind. */
