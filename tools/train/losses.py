@@ -146,6 +146,22 @@ def following(naming, features, want):
     return F.cross_entropy(z.flatten(0, 1), want.flatten(), reduction="sum") / max(1, 2 * n), right
 
 
+def leaps(follow, edge):
+    """Whether reading goes on in another block after the line of each patch of [B, h, w, ...]: few do, and there readers get lost."""
+    page = torch.arange(len(follow), device=follow.device)[:, None, None]
+    there = edge[page, follow[..., 0].clamp(min=0).long(), follow[..., 1].clamp(min=0).long()]
+    known = (follow[..., 0] >= 0) & ~torch.isnan(edge[..., 0]) & ~torch.isnan(there[..., 0])
+    return known & (there != edge).any(-1)
+
+
+def following_blocks(naming, features, follow, edge):
+    """following() of cells, where leaps count for half of it; how often it is right at leaps, and elsewhere."""
+    leap = leaps(follow, edge)
+    parts = [following(naming, features, by_cells(follow.masked_fill(~mask[..., None], -1))) for mask in (leap, ~leap)]
+    known = sum(bool((mask & (follow[..., 0] >= 0)).any()) for mask in (leap, ~leap))
+    return (parts[0][0] + parts[1][0]) / max(1, known), parts[0][1], parts[1][1]
+
+
 def pointing(attention, head, want, first=None):
     """
     Cross entropy, and how often it is right, of the cell that a guided head of CLIP
@@ -297,7 +313,7 @@ def laying(model, helpers, batch, weights, bank):
     loss, _ = naming(helpers.c1, helpers.c2, cells, by_cells(names), 48)
     total = weights["cell"] * loss
     total = total + weights["edge"] * edges_of_blocks(helpers.edge[1], cells, edge)[0]
-    total = total + weights["follow"] * following(helpers.follow[1], cells, by_cells(follow))[0]
+    total = total + weights["follow"] * following_blocks(helpers.follow[1], cells, follow, edge)[0]
     return total + weights["point"] * directing(model, dict(follow=follow, edge=edge), {})
 
 
@@ -377,7 +393,10 @@ def seeing(helpers, batch, weights, cells, patches, names, out):
         total = total + weights["edge"] * out["edgeloss"]
     if "follow" in batch:
         of_near, _ = following(helpers.follow[0], near, follow_from_patches(batch["follow"]))
-        of_far, out["follow"] = following(helpers.follow[1], cells, by_cells(batch["follow"]))
+        if "edge" in batch:
+            of_far, out["leap"], out["follow"] = following_blocks(helpers.follow[1], cells, batch["follow"], batch["edge"])
+        else:
+            of_far, out["follow"] = following(helpers.follow[1], cells, by_cells(batch["follow"]))
         out["followloss"] = of_near + of_far
         total = total + weights["follow"] * out["followloss"]
     return total
@@ -391,6 +410,8 @@ def directing(model, batch, out):
     """
     attention = model.model.vision_model.transformer.layers[-1].self_attn
     wants = {"next": (batch["follow"],)} if "follow" in batch else {}
+    if "edge" in batch and "follow" in batch:
+        wants["next"] += (leaps(batch["follow"], batch["edge"]),)
     if "edge" in batch:
         top, bottom, right = (corner(batch["edge"], sides) for sides in ((0, 0), (1, 0), (0, 1)))
         first = begins(batch["edge"])

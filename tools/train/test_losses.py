@@ -127,6 +127,26 @@ class Following(unittest.TestCase):
         self.assertEqual(float(losses.following(Said(scores), None, torch.full_like(want, -1))[0]), 0)
 
 
+    def test_leaps_count_for_half(self):
+        edge = torch.full((2, 8, 8, 4), math.nan)
+        edge[:, :3] = torch.tensor([0, 0, 1, 3 / 8])
+        edge[:, 4:] = torch.tensor([0, 0.5, 1, 1])
+        want = torch.full((2, 8, 8, 2), -1, dtype=torch.int16)
+        want[0, 0, 1:4] = torch.tensor([1, 1])
+        want[1, 2, 5] = torch.tensor([4, 1])
+        want[1, 6, 6] = torch.tensor([3, 1])  # where no block is
+        self.assertEqual(losses.leaps(want, edge).nonzero().tolist(), [[1, 2, 5]])
+        scores = torch.zeros(2, 8, 8, 2 * losses.FOLLOW_BINS)
+        scores[..., 1] = scores[..., losses.FOLLOW_BINS + 1] = 50
+        loss, leap, follow = losses.following_blocks(Said(losses.by_cells(scores)), None, want, edge)
+        self.assertEqual((float(leap), float(follow)), (0, 0.75))
+        self.assertAlmostEqual(float(loss), (50 / 2 + 50 / 8) / 2, 3)
+        nowhere = torch.full_like(edge, math.nan)
+        loss, leap, follow = losses.following_blocks(Said(losses.by_cells(scores)), None, want, nowhere)
+        self.assertAlmostEqual(float(loss), 100 / 10, 3)
+        self.assertAlmostEqual(float(follow), 3 / 5, 4)
+
+
 class Pointing(unittest.TestCase):
     def test_corners(self):
         edges = torch.full((1, 40, 40, 4), math.nan)
