@@ -15,23 +15,19 @@ import torch.nn.functional as F
 
 import fast
 import tokens
+from blocks import (EDGE_BINS, FOLLOW_BINS, SLOTS, by_cells, directing, edges, edges_from_patches, edges_of_blocks,
+                    follow_from_patches, following, following_blocks)
 from model import tiles_of, woven
 from pages import IGNORE, PATCH_SLOTS
 
 GUIDED = {1: 2, 2: 4, 3: 4}  # decoder layer: heads that are told where to look
 POINTER_LAYER = 2
-POINTING = {"next": 1, "top": 2, "bottom": 3, "right": 4}  # heads of CLIP's last layer that are told where to look
 PLACING_LAYERS = (0, 1)  # after which the decoder knows where on the page each cell is
 TELLING_LAYERS = (1, 2)  # after which it knows where the next character is
 ROWS, COLUMNS = 72, 48  # rows of an overview count from OVERVIEW_ROWS on
 OVERVIEW_ROWS = 48
 KEPT = (*PLACING_LAYERS, *(i for i in GUIDED if i not in PLACING_LAYERS))
 EMPTY_SHARE = 0.06  # of the empty slots are trained on
-EDGE_BINS = 80  # along a side of the view, half a patch of 640
-EDGE_REACH = 5  # patches, as far as patches tell edges
-FOLLOW_BINS = 64  # patches along a side of the largest view that is one
-MOST = 4096  # patches that edges and follow are asked for at a time: neighbours say the same
-SLOTS = 512  # on a CPU products are compiled for each shape, so that few shapes are faster than small ones
 TILED = 3  # times as much does it count where a head looks in a page of tiles, which has many more cells
 SCORES = 1 << 27  # of guided heads at a time, so that long pages fit in memory
 
@@ -81,140 +77,6 @@ def naming(first, second, features, labels, width):
         seen = want > 0
         right = (z[seen].argmax(-1) == want[seen]).float().mean()
     return F.cross_entropy(z.float(), want, ignore_index=IGNORE), right
-
-
-def by_cells(want):
-    """[B, h, w, n] of patches to [B, h / 4, w / 4, 16, n]"""
-    B, h, w, n = want.shape
-    return want.reshape(B, h // 4, 4, w // 4, 4, n).transpose(2, 3).reshape(B, h // 4, w // 4, 16, n)
-
-
-def filled(known):
-    """Indices of what is known, at most MOST by chance, filled up to a multiple of SLOTS, and how many they are."""
-    i = known.reshape(-1).nonzero()[:, 0]
-    if i.shape[0] > MOST:
-        i = i[torch.randperm(i.shape[0], device=i.device)[:MOST]]
-    return F.pad(i, (0, -i.shape[0] % SLOTS)), i.shape[0]
-
-
-def edges(naming, features, want):
-    """
-    Cross entropy and mean error of where the block of each patch ends on its four
-    sides; want [..., 4] in shares of the view, NaN where there is no block.  What
-    lies between the middles of two bins belongs to both.
-    """
-    i, n = filled(~torch.isnan(want[..., 0]))
-    want = want.reshape(-1, 4)[i[:n]]
-    z = naming(features, i)[:n].view(n, 4, EDGE_BINS).log_softmax(-1)
-    at = (want * EDGE_BINS - 0.5).clamp(0, EDGE_BINS - 1)
-    low = at.long()
-    both = torch.stack([low, (low + 1).clamp(max=EDGE_BINS - 1)], -1)
-    share = torch.stack([low + 1 - at, at - low], -1)
-    error = ((z.detach().argmax(-1) + 0.5) / EDGE_BINS - want).abs().mean()
-    return -(z.gather(-1, both) * share).sum() / max(1, 4 * n), error
-
-
-def begins(want):
-    """Whether the block of each patch of [B, h, w, 4] begins in the patch's own cell; where there is none, no."""
-    first = corner(want, (0, 0))
-    cell = [own // 4 for own in own_places(want)]
-    return (first[..., 0] // 4 == cell[0]) & (first[..., 1] // 4 == cell[1]) & (first[..., 0] >= 0)
-
-
-def edges_of_blocks(naming, features, want):
-    """
-    edges() of cells, where those count for half of it that a block begins in: the
-    decoder looks there when it writes the box.  Mean errors of those and of the others.
-    """
-    first, parts = begins(want), []
-    for mask in (first, ~first):
-        parts.append(edges(naming, features, by_cells(want.masked_fill(~mask[..., None], math.nan))))
-    known = sum(bool((mask & ~torch.isnan(want[..., 0])).any()) for mask in (first, ~first))
-    return (parts[0][0] + parts[1][0]) / max(1, known), parts[0][1], parts[1][1]
-
-
-def following(naming, features, want):
-    """
-    Cross entropy, and how often both are right, of row and column of the patch where
-    reading goes on after the line of each patch; want [..., 2], -1 where there is none.
-    """
-    i, n = filled(want[..., 0] >= 0)
-    want = want.reshape(-1, 2)[i[:n]].long()
-    z = naming(features, i)[:n].view(n, 2, FOLLOW_BINS)
-    with torch.no_grad():
-        right = (z.argmax(-1) == want).all(-1).float().mean()
-    return F.cross_entropy(z.flatten(0, 1), want.flatten(), reduction="sum") / max(1, 2 * n), right
-
-
-def leaps(follow, edge):
-    """Whether reading goes on in another block after the line of each patch of [B, h, w, ...]: few do, and there readers get lost."""
-    page = torch.arange(len(follow), device=follow.device)[:, None, None]
-    there = edge[page, follow[..., 0].clamp(min=0).long(), follow[..., 1].clamp(min=0).long()]
-    known = (follow[..., 0] >= 0) & ~torch.isnan(edge[..., 0]) & ~torch.isnan(there[..., 0])
-    return known & (there != edge).any(-1)
-
-
-def following_blocks(naming, features, follow, edge):
-    """following() of cells, where leaps count for half of it; how often it is right at leaps, and elsewhere."""
-    leap = leaps(follow, edge)
-    parts = [following(naming, features, by_cells(follow.masked_fill(~mask[..., None], -1))) for mask in (leap, ~leap)]
-    known = sum(bool((mask & (follow[..., 0] >= 0)).any()) for mask in (leap, ~leap))
-    return (parts[0][0] + parts[1][0]) / max(1, known), parts[0][1], parts[1][1]
-
-
-def pointing(attention, head, want, first=None):
-    """
-    Cross entropy, and how often it is right, of the cell that a guided head of CLIP
-    looks at from the cell of each patch; want [B, h, w, 2] is row and column of a
-    patch there, -1 where there is none.  Patches that are first count for half of it.
-    """
-    q, k = (x[:, head].float() for x in attention.kept)
-    columns = want.shape[2] // 4
-    want = by_cells(want).flatten(1, 2)
-    known = want[..., 0] >= 0
-    want = 1 + (want[..., 0] // 4 * columns + want[..., 1] // 4).long().clamp(min=0)
-    z = (q[:, 1:] @ k.transpose(1, 2) * q.shape[-1] ** -0.5).log_softmax(-1)
-    with torch.no_grad():
-        right = (z.argmax(-1, keepdim=True) == want)[known].float().mean()
-    each = -z.gather(-1, want)
-    if first is None:
-        return each[known].sum() / known.sum().clamp(min=1), right
-    first = by_cells(first[..., None]).flatten(1, 2)[..., 0]
-    parts = [each[mask].mean() for mask in (known & first, known & ~first) if mask.any()]
-    return sum(parts) / max(1, len(parts)), right
-
-
-def corner(edges, sides):
-    """Patch at the corner of the block of each patch, inside it: row and column as pointing() wants them; sides: (top or bottom, left or right)"""
-    inside = 0.6  # patches: half of a letter
-    patches = torch.tensor([edges.shape[1], edges.shape[2]], device=edges.device)
-    first = edges[..., [1, 0]] * patches + inside
-    last = torch.maximum(edges[..., [3, 2]] * patches - inside, first)
-    at = torch.stack([(first, last)[side][..., i] for i, side in enumerate(sides)], -1)
-    known = (edges[..., 2:] > edges[..., :2]).any(-1, keepdim=True)  # a point has no corners
-    return torch.where(known, at.nan_to_num(0).clamp(min=0).minimum(patches - 1), -1).long()
-
-
-def own_places(want):
-    """Row and column of each patch of [B, h, w, n]"""
-    return torch.meshgrid(*(torch.arange(n, device=want.device) for n in want.shape[1:3]), indexing="ij")
-
-
-def edges_from_patches(want):
-    """
-    Edges as seen from the middle of each patch, no farther than EDGE_REACH: SAM tells
-    places from each other, but hardly where on the page they are; that is CLIP's part.
-    """
-    row, column = own_places(want)
-    patches = torch.tensor([want.shape[2], want.shape[1]] * 2, device=want.device)
-    away = want * patches - torch.stack([column, row, column, row], -1) - 0.5
-    return (away / (2 * EDGE_REACH) + 0.5).clamp(0, 1)
-
-
-def follow_from_patches(want):
-    """As edges_from_patches(), for following()"""
-    away = want - torch.stack(own_places(want), -1) + FOLLOW_BINS // 2
-    return torch.where(want >= 0, away.clamp(0, FOLLOW_BINS - 1), -1)
 
 
 def places(grids, device):
@@ -399,27 +261,6 @@ def seeing(helpers, batch, weights, cells, patches, names, out):
             of_far, out["follow"] = following(helpers.follow[1], cells, by_cells(batch["follow"]))
         out["followloss"] = of_near + of_far
         total = total + weights["follow"] * out["followloss"]
-    return total
-
-
-def directing(model, batch, out):
-    """
-    Where CLIP's guided heads look: at what follows, at where the first and the last
-    line of the own block begin, and at its upper right corner.  Without this its cells
-    hardly know how far their block reaches.
-    """
-    attention = model.model.vision_model.transformer.layers[-1].self_attn
-    wants = {"next": (batch["follow"],)} if "follow" in batch else {}
-    if "edge" in batch and "follow" in batch:
-        wants["next"] += (leaps(batch["follow"], batch["edge"]),)
-    if "edge" in batch:
-        top, bottom, right = (corner(batch["edge"], sides) for sides in ((0, 0), (1, 0), (0, 1)))
-        first = begins(batch["edge"])
-        wants.update(top=(top,), bottom=(bottom, first), right=(right, first))
-    total = 0.0
-    for name, want in wants.items():
-        loss, out[name] = pointing(attention, POINTING[name], *want)
-        total = total + loss
     return total
 
 
