@@ -285,8 +285,8 @@ def looking(model, helpers, batch, weights, hidden, first, out):
         out["sacc"] = (z.argmax(-1) == want).float().mean()
     told = [telling(helpers.place, hidden[i][:, first:], cell, weight, batch["view"].shape[2] // 64) for i in TELLING_LAYERS]
     out["tell"], out["told"] = sum(loss for loss, _ in told), told[-1][1]
-    much = weights["guide"] * (TILED if "overview" in batch else 1)
-    return much * out["guide"] + weights["sub"] * out["sub"] + weights["tell"] * out["tell"]
+    where = weights["guide"] * out["guide"] + weights["tell"] * out["tell"]
+    return where * (TILED if "overview" in batch else 1) + weights["sub"] * out["sub"]
 
 
 def reading(model, helpers, batch, weights, grids, out):
