@@ -127,7 +127,6 @@ class Following(unittest.TestCase):
         self.assertAlmostEqual(float(loss), 50 / 4, 3)
         self.assertEqual(float(blocks.following(Said(scores), None, torch.full_like(want, -1))[0]), 0)
 
-
     def test_leaps_count_for_half(self):
         edge = torch.full((2, 8, 8, 4), math.nan)
         edge[:, :3] = torch.tensor([0, 0, 1, 3 / 8])
