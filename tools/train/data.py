@@ -12,6 +12,7 @@ import torch
 
 import pages
 import tokens
+from lines import lines
 
 GROUP = 3  # batches
 TILE_CELLS = 10  # in a row of a tile
@@ -109,7 +110,7 @@ def collate(samples, prompts, tok):
         weight = (weight + 3 * crossings(cell, columns)) * (1 + depths(cell, columns)).astype(np.float32)
     batch = dict(view=np.stack([s[0].view for s in samples]), paper=np.stack([s[0].paper for s in samples]),
                  ink=np.stack([s[0].ink for s in samples]), patch=np.stack([s[4] for s in samples]),
-                 ids=ids, labels=labels, cell=cell, sub=sub, weight=weight)
+                 ids=ids, labels=labels, cell=cell, sub=sub, weight=weight, line=lines(ids, labels, tok.lines, pages.IGNORE))
     if samples[0][0].overview is not None:
         batch["overview"] = np.stack([s[0].overview for s in samples])
     else:
@@ -153,6 +154,8 @@ class Source:
                 batch["edge"] = torch.from_numpy(np.stack([edges(s[0]) for s in samples[i * n:(i + 1) * n]]))
         frozen = rng.random() < row.get("frozen", 0)
         for batch in batches:
+            if kind in pages.DRAWINGS:
+                del batch["line"]
             batch["name"] = torch.frombuffer(bytearray(name_of(row).encode()), dtype=torch.uint8)
             if frozen:
                 batch["frozen"] = torch.ones(1)

@@ -17,10 +17,11 @@ import fast
 import tokens
 from blocks import (EDGE_BINS, FOLLOW_BINS, SLOTS, by_cells, directing, edges, edges_from_patches, edges_of_blocks,
                     follow_from_patches, following, following_blocks)
+from lines import HOME_LAYER, homing
 from model import tiles_of, woven
 from pages import IGNORE, PATCH_SLOTS
 
-GUIDED = {1: 2, 2: 4, 3: 4}  # decoder layer: heads that are told where to look
+GUIDED = {1: 2, 2: 3, 3: 4}  # decoder layer: heads that are told where to look
 POINTER_LAYER = 2
 PLACING_LAYERS = (0, 1)  # after which the decoder knows where on the page each cell is
 TELLING_LAYERS = (1, 2)  # after which it knows where the next character is
@@ -275,7 +276,7 @@ def writing(logits, labels, weight, out):
 
 
 def looking(model, helpers, batch, weights, hidden, first, out):
-    """Which cell the guided heads look at for the next character, and the place in it."""
+    """Which cell the guided heads look at for the next character, the place in it, and where the line began."""
     cell, weight = batch["cell"][:, 1:], batch["weight"][:, 1:]
     out["guide"], out["gacc"] = guidance(model, cell, weight, first)
     z = helpers.sub(hidden[POINTER_LAYER][:, first:])[cell >= 0]
@@ -286,6 +287,10 @@ def looking(model, helpers, batch, weights, hidden, first, out):
     told = [telling(helpers.place, hidden[i][:, first:], cell, weight, batch["view"].shape[2] // 64) for i in TELLING_LAYERS]
     out["tell"], out["told"] = sum(loss for loss, _ in told), told[-1][1]
     where = weights["guide"] * out["guide"] + weights["tell"] * out["tell"]
+    if "line" in batch:
+        attention = model.model.layers[HOME_LAYER].self_attn
+        out["back"], out["home"] = homing(attention, batch["line"][:, 1:], weight, first)
+        where = where + weights["home"] * out["back"]
     return where * (TILED if "overview" in batch else 1) + weights["sub"] * out["sub"]
 
 

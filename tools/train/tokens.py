@@ -109,6 +109,8 @@ class Tokens:
         self._text[self.blank_line] = "\n\n"
         # after these the next character stands elsewhere
         self.breaks = [self.char["\n"], self.blank_line, *(self.tag[t] for t in ("</td>", "<tr>", "<|ref|>"))]
+        # after these another line or row of a table begins
+        self.lines = [i for i in self.breaks if i != self.tag["</td>"]]
         self.digits = [self.char[c] for c in "0123456789"]
         self._bytes = {vocab[letter]: b for b, letter in letters.items()}
 
