@@ -67,6 +67,39 @@ def edges_of_blocks(naming, features, want):
     return (parts[0][0] + parts[1][0]) / max(1, known), parts[0][1], parts[1][1]
 
 
+def begun(want):
+    """Box of the first block that begins in each cell, [B, h, w, 4] by patches to [B, h / 4, w / 4, 4]; NaN where none does."""
+    own = by_cells(want.masked_fill(~begins(want)[..., None], math.nan))
+    at = (~torch.isnan(own[..., 0])).long().argmax(-1)
+    return own.gather(3, at[..., None, None].expand(*at.shape, 1, 4))[..., 0, :]
+
+
+def boxes_of_text(cell, sub, boxed, want):
+    """Boxes [B, L, 4] that are written with each character that is boxed and has a place, where its block begins; else NaN."""
+    columns = want.shape[2] // 4 + 1
+    page = torch.arange(len(cell), device=cell.device)[:, None]
+    known = boxed & (cell >= 0)
+    cell, sub = cell.clamp(min=0), sub.clamp(min=0)
+    box = want[page, cell // columns * 4 + sub // 4, cell % columns * 4 + sub % 4]
+    return box.masked_fill(~known[..., None], math.nan)
+
+
+def spelling(module, states, boxes):
+    """
+    Cross entropy of hundreds and tens of the four numbers that a box [..., 4] is written as,
+    and how often both are right.  What tells edges has to be turned into digits early, so
+    that who looks at a block's beginning finds what to write.
+    """
+    i, n = filled(~torch.isnan(boxes[..., 0]))
+    number = (boxes.reshape(-1, 4)[i[:n]] * 999).round().long()
+    want = torch.stack([number // 100, number // 10 % 10], -1)
+    chosen = states.flatten(0, -2)[i].float()
+    z = module(F.rms_norm(chosen, chosen.shape[-1:]))[:n].float().view(n, 4, 2, 10)
+    with torch.no_grad():
+        right = (z.argmax(-1) == want).all(-1).float().mean()
+    return F.cross_entropy(z.flatten(0, 2), want.flatten(), reduction="sum") / max(1, 8 * n), right
+
+
 def following(naming, features, want):
     """
     Cross entropy, and how often both are right, of row and column of the patch where

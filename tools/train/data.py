@@ -69,6 +69,11 @@ def weigh(ids, labels, tok):
     return weight.astype(np.float32)
 
 
+def boxed(ids, tok):
+    """Whether each token is part of what is said of a block before its text."""
+    return torch.cumsum(ids == tok.tag["<|ref|>"], 1) > torch.cumsum(ids == tok.tag["<|/det|>"], 1)
+
+
 def crossings(cell, columns):
     """
     The first letters behind a border between tiles, as 1: there the next cell is
@@ -152,6 +157,8 @@ class Source:
             edges = self.labels.corners if kind == "geometry" else self.labels.edges
             for i, batch in zip(order, batches):
                 batch["edge"] = torch.from_numpy(np.stack([edges(s[0]) for s in samples[i * n:(i + 1) * n]]))
+                if row["task"] == "markdown":
+                    batch["boxed"] = boxed(batch["ids"], self.tok)
         frozen = rng.random() < row.get("frozen", 0)
         for batch in batches:
             if kind in pages.DRAWINGS:

@@ -15,16 +15,16 @@ import torch.nn.functional as F
 
 import fast
 import tokens
-from blocks import (EDGE_BINS, FOLLOW_BINS, SLOTS, by_cells, directing, edges, edges_from_patches, edges_of_blocks,
-                    follow_from_patches, following, following_blocks)
+from blocks import (EDGE_BINS, FOLLOW_BINS, SLOTS, begun, boxes_of_text, by_cells, directing, edges, edges_from_patches,
+                    edges_of_blocks, follow_from_patches, following, following_blocks, spelling)
 from lines import HOME_LAYER, homing
 from model import tiles_of, woven
 from pages import IGNORE, PATCH_SLOTS
 
 GUIDED = {1: 2, 2: 3, 3: 4}  # decoder layer: heads that are told where to look
 POINTER_LAYER = 2
-PLACING_LAYERS = (0, 1)  # after which the decoder knows where on the page each cell is
-TELLING_LAYERS = (1, 2)  # after which it knows where the next character is
+PLACING_LAYERS = (0, 1)  # after which the decoder knows where on the page each cell is, and the box that begins there
+TELLING_LAYERS = (1, 2)  # after which it knows where the next character is, and the box that is being written
 ROWS, COLUMNS = 72, 48  # rows of an overview count from OVERVIEW_ROWS on
 OVERVIEW_ROWS = 48
 KEPT = (*PLACING_LAYERS, *(i for i in GUIDED if i not in PLACING_LAYERS))
@@ -57,6 +57,7 @@ class Helpers(nn.Module):
         self.edge = nn.ModuleList([Naming(neck, 1, 64, 4 * EDGE_BINS), Naming(hidden, 16, 48, 4 * EDGE_BINS)])
         self.follow = nn.ModuleList([Naming(neck, 1, 64, 2 * FOLLOW_BINS), Naming(hidden, 16, 48, 2 * FOLLOW_BINS)])
         self.place = nn.Linear(hidden, ROWS + COLUMNS)
+        self.digits = nn.Linear(hidden, 4 * 2 * 10)
 
 
 def choose_slots(labels):
@@ -126,6 +127,7 @@ class Bank:
 
     KEPT = 48
     PAGES, DRAWN = 512, 16
+    SPELLED = 6  # of those drawn go on to the decoder's first layers
     SHAPES = [(3, 2)] * 4 + [(r, c) for r in range(1, 5) for c in range(1, 5) if 2 <= r * c <= 9]
 
     def __init__(self, seed):
@@ -160,10 +162,30 @@ class Bank:
         return [torch.stack(part) for part in zip(*self.random.sample(self.pages, self.DRAWN))]
 
 
+def first_states(model, grids):
+    """States of the visual sequence, between its beginning and its end, after each of PLACING_LAYERS"""
+    x = model.sequence(grids)
+    x = torch.cat([model.model.embed_tokens.weight[tokens.BOS_ID].expand(len(x), 1, -1).float(), x.float()], 1)
+    cos, sin = model.rotary(0, x.shape[1], x)
+    states = []
+    for i in range(max(PLACING_LAYERS) + 1):
+        x = model.model.layers[i](x, cos, sin)
+        if i in PLACING_LAYERS:
+            states.append(x)
+    return states
+
+
+def spelling_cells(module, states, edge):
+    """spelling() of the cells of a page, out of states of its visual sequence and what may come behind it"""
+    boxes = F.pad(begun(edge), (0, 0, 0, 1), value=math.nan).flatten(1, 2)  # with the ends of rows
+    return sum(spelling(module, x[:, 1:1 + boxes.shape[1]], boxes)[0] for x in states)
+
+
 def laying(model, helpers, batch, weights, bank):
     """
     seeing() and directing() of CLIP alone, on pages of the last steps: it has to learn
     how far blocks reach and what follows what, from far fewer places than there are letters.
+    The decoder's first layers learn to spell the boxes of some.
     """
     seen, follow = model.model.sam_model.kept, batch["follow"]
     edge = batch.get("edge", torch.full((*follow.shape[:3], 4), math.nan, device=follow.device))
@@ -177,6 +199,9 @@ def laying(model, helpers, batch, weights, bank):
     total = weights["cell"] * loss
     total = total + weights["edge"] * edges_of_blocks(helpers.edge[1], cells, edge)[0]
     total = total + weights["follow"] * following_blocks(helpers.follow[1], cells, follow, edge)[0]
+    of = (~torch.isnan(edge[..., 0])).flatten(1).any(1).nonzero()[:bank.SPELLED, 0]
+    if len(of):
+        total = total + weights["spell"] * spelling_cells(helpers.digits, first_states(model, [cells[of]]), edge[of])
     return total + weights["point"] * directing(model, dict(follow=follow, edge=edge), {})
 
 
@@ -191,17 +216,9 @@ def counting(model, helpers, bank):
         return 0.0, torch.tensor(math.nan)
     tiles, rows, columns, overview = drawn
     grids = [woven(tiles, rows, columns), overview]
-    x = model.sequence(grids)
-    x = torch.cat([model.model.embed_tokens.weight[tokens.BOS_ID].expand(1, 1, -1).float(), x.float()], 1)
-    cos, sin = model.rotary(0, x.shape[1], x)
-    where = places([g.shape[1:3] for g in grids], x.device)
-    total = 0.0
-    for i in range(max(PLACING_LAYERS) + 1):
-        x = model.model.layers[i](x, cos, sin)
-        if i in PLACING_LAYERS:
-            loss, right = placing(helpers.place, x[:, 1:-1], where)
-            total = total + loss
-    return total, right
+    where = places([g.shape[1:3] for g in grids], tiles.device)
+    found = [placing(helpers.place, states[:, 1:-1], where) for states in first_states(model, grids)]
+    return sum(loss for loss, _ in found), found[-1][1]
 
 
 def guidance(model, cell, weight, first):
@@ -294,6 +311,17 @@ def looking(model, helpers, batch, weights, hidden, first, out):
     return where * (TILED if "overview" in batch else 1) + weights["sub"] * out["sub"]
 
 
+def boxing(helpers, batch, hidden, first, out):
+    """spelling() of the cells that are looked at, and where a box is being written."""
+    total = spelling_cells(helpers.digits, [hidden[i] for i in PLACING_LAYERS], batch["edge"])
+    boxes = boxes_of_text(*(batch[k][:, 1:] for k in ("cell", "sub", "boxed")), batch["edge"])
+    for i in TELLING_LAYERS:
+        loss, out["spelled"] = spelling(helpers.digits, hidden[i][:, first:], boxes)
+        total = total + loss
+    out["spell"] = total
+    return total
+
+
 def reading(model, helpers, batch, weights, grids, out):
     """What the decoder makes of the cells of a page and of its overview.  Figures go to out."""
     visual = model.sequence(grids)
@@ -308,6 +336,8 @@ def reading(model, helpers, batch, weights, grids, out):
         total = total + weights["place"] * out["place"]
     if weights["guide"] > 0:
         total = total + looking(model, helpers, batch, weights, hidden, first, out)
+    if "boxed" in batch:
+        total = total + weights["spell"] * boxing(helpers, batch, hidden, first, out)
     return total
 
 

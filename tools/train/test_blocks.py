@@ -189,5 +189,50 @@ class Pointing(unittest.TestCase):
         self.assertEqual(float(blocks.pointing(attention, 1, torch.full_like(want, -1), first)[0]), 0)
 
 
+class Spelling(unittest.TestCase):
+    """A page of 8 x 8 patches with a block from row 1, another beside it, and one that begins in the same cell as the first."""
+
+    def setUp(self):
+        self.want = torch.full((1, 8, 8, 4), math.nan)
+        self.boxes = [torch.tensor(b) / 999 for b in ([0, 125, 499, 200], [500, 130, 999, 640], [125, 380, 490, 999])]
+        self.want[0, 1:2, 0:4] = self.boxes[0]
+        self.want[0, 1:6, 4:8] = self.boxes[1]
+        self.want[0, 3:8, 1:4] = self.boxes[2]
+
+    def test_first_block_of_a_cell(self):
+        got = blocks.begun(self.want)
+        self.assertEqual(got.shape, (1, 2, 2, 4))
+        self.assertTrue(torch.equal(got[0, 0, 0], self.boxes[0]) and torch.equal(got[0, 0, 1], self.boxes[1]))
+        self.assertTrue(torch.isnan(got[0, 1]).all())
+
+    def test_box_that_is_written(self):
+        # two cells and a line end in a row; the third block begins in the first cell, four patches by four
+        cell = torch.tensor([[-1, 0, 0, 1, 0]])
+        sub = torch.tensor([[-1, 4, 13, 4, 13]])
+        boxed = torch.tensor([[True, True, True, True, False]])
+        got = blocks.boxes_of_text(cell, sub, boxed, self.want)[0]
+        self.assertTrue(torch.isnan(got[[0, 4]]).all())
+        for at, box in ((1, 0), (2, 2), (3, 1)):
+            self.assertTrue(torch.equal(got[at], self.boxes[box]), at)
+
+    def test_digits(self):
+        boxes = torch.stack([self.boxes[0], torch.full((4,), math.nan), self.boxes[2]])
+        z = torch.zeros(3, 4, 2, 10)
+        for i, digits in ((0, "0012 4920"), (2, "1238 4999")):
+            for j, d in enumerate(digits.replace(" ", "")):
+                z[i].view(8, 10)[j, int(d)] = 60
+
+        class Spelled(torch.nn.Module):
+            def forward(self, chosen):
+                return z.flatten(1)[(chosen[:, 0] > 0).long() * 2]
+        states = torch.tensor([[-1.0, 1], [0, 1], [1, 1]])
+        loss, right = blocks.spelling(Spelled(), states, boxes)
+        self.assertEqual((round(float(loss), 4), float(right)), (0, 1))
+        z[2, 3, 1] = 0  # one of sixteen digits is not known
+        loss, right = blocks.spelling(Spelled(), states, boxes)
+        self.assertAlmostEqual(float(loss), math.log(10) / 16, 4)
+        self.assertAlmostEqual(float(right), 7 / 8, 5)
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -38,7 +38,7 @@ class Silent(torch.nn.Module):
 
 
 class Laying(unittest.TestCase):
-    WEIGHTS = dict(patch=0, cell=1.0, edge=1.0, follow=1.0, point=1.0)
+    WEIGHTS = dict(patch=0, cell=1.0, edge=1.0, follow=1.0, point=1.0, spell=0.0)
 
     def setUp(self):
         torch.manual_seed(1)
@@ -54,6 +54,7 @@ class Laying(unittest.TestCase):
 
     def batch(self, side):
         edge = torch.rand(2, side, side, 4)
+        edge[0, 4:8, 8:20] = torch.tensor([8, 4, 20, 8]) / side
         edge[1] = math.nan
         return dict(patch=torch.randint(0, 10, (2, side, side, 3)), follow=torch.randint(0, side, (2, side, side, 2)), edge=edge)
 
@@ -76,14 +77,16 @@ class Laying(unittest.TestCase):
                 losses.laying(self.net, self.helpers, self.batch(side), self.WEIGHTS, self.bank)
         self.assertEqual(len(self.bank.pages), 3)
 
-    def test_teaches_clip_alone(self):
+    def test_teaches_what_comes_behind_sam(self):
         batch = self.batch(40)
         with torch.no_grad():
             self.net.encode(torch.randn(2, 3, 640, 640))
             losses.laying(self.net, self.helpers, batch, self.WEIGHTS, self.bank)
-        losses.laying(self.net, self.helpers, batch, self.WEIGHTS, self.bank).backward()
-        learning = {n.split(".")[1] for n, p in self.net.named_parameters() if p.grad is not None}
-        self.assertEqual(learning, {"vision_model", "projector"})
+        losses.laying(self.net, self.helpers, batch, dict(self.WEIGHTS, spell=1.0), self.bank).backward()
+        learning = {".".join(n.split(".")[1:3]) for n, p in self.net.named_parameters() if p.grad is not None and p.grad.any()}
+        self.assertEqual({n for n in learning if n.startswith(("sam", "vision", "projector", "layers"))},
+                         {"vision_model.embeddings", "vision_model.pre_layrnorm", "vision_model.transformer", "projector.layers",
+                          "layers.0", "layers.1"})
 
 
 class Counting(unittest.TestCase):

@@ -35,7 +35,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 NANO = os.path.join(HERE, "../../models/nano")
 STATE = os.environ.get("DSOCR_TRAIN", "var/train")
 DEVICE = os.environ.get("DEVICE", "cpu")
-WEIGHTS = dict(patch=0.4, cell=0.8, guide=0.3, sub=0.4, edge=0.5, follow=0.25, point=0.15, place=0.1, tell=0.1, home=0.1, count=0.3, moe=0.01)
+WEIGHTS = dict(patch=0.4, cell=0.8, guide=0.3, sub=0.4, edge=0.5, follow=0.25, point=0.15, place=0.1, tell=0.1, home=0.1, spell=0.2, count=0.3, moe=0.01)
 
 
 def read_plan():
