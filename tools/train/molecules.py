@@ -18,7 +18,7 @@ from rdkit.Chem import rdDepictor
 
 from pack import held_out
 
-COUNT = 10_000
+COUNT = 40_000
 CORES = ("c1ccccc1 c1ccccc1 c1ccncc1 c1ccoc1 c1ccsc1 c1cc[nH]c1 c1cnc[nH]1 c1cocn1 c1cncnc1 c1ccc2ccccc2c1 c1ccc2[nH]ccc2c1 "
          "c1ccc2ncccc2c1 C1CCCCC1 C1CCCC1 C1CCC1 C1CC1 C1CCNCC1 C1COCCN1 C1CNCCN1 O=C1CCCCC1 C1CCOC1 C1=CCCCC1 C CC CCC CCCC "
          "C=C CC=O CC#C").split()

@@ -13,6 +13,7 @@ import numpy as np
 import data
 import pages
 import tokens
+import walks
 from test_train import STATE, Rendered, read_plan
 
 
@@ -71,6 +72,28 @@ class Figures(Rendered):
                     right += tuple(follow[row, column]) == where[i + 1]
                     total += 1
         self.assertGreater(right, 0.97 * total)
+
+    @unittest.skipUnless(importlib.util.find_spec("rdkit"), "no RDKit")
+    def test_short_molecules(self):
+        from rdkit import Chem
+        for page in self.renderer.pages("molecule w=192 h=192 size=15,22 chars=1,12 seed=11", 24):
+            self.assertLessEqual(len(Chem.MolToSmiles(Chem.MolFromSmiles(page.text()))), 12)
+
+    @unittest.skipUnless(importlib.util.find_spec("rdkit"), "no RDKit")
+    def test_bonds_of_molecules(self):
+        """The bonds of each atom's patch are those of RDKit, where no other atom is in that patch."""
+        from rdkit import Chem
+        for page in self.pages("molecule"):
+            mol = Chem.MolFromSmiles(page.text())
+            Chem.Kekulize(mol, clearAromaticFlags=True)
+            ways = walks.bonds_by_patch(page, pages.PATCH)
+            _, at, _ = walks.walk(page.text())
+            where = [(int(y0 + y1) // 32, int(x0 + x1) // 32) for x0, y0, x1, y1 in page.boxes[at]]
+            self.assertEqual(len(where), mol.GetNumAtoms())
+            for atom, place in zip(mol.GetAtoms(), where):
+                if where.count(place) == 1:
+                    orders = sorted(int(b.GetBondTypeAsDouble()) for b in atom.GetBonds())
+                    self.assertEqual(sorted(ways[place][ways[place] > 0]), orders, page.text())
 
     @unittest.skipUnless(importlib.util.find_spec("rdkit"), "no RDKit")
     def test_molecules_are_what_is_drawn(self):

@@ -240,6 +240,23 @@ draw_bond(Page *p, const Style *s, const Molecule *m, const Bond *b)
 	}
 }
 
+/* One of those whose SMILES is no longer than what is asked for. */
+static void
+choose(Page *p, Molecule *m)
+{
+	for (int i = 0; i < 100000; i++)
+	{
+		memset(m, 0, sizeof(*m));
+		if (!parse(text_molecule(p), m))
+			break;
+		if ((int) strlen(m->smiles) <= p->request->chars_hi)
+			return;
+	}
+	fprintf(stderr, "render: molecules.txt is not of molecules.py, or has none of %d characters\n",
+			p->request->chars_hi);
+	exit(1);
+}
+
 Style
 kind_molecule(Page *p, float scale)
 {
@@ -250,12 +267,7 @@ kind_molecule(Page *p, float scale)
 
 	for (int i = 0;; i++)
 	{
-		memset(&m, 0, sizeof(m));
-		if (!parse(text_molecule(p), &m))
-		{
-			fprintf(stderr, "render: molecules.txt is not of molecules.py\n");
-			exit(1);
-		}
+		choose(p, &m);
 		if (place(p, &m, size))
 			break;
 		/* sooner or later there is one that is small enough */

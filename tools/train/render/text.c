@@ -15,18 +15,14 @@
 #include <strings.h>
 #include <unistd.h>
 
+#include "lines.h"
+#include "molecules.h"
+
 #define MAX_LANGUAGES 64
 #define UPPER "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 #define LOWER "abcdefghijklmnopqrstuvwxyz"
 #define DIGITS "0123456789"
 #define MARKS "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
-
-typedef struct Lines
-{
-	char *bytes;
-	const char **line;
-	int n;
-} Lines;
 
 typedef struct Split
 {
@@ -43,50 +39,22 @@ struct Texts
 
 /* ---- files ---- */
 
-static Lines
-read_lines(const char *path)
-{
-	Lines l = {0};
-	FILE *f = fopen(path, "rb");
-	long size;
-	int cap = 0;
-
-	if (!f || fseek(f, 0, SEEK_END) || (size = ftell(f)) < 0 || fseek(f, 0, SEEK_SET))
-	{
-		fprintf(stderr, "render: cannot read %s\n", path);
-		exit(1);
-	}
-	l.bytes = malloc((size_t) size + 1);
-	if (!l.bytes || fread(l.bytes, 1, (size_t) size, f) != (size_t) size)
-		abort();
-	l.bytes[size] = 0;
-	fclose(f);
-	for (char *at = l.bytes; *at;)
-	{
-		char *end = strchr(at, '\n');
-
-		if (l.n == cap)
-		{
-			cap = cap ? cap * 2 : 1024;
-			l.line = realloc(l.line, sizeof(char *) * (size_t) cap);
-			if (!l.line)
-				abort();
-		}
-		if (end)
-			*end = 0;
-		if (*at)
-			l.line[l.n++] = at;
-		if (!end)
-			break;
-		at = end + 1;
-	}
-	return l;
-}
-
 static int
 by_name(const void *a, const void *b)
 {
 	return strcmp(*(char *const *) a, *(char *const *) b);
+}
+
+/* Of a molecule's line, where they are between the first tab and the second with blanks between them */
+static int
+atoms_of(const char *line)
+{
+	const char *c = strchr(line, '\t');
+	int n = 1;
+
+	while (c && *++c && *c != '\t')
+		n += *c == ' ';
+	return n < MAX_ATOMS ? n : MAX_ATOMS;
 }
 
 static void
@@ -99,10 +67,13 @@ open_split(Split *s, const char *dir, const char *name)
 	int n = 0;
 
 	snprintf(path, sizeof(path), "%s/%s/prose.txt", dir, name);
-	s->prose = read_lines(path);
+	s->prose = lines_read(path);
 	snprintf(path, sizeof(path), "%s/%s/molecules.txt", dir, name);
 	if (access(path, F_OK) == 0)
-		s->molecules = read_lines(path);
+	{
+		s->molecules = lines_read(path);
+		lines_sort(&s->molecules, atoms_of, MAX_ATOMS);
+	}
 	snprintf(path, sizeof(path), "%s/%s", dir, name);
 	d = opendir(path);
 	while (d && (e = readdir(d)))
@@ -119,7 +90,7 @@ open_split(Split *s, const char *dir, const char *name)
 	for (int i = 0; i < n; i++)
 	{
 		snprintf(path, sizeof(path), "%s/%s/%s", dir, name, files[i]);
-		s->words[s->n_words++] = read_lines(path);
+		s->words[s->n_words++] = lines_read(path);
 		free(files[i]);
 	}
 }
@@ -400,17 +371,26 @@ text_name(Page *p, const Style *s)
 	return word_of("Total");
 }
 
+/* Of each number of atoms as many: most of those that there are have many. */
 const char *
 text_molecule(Page *p)
 {
 	const Lines *l = &split_of(p)->molecules;
+	int from, to;
 
 	if (l->n == 0)
 	{
 		fprintf(stderr, "render: no molecules.txt: run tools/train/run setup\n");
 		exit(1);
 	}
-	return l->line[rng_int(p->rng, 0, l->n - 1)];
+	do
+	{
+		int atoms = rng_int(p->rng, 2, atoms_of(l->line[l->n - 1]));
+
+		from = lines_first(l, atoms_of, atoms);
+		to = lines_first(l, atoms_of, atoms + 1);
+	} while (from == to);
+	return l->line[rng_int(p->rng, from, to - 1)];
 }
 
 TextKind
