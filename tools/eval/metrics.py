@@ -118,6 +118,12 @@ def canonical(smiles):
     return None if molecule is None else Chem.MolToSmiles(molecule)
 
 
+def atoms(smiles):
+    """How many atoms but hydrogen a molecule has."""
+    from rdkit import Chem
+    return Chem.MolFromSmiles(smiles).GetNumAtoms()
+
+
 def right_molecule(truth, read):
     """(1, 1) if both are the same molecule."""
     return int(canonical(truth) == canonical(read)), 1

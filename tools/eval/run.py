@@ -78,6 +78,8 @@ def measure(files, read, name=""):
             page["table"] = metrics.table_distance(truth["text"], text)
         if "<|det|>" in truth["text"]:
             page["boxes"] = metrics.right_boxes(truth["text"], text)
+        if name == "molecules":
+            page["atoms"] = metrics.atoms(truth["text"])
         if name in RIGHT:
             page["right"] = RIGHT[name](truth["text"], text)
         pages.append(page)
@@ -103,13 +105,18 @@ def row(name, reader, pages):
             str(sum(not p["ended"] or p["wrong"] > p["chars"] > 0 for p in pages))]
 
 
+def by_range(name, reader, pages, what, ranges, unit):
+    """Rows of pages of which something is in a range, the first of its numbers and those up to the second; of no range with few."""
+    parts = [(lo, hi, [p for p in pages if lo <= p[what] < hi]) for lo, hi in ranges]
+    return [row(f"{name}, {lo} to {hi - 1} {unit}", reader, part) for lo, hi, part in parts if len(part) > 4]
+
+
 def by_size(name, reader, pages):
-    rows = []
-    for lo, hi in ((0, 18), (18, 20), (20, 23), (23, 27), (27, 33)):
-        part = [p for p in pages if lo <= p["size"] < hi]
-        if len(part) > 4 and lo + hi > 18:
-            rows.append(row(f"{name}, {max(lo, 14)} to {hi - 1} px", reader, part))
-    return rows
+    if name in ("seen", "unseen", "scanned", "pango", "office"):
+        return by_range(name, reader, pages, "size", ((14, 18), (18, 20), (20, 23), (23, 27), (27, 33)), "px")
+    if name == "molecules":
+        return by_range(name, reader, pages, "atoms", ((2, 6), (6, 10), (10, 16), (16, 33)), "atoms")
+    return []
 
 
 def by_language(name, reader, pages):
@@ -118,8 +125,7 @@ def by_language(name, reader, pages):
 
 
 def show(name, reader, pages):
-    sized = name in ("seen", "unseen", "scanned", "pango", "office")
-    for r in [row(name, reader, pages)] + (by_size(name, reader, pages) if sized else []) + by_language(name, reader, pages):
+    for r in [row(name, reader, pages), *by_size(name, reader, pages), *by_language(name, reader, pages)]:
         print("| " + " | ".join(r) + " |", flush=True)
 
 

@@ -6,6 +6,7 @@ import xml.etree.ElementTree
 
 import fox
 import metrics
+import run
 
 BLOCK = "<|ref|>text<|/ref|><|det|>[[0, 0, 100, 100]]<|/det|>\nx"
 FOUND = "<|ref|>a dog<|/ref|><|det|>[[100, 100, 300, 200]]<|/det|>"
@@ -74,6 +75,15 @@ class Measures(unittest.TestCase):
         self.assertEqual(metrics.right_molecule("CCO", "COC"), (0, 1))
         for broken in ("", "C1CC", "text"):
             self.assertEqual(metrics.right_molecule("CCO", broken), (0, 1))
+        self.assertEqual(metrics.atoms("C1=CC=CC=C1[NH3+]"), 7)
+
+    def test_molecules_by_atoms(self):
+        pages = [dict(wrong=1, chars=10, order=None, ended=True, atoms=n, right=(int(n < 6), 1)) for n in range(2, 12)]
+        rows = run.by_size("molecules", "small", pages)
+        # of 6 to 9 atoms there are too few to say
+        self.assertEqual([(r[0], r[2], r[-2]) for r in run.by_size("molecules", "small", pages + pages[:1])],
+                         [("molecules, 2 to 5 atoms", "5", "100.0 %")])
+        self.assertEqual(rows, [])
 
 
 class Fox(unittest.TestCase):
