@@ -5,6 +5,7 @@ that decide count for half: those where a block begins, as its box is read there
 and those of lines behind which another block follows, as readers get lost there.
 """
 import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -55,16 +56,20 @@ def begins(want):
     return (first[..., 0] // 4 == cell[0]) & (first[..., 1] // 4 == cell[1]) & (first[..., 0] >= 0)
 
 
+def by_halves(loss, want, nothing, known, mask):
+    """loss() of cells where a mask of patches counts for half of what is known; and its figures there and elsewhere."""
+    masks = mask, ~mask
+    parts = [loss(by_cells(want.masked_fill(~m[..., None], nothing))) for m in masks]
+    halves = sum(bool((m & known).any()) for m in masks)
+    return (parts[0][0] + parts[1][0]) / max(1, halves), parts[0][1], parts[1][1]
+
+
 def edges_of_blocks(naming, features, want):
     """
     edges() of cells, where those count for half of it that a block begins in: the
     decoder looks there when it writes the box.  Mean errors of those and of the others.
     """
-    first, parts = begins(want), []
-    for mask in (first, ~first):
-        parts.append(edges(naming, features, by_cells(want.masked_fill(~mask[..., None], math.nan))))
-    known = sum(bool((mask & ~torch.isnan(want[..., 0])).any()) for mask in (first, ~first))
-    return (parts[0][0] + parts[1][0]) / max(1, known), parts[0][1], parts[1][1]
+    return by_halves(partial(edges, naming, features), want, math.nan, ~torch.isnan(want[..., 0]), begins(want))
 
 
 def begun(want):
@@ -100,17 +105,20 @@ def spelling(module, states, boxes):
     return F.cross_entropy(z.flatten(0, 2), want.flatten(), reduction="sum") / max(1, 8 * n), right
 
 
-def following(naming, features, want):
-    """
-    Cross entropy, and how often both are right, of row and column of the patch where
-    reading goes on after the line of each patch; want [..., 2], -1 where there is none.
-    """
+def classified(naming, features, want, classes):
+    """Cross entropy of the classes want [..., n] of each patch, -1 where there are none, and how often all n are right."""
     i, n = filled(want[..., 0] >= 0)
-    want = want.reshape(-1, 2)[i[:n]].long()
-    z = naming(features, i)[:n].view(n, 2, FOLLOW_BINS)
+    each = want.shape[-1]
+    want = want.reshape(-1, each)[i[:n]].long()
+    z = naming(features, i)[:n].view(n, each, classes)
     with torch.no_grad():
         right = (z.argmax(-1) == want).all(-1).float().mean()
-    return F.cross_entropy(z.flatten(0, 1), want.flatten(), reduction="sum") / max(1, 2 * n), right
+    return F.cross_entropy(z.flatten(0, 1), want.flatten(), reduction="sum") / max(1, each * n), right
+
+
+def following(naming, features, want):
+    """classified() of row and column of the patch where reading goes on after the line of each patch."""
+    return classified(naming, features, want, FOLLOW_BINS)
 
 
 def leaps(follow, edge):
@@ -123,10 +131,7 @@ def leaps(follow, edge):
 
 def following_blocks(naming, features, follow, edge):
     """following() of cells, where leaps count for half of it; how often it is right at leaps, and elsewhere."""
-    leap = leaps(follow, edge)
-    parts = [following(naming, features, by_cells(follow.masked_fill(~mask[..., None], -1))) for mask in (leap, ~leap)]
-    known = sum(bool((mask & (follow[..., 0] >= 0)).any()) for mask in (leap, ~leap))
-    return (parts[0][0] + parts[1][0]) / max(1, known), parts[0][1], parts[1][1]
+    return by_halves(partial(following, naming, features), follow, -1, follow[..., 0] >= 0, leaps(follow, edge))
 
 
 def pointing(attention, head, want, first=None):

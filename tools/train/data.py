@@ -13,6 +13,7 @@ import torch
 import pages
 import tokens
 from lines import lines
+from walks import bonds_by_patch, named, origins, ranks_by_patch
 
 GROUP = 3  # batches
 TILE_CELLS = 10  # in a row of a tile
@@ -159,6 +160,12 @@ class Source:
                 batch["edge"] = torch.from_numpy(np.stack([edges(s[0]) for s in samples[i * n:(i + 1) * n]]))
                 if row["task"] == "markdown":
                     batch["boxed"] = boxed(batch["ids"], self.tok)
+        if kind == "molecule":
+            for i, batch in zip(order, batches):
+                for name, of in (("bond", bonds_by_patch), ("rank", ranks_by_patch)):
+                    batch[name] = torch.from_numpy(np.stack([of(s[0], pages.PATCH) for s in samples[i * n:(i + 1) * n]]))
+                for name, of in (("origin", origins), ("named", named)):
+                    batch[name] = torch.from_numpy(of(batch["ids"].numpy(), batch["labels"].numpy(), self.tok, pages.IGNORE))
         frozen = rng.random() < row.get("frozen", 0)
         for batch in batches:
             if kind in pages.DRAWINGS:

@@ -37,10 +37,10 @@ def homes(line):
     return first & (own | before) & (at[:, None] > at)
 
 
-def homing(attention, line, weight, first):
+def homing(attention, there, weight, first):
     """
-    Weighted cross entropy of looking back at homes(), and what share of the look goes there.
-    line and weight [pages, length] are those of the labels; before the states that decide them
+    Weighted cross entropy of looking back at there, as homes() says it, and what share of the look
+    goes there.  weight [pages, length] is that of the labels; before the states that decide them
     there are first others.
     """
     q, k = (x[:, HOME_HEAD] for x in attention.kept)
@@ -48,7 +48,6 @@ def homing(attention, line, weight, first):
     length = s.shape[1]
     ahead = torch.ones(length, length, dtype=torch.bool, device=s.device).triu(1)
     s[:, :, first:].masked_fill_(ahead, -torch.inf)
-    there = homes(line)
     known = there.any(-1)
     mass = s[:, :, first:].masked_fill(~there, -torch.inf)[known].logsumexp(-1) - s[known].logsumexp(-1)
     weight = weight[known]

@@ -6,8 +6,8 @@ import unittest
 import torch
 
 import blocks
-import losses
 import model
+import names
 
 
 class Said(torch.nn.Module):
@@ -66,7 +66,7 @@ class Edges(unittest.TestCase):
 
     def test_no_block(self):
         want = torch.full((1, 8, 8, 4), math.nan)
-        loss, _ = blocks.edges(losses.Naming(16, 1, 8, 4 * blocks.EDGE_BINS), torch.randn(1, 8, 8, 16), want)
+        loss, _ = blocks.edges(names.Naming(16, 1, 8, 4 * blocks.EDGE_BINS), torch.randn(1, 8, 8, 16), want)
         self.assertEqual(float(loss), 0)
 
     def test_first_cells_count_for_half(self):
@@ -103,7 +103,7 @@ class Edges(unittest.TestCase):
 
     def test_patches_of_cells(self):
         """A cell's features name its patches in the order in which by_cells() has them."""
-        naming = losses.Naming(3, 16, 5, 7)
+        naming = names.Naming(3, 16, 5, 7)
         features = torch.randn(2, 2, 3, 3)
         want = torch.arange(2 * 8 * 12).view(2, 8, 12, 1)
         i = torch.arange(2 * 8 * 12)

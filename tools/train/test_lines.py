@@ -40,21 +40,21 @@ class Lines(unittest.TestCase):
         q = torch.zeros(1, lines.HOME_HEAD + 1, 10, d)
         k = torch.zeros(1, lines.HOME_HEAD + 1, 10, d)
         attention = types.SimpleNamespace(kept=(q, k))
-        loss, share = lines.homing(attention, line, weight, first)
+        loss, share = lines.homing(attention, lines.homes(line), weight, first)
         # from place 2 one of seven keys, from place 5 four of ten
         shares = [1 / 7, 2 / 8, 3 / 9, 4 / 10]
         self.assertAlmostEqual(float(share), sum(shares) / 4, 4)
         self.assertAlmostEqual(float(loss), -sum(w * math.log(s) for w, s in zip((1, 1, 1, 3), shares)) / 6, 4)
         k[..., 9, 0] = 1e4
         q[..., :9, 0] = 1
-        self.assertAlmostEqual(float(lines.homing(attention, line, weight * (torch.arange(6) < 5), first)[0]),
+        self.assertAlmostEqual(float(lines.homing(attention, lines.homes(line), weight * (torch.arange(6) < 5), first)[0]),
                                -sum(math.log(s) for s in shares[:3]) / 3, 4)
         q[:], k[:] = 0, 0
         q[..., 0] = 100
         k[..., 5:9, 0] = 100
         # of letters, and only of those, the own place is beside the right ones
         shares = [1 / 2, 2 / 3, 3 / 4, 1]
-        self.assertAlmostEqual(float(lines.homing(attention, line, weight, first)[1]), sum(shares) / 4, 4)
+        self.assertAlmostEqual(float(lines.homing(attention, lines.homes(line), weight, first)[1]), sum(shares) / 4, 4)
 
 
 if __name__ == "__main__":

@@ -30,12 +30,13 @@ import pages
 import state
 import tokens
 import train
+from bank import Bank
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 NANO = os.path.join(HERE, "../../models/nano")
 STATE = os.environ.get("DSOCR_TRAIN", "var/train")
 DEVICE = os.environ.get("DEVICE", "cpu")
-WEIGHTS = dict(patch=0.4, cell=0.8, guide=0.3, sub=0.4, edge=0.5, follow=0.25, point=0.15, place=0.1, tell=0.1, home=0.1, spell=0.2, count=0.3, moe=0.01)
+WEIGHTS = dict(patch=0.4, cell=0.8, guide=0.3, sub=0.4, edge=0.5, follow=0.25, bond=0.5, rank=0.2, point=0.15, place=0.1, tell=0.1, home=0.1, spell=0.2, count=0.3, moe=0.01)
 
 
 def read_plan():
@@ -218,7 +219,7 @@ class Fused(unittest.TestCase):
         if not os.path.exists(f"{STATE}/pack/train/molecules.txt"):
             # made without RDKit, for stages that have no molecules
             rows = [r for r in rows if not r["request"].startswith("molecule")]
-        bank = losses.Bank(1)
+        bank = Bank(1)
         bank.keep(torch.randn(2, 16, 16, 320, device=DEVICE))
         for row in [dict(rows[-1], frozen=1), dict(rows[0], unread=True), *rows]:
             source.ask(dict(row, batch=1), 0)

@@ -22,7 +22,8 @@ import data
 import fast
 import state
 import tokens
-from losses import Bank, Helpers, compute
+from bank import Bank
+from losses import Helpers, compute
 from model import NanoOCR, look_at_neighbours, make_config
 from optimizer import Flat, Optimizer
 
@@ -32,7 +33,8 @@ HELPERS = os.path.join(HERE, "helpers.safetensors")  # of that checkpoint
 BARRIER_SECONDS = 3600  # a rank that is this late is gone: others may have the machine, but not for so long
 DECAY = 0.02  # of matrices, times the rate
 WARM_UP = 40  # steps after a start without the optimizer's state
-HELPERS_FIRST = 100  # steps in which new helpers learn alone, so that they do not spoil a trained model
+HELPERS_FIRST = 200  # steps in which new helpers learn alone, so that they do not spoil a trained model
+HELPERS_RATE = 0.002  # of these steps: at the rate of a run they would know nothing after them
 
 
 def arguments():
@@ -106,8 +108,9 @@ def begin(a, run, memory):
         helpers, before = state.read_helpers(HELPERS if start == DEFAULT_CHECKPOINT else start + "/helpers.safetensors")
         state.adopt(state.read_checkpoint(start), helpers, run.model, run.helpers, old, run.tok)
         counters.update(before, t=0)
-        if set(helpers) != set(run.helpers.state_dict()):
-            counters["alone"] = counters["step"] + HELPERS_FIRST
+        fresh = sorted(set(run.helpers.state_dict()) - set(helpers))
+        if fresh:
+            counters.update(alone=counters["step"] + HELPERS_FIRST, fresh=fresh)
     else:
         # a file with average weights and helpers, of the tokenizer beside it or of models/nano
         saved = torch.load(start, map_location="cpu", weights_only=False)
@@ -220,6 +223,15 @@ def wait_while_paused(folder):
         time.sleep(1)
 
 
+def choose_learners(run, counters):
+    """Who learns in this step: new helpers alone at first, then everything.  Returns whether they are alone."""
+    alone = counters["step"] < counters.get("alone", 0)
+    run.model.requires_grad_(not alone)
+    for name, p in run.helpers.named_parameters():
+        p.requires_grad_(not alone or name in counters["fresh"])
+    return alone
+
+
 def work(rank, world, a, memory, counters, barrier):
     torch.set_num_threads(1 if a.device == "cpu" else 8)
     torch.set_flush_denormal(True)
@@ -260,13 +272,13 @@ def work(rank, world, a, memory, counters, barrier):
         kind = "unread" if "unread" in batch else "chars"
         counters[kind] = counters.get(kind, 0) + int((batch["cell"] >= 0).sum()) * world
         batch = {k: v.to(a.device, non_blocking=True) for k, v in batch.items()}
-        alone = counters["step"] < counters.get("alone", 0)
-        run.model.requires_grad_(not alone)
+        alone = choose_learners(run, counters)
         gradients[rank].zero_()
         torch.manual_seed(counters["step"] * 64 + rank)
         try:
             loss, figures = compute(run.model, run.helpers, batch, plan["weights"], bank)
-            loss.backward()
+            if loss.requires_grad:  # not so where new helpers are alone and the page has nothing for them
+                loss.backward()
         except torch.cuda.OutOfMemoryError:
             print(f"not enough memory for {view}, {len(batch['ids'])} pages", flush=True)
             loss = figures = None
@@ -276,6 +288,7 @@ def work(rank, world, a, memory, counters, barrier):
         meet()
         norm = mean_gradient(gradients, optimizer.parts(), memory["squares"], rank, meet)
         rate = rate_of(a, a.rate or stage["rate"], counters["t"], counters["step"] - first_step, began)
+        rate = HELPERS_RATE if alone else rate
         counters["t"] += 1
         if math.isfinite(norm):
             for i, k in optimizer.parts():
