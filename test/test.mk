@@ -21,7 +21,8 @@ $(BUILD)/unit/test_memory: ENGINE_LIBS += -Wl,--wrap=dsocr_alloc,--wrap=dsocr_za
 TEST_ENGINE ?= $(BUILD)/dsocr-engine
 TEST_PAGES ?= $(BUILD)/dsocr-pages
 check-unit: $(UNIT_BIN) $(TEST_ENGINE) $(TEST_PAGES) golden
-	@export DSOCR_TEST_ENGINE=$(TEST_ENGINE) DSOCR_TEST_PAGES=$(TEST_PAGES) DSOCR_TEST_MODEL=models/nano; rc=0; for t in $(UNIT_BIN); do echo "== $$t"; $$t || rc=1; done; exit $$rc
+	@export DSOCR_TEST_ENGINE=$(TEST_ENGINE) DSOCR_TEST_PAGES=$(TEST_PAGES) DSOCR_TEST_MODEL=models/nano; rc=0; for t in $(UNIT_BIN); do \
+		echo "== $$t"; began=$$(date +%s); $$t || rc=1; echo "-- $$(($$(date +%s) - began)) s"; done; exit $$rc
 
 # Speed of single operations: make $(BUILD)/bench/bench_ops
 $(BUILD)/bench/%: test/bench/%.c $(BUILD)/libengine.a
