@@ -139,11 +139,11 @@ test_cut_pages_climb(void **state)
 
 static const DsocrMode rungs[] = {DSOCR_MODE_TINY, DSOCR_MODE_SMALL, DSOCR_MODE_BASE};
 
-/* How many tokens a reading without the ladder gives; -1 when it does not stop by itself. */
+/* How many tokens a reading without the ladder gives; -1 when it does not stop before so many. */
 static int
-tokens_alone(const EdPng *page, DsocrMode mode)
+tokens_alone(const EdPng *page, DsocrMode mode, int limit)
 {
-	DsocrRequest r = request(1, 0, mode, 600);
+	DsocrRequest r = request(1, 0, mode, limit);
 	EdDriver d;
 	int tokens;
 
@@ -167,16 +167,17 @@ page_shortest_in_base(void)
 	for (int i = 0; i < 200; i++)
 	{
 		EdPng page = ed_draw_page(300 + (unsigned) i, 40 + 4 * (i % 20));
-		int base = tokens_alone(&page, DSOCR_MODE_BASE);
-		bool found = base >= 0;
+		int shorter = 600;
 
-		for (int k = 0; k < 2 && found; k++)
+		for (int k = 0; k < 2 && shorter > 1; k++)
 		{
-			int smaller = tokens_alone(&page, rungs[k]);
+			int tokens = tokens_alone(&page, rungs[k], 600);
 
-			found = smaller < 0 || smaller > base + 1;
+			if (tokens >= 0 && tokens < shorter)
+				shorter = tokens;
 		}
-		if (found)
+		/* base costs most, so it reads no more than is needed to know */
+		if (shorter > 1 && tokens_alone(&page, DSOCR_MODE_BASE, shorter - 1) >= 0)
 			return page;
 		free(page.bytes);
 	}
@@ -283,14 +284,17 @@ test_no_deadlock(void **state)
 	}
 	ed_run(&d);
 	ed_nothing_left(e);
-	for (uint64_t id = 0; id < 9; id++)
+	for (uint64_t page = 0; page < ED_PAGES; page++)
 	{
-		DsocrRequest r = request(1, (int) (id % ED_PAGES), DSOCR_MODE_TINY, 8);
+		DsocrRequest r = request(1, (int) page, DSOCR_MODE_TINY, 8);
 
-		assert_true(d.outcomes[id].done);
 		read_one(engine, &r, &alone);
-		ed_same(&d.outcomes[id], &alone.outcomes[1]);
-		assert_int_equal(d.outcomes[id].n_attempts, alone.outcomes[1].n_attempts);
+		for (uint64_t id = page; id < 9; id += ED_PAGES)
+		{
+			assert_true(d.outcomes[id].done);
+			ed_same(&d.outcomes[id], &alone.outcomes[1]);
+			assert_int_equal(d.outcomes[id].n_attempts, alone.outcomes[1].n_attempts);
+		}
 		ed_free(&alone);
 	}
 	ed_free(&d);
