@@ -101,6 +101,12 @@ class Pages(Rendered):
                     part = page.view[int(y0):int(y1) + 1, int(x0):int(x1) + 1]
                     self.assertGreater(paper - part.min(), 40, chr(code))
 
+    def test_pages_that_begin_further_down(self):
+        begins = [np.median([page.boxes[page.boxes[:, 2] >= 0, 1].min() for page in self.renderer.pages(request, 40)])
+                  for request in ("text seed=3 w=640 h=640 chars=20,40", "text seed=3 w=640 h=640 chars=20,40 low=1")]
+        self.assertLess(begins[0], 100)
+        self.assertGreater(begins[1], 150)
+
     def test_edges_of_blocks(self):
         labels = pages.Labels(self.tok)
         for page in self.renderer.pages(self.REQUEST.replace("columns", "columns rich=0.9"), 20):
@@ -386,6 +392,12 @@ class Beginning(unittest.TestCase):
             state.write_helpers(tmp + "/helpers.safetensors", helpers, {"step": 7})
             counters = train.begin(self.arguments(tmp), run, memory)
             self.assertEqual(counters["alone"], 7 + train.HELPERS_FIRST)
+            learners = lambda: {n for n, p in (*run.model.named_parameters(), *run.helpers.named_parameters()) if p.requires_grad}
+            self.assertTrue(train.choose_learners(run, counters))
+            self.assertEqual(learners(), {"place.weight"})
+            counters["step"] = counters["alone"]
+            self.assertFalse(train.choose_learners(run, counters))
+            self.assertEqual(learners(), {n for m in (run.model, run.helpers) for n, _ in m.named_parameters()})
 
     def test_no_file_no_helpers(self):
         self.assertEqual(state.read_helpers("/nonexistent"), ({}, {}))

@@ -29,6 +29,8 @@ whole_page(Page *p, const Style *s)
 		c.x0 = rng_between(r, 0, .3f) * w;
 	c.x1 = w - margin * rng_between(r, .2f, 1) - 2;
 	c.y = rng_between(r, 1, fmaxf(2, h * (rng_chance(r, .25f) ? .3f : .07f)));
+	if (q->low > 0 && rng_chance(r, q->low))
+		c.y = rng_between(r, 0, .75f) * h;
 	c.y1 = h - rng_between(r, 0, .04f) * h;
 	c.left = rng_int(r, q->chars_lo, q->chars_hi);
 	return c;

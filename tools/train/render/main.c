@@ -82,6 +82,8 @@ take_option(Request *q, const char *key, const char *value, int *n)
 		q->rich = (float) a;
 	else if (!strcmp(key, "brief"))
 		q->brief = (float) a;
+	else if (!strcmp(key, "low"))
+		q->low = (float) a;
 	else if (!strcmp(key, "random"))
 		q->random = (float) a;
 	else if (!strcmp(key, "held_fonts"))

@@ -66,6 +66,7 @@ typedef struct Request
 	float rescale;			/* share of pages drawn at another size, then resized */
 	float rich;				/* share of pages with headings, lists and the like */
 	float brief;			/* share of paragraphs of a few words */
+	float low;				/* share of pages that begin further down */
 	float random;			/* share of blocks of random words and codes */
 	bool held_fonts;
 	bool held_text;
